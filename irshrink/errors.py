@@ -1,0 +1,87 @@
+"""Everything irshrink raises on purpose.
+
+    IrshrinkError                       exit code
+    ├── UserError                       1    the input, the recipe or the command is wrong
+    │   ├── ModelError                       the model file, or something inside it
+    │   │   └── UnsupportedModelError        nodes no backend of this target can run
+    │   ├── SamplesError                     calibration or evaluation data
+    │   ├── RecipeError                      a recipe, a pass name or a pass option
+    │   ├── TargetError                      a target or a board
+    │   └── OutputError                      the output folder
+    ├── BudgetError                     2    a stated budget is missed
+    ├── ToolError                       3    a compiler, emulator or backend is missing or failed
+    └── InternalError                   70   our bug
+        └── PassError                        a pass raised, or changed what it must keep
+
+A message is a sentence for the person at the terminal: which file, which node, what to do.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class IrshrinkError(Exception):
+    """Base of all errors raised on purpose; ``exit_code`` is what the command returns."""
+
+    exit_code: int = 70
+
+
+class UserError(IrshrinkError):
+    """The input is wrong and the person who gave it can mend it."""
+
+    exit_code = 1
+
+
+class ModelError(UserError):
+    """The model file cannot be read, or holds something that cannot be compiled."""
+
+
+class UnsupportedModelError(ModelError):
+    """Nodes that cannot run at all on the target; every one is listed."""
+
+
+class SamplesError(UserError):
+    """Calibration or evaluation data that would make a bad model in silence."""
+
+
+class RecipeError(UserError):
+    """A recipe, pass name or pass option that does not exist or does not fit."""
+
+
+class TargetError(UserError):
+    """An unknown or impossible target or board."""
+
+
+class OutputError(UserError):
+    """The output folder cannot be written, or holds something that is not ours."""
+
+
+class BudgetError(IrshrinkError):
+    """A budget that the user stated is missed; the message says by how much."""
+
+    exit_code = 2
+
+
+class ToolError(IrshrinkError):
+    """A backend, compiler or emulator is missing or failed."""
+
+    exit_code = 3
+
+
+class InternalError(IrshrinkError):
+    """An invariant of ours is broken."""
+
+
+class PassError(InternalError):
+    """A pass raised, or a non-lossy pass changed the outputs; names the passes before it."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """``" Did you mean 'x'?"`` for the closest known name, else the list of known names."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    if close:
+        return f" Did you mean '{close[0]}'?"
+    return f" Known: {', '.join(names)}."

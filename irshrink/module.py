@@ -1,0 +1,138 @@
+"""The unit that passes work on: one ONNX graph, its samples and what was done to it.
+
+``onnx_ir.Model`` is the only mutable graph. It is cloned once at the entrance (:func:`load_module`
+owns what it loads) and changed in place from then on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import onnx_ir as ir
+
+from irshrink.errors import ModelError
+
+if TYPE_CHECKING:
+    from irshrink.samples import Samples
+
+#: What must survive a file is stored under this prefix in ``metadata_props``.
+METADATA_PREFIX = "irshrink."
+
+
+@dataclass(frozen=True)
+class PassRecord:
+    """One run of one pass, as the report tells it."""
+
+    name: str
+    changed: bool
+    seconds: float
+    options: dict[str, Any]
+    stats: dict[str, Any]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass
+class Module:
+    """A model under transformation.
+
+    Attributes:
+        model: the graph; static shapes, one opset domain plus ``com.microsoft`` if the input had it.
+        calibration: samples that lossy passes may look at, or None.
+        history: the passes that ran, in order.
+        source: the file the model came from, for messages.
+    """
+
+    model: ir.Model
+    calibration: Samples | None = None
+    history: list[PassRecord] = field(default_factory=list)
+    source: Path | None = None
+
+    @property
+    def graph(self) -> ir.Graph:
+        return self.model.graph
+
+    def clone(self) -> Module:
+        """A copy whose graph may be changed freely. Weights are shared: passes replace, never write into them."""
+        copy = self.model.clone()
+        copy.meta.update(self.model.meta)  # clone() drops them
+        return Module(copy, self.calibration, list(self.history), self.source)
+
+    def text(self) -> str:
+        """The graph in ONNX's textual syntax, weights abbreviated; what literate tests compare."""
+        import onnx
+
+        return str(onnx.printer.to_text(self.to_proto()))
+
+    def to_proto(self) -> Any:
+        """The model as ``onnx.ModelProto``."""
+        return ir.to_proto(self.model)
+
+    def save(self, path: Path) -> None:
+        """Write the model as one file, complete or not at all."""
+        from irshrink.files import write_bytes
+
+        write_bytes(path, self.to_proto().SerializeToString(deterministic=True))
+
+
+def module_from_text(text: str) -> Module:
+    """Parse ONNX's textual syntax (``onnx.parser``) into a module; shapes are inferred."""
+    import onnx
+
+    proto = onnx.parser.parse_model(text)
+    return Module(ir.from_proto(onnx.shape_inference.infer_shapes(proto)))
+
+
+def load_module(path: Path | str) -> Module:
+    """Read and check an ONNX file.
+
+    Raises:
+        ModelError: the file is missing, truncated, not ONNX, breaks the specification, or refers to
+            external data that is not there.
+    """
+    import google.protobuf.message
+    import onnx
+
+    path = Path(path)
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file. Give the path of an ONNX model.")
+    try:
+        proto = onnx.load(path, load_external_data=False)
+    except (google.protobuf.message.DecodeError, UnicodeDecodeError, ValueError) as e:
+        raise ModelError(
+            f"{path}: not a readable ONNX model (truncated download, or another format?). "
+            "Export it again, or check that the file is complete."
+        ) from e
+    if not proto.graph.node:
+        raise ModelError(f"{path}: not an ONNX model, or one without any node.")
+    _require_external_data(proto, path)
+    try:
+        onnx.checker.check_model(str(path))
+    except onnx.checker.ValidationError as e:
+        first = str(e).strip().splitlines()[0]
+        raise ModelError(f"{path}: breaks the ONNX specification: {first}") from e
+    model = ir.load(path)
+    return Module(model, source=path)
+
+
+def _require_external_data(proto: Any, path: Path) -> None:
+    """Name the first missing or short external data file before anything reads it."""
+    from onnx.external_data_helper import uses_external_data
+
+    for tensor in proto.graph.initializer:
+        if not uses_external_data(tensor):
+            continue
+        info = {entry.key: entry.value for entry in tensor.external_data}
+        file = path.parent / info.get("location", "")
+        if not file.is_file():
+            raise ModelError(
+                f"{path}: the weights of '{tensor.name}' are in '{info.get('location', '')}', "
+                "which is not beside the model. Copy that file next to it."
+            )
+        end = int(info.get("offset", 0)) + int(info.get("length", 0))
+        if file.stat().st_size < end:
+            raise ModelError(
+                f"{path}: '{file.name}' has {file.stat().st_size} bytes, but '{tensor.name}' ends at {end}. "
+                "The external data file is truncated; copy it again."
+            )

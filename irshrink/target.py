@@ -1,0 +1,160 @@
+"""Targets and boards: hardware as data.
+
+A target is a processor core (``targets/<name>.toml``); a board is a core with memory sizes
+(``boards/<name>.toml``). Both may also be a path to a TOML file of the user's.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from irshrink.errors import TargetError, nearest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+T = TypeVar("T")
+HERE = Path(__file__).parent
+
+
+class Emulation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How the emulator models this core. ``flash_base`` and ``ram_base`` are addresses."""
+
+    cpu: str
+    flash_base: int
+    ram_base: int
+
+
+class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A processor core as the compiler sees it.
+
+    Attributes:
+        name: what ``--target`` takes.
+        description: one line for ``irshrink targets``.
+        triple: target triple of the C compiler.
+        cpu: CPU name with feature suffixes, in the C compiler's spelling.
+        gcc_flags: the same core in GCC's spelling, for the user's own build.
+        features: what kernels may use: ``dsp`` (SMLAD, SXTB16, QADD), ``fpu`` (hardware float32).
+        backend: which backend compiles for it.
+        emulation: how to emulate it, or None when it runs natively.
+        flash_bytes, ram_bytes: budget of the memory, None for no limit; boards set them.
+    """
+
+    name: str
+    description: str
+    triple: str
+    cpu: str
+    backend: str = "tvm"
+    gcc_flags: tuple[str, ...] = ()
+    features: frozenset[str] = frozenset()
+    emulation: Emulation | None = None
+    flash_bytes: int | None = None
+    ram_bytes: int | None = None
+    board: str | None = None
+
+    def has(self, feature: str) -> bool:
+        return feature in self.features
+
+
+class Board(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A target on a board: sizes in bytes, as the data sheet gives them."""
+
+    name: str
+    description: str
+    target: str
+    flash_bytes: int
+    ram_bytes: int
+    source: str
+
+
+def target_names() -> list[str]:
+    return sorted(p.stem for p in (HERE / "targets").glob("*.toml"))
+
+
+def board_names() -> list[str]:
+    return sorted(p.stem for p in (HERE / "boards").glob("*.toml"))
+
+
+def load_board(name: str) -> Board:
+    return _read(HERE / "boards" / f"{name}.toml", Board)
+
+
+def load_target(name: str) -> Target:
+    """A target by its name, by a board's name, or by the path of a TOML file of either kind.
+
+    Raises:
+        TargetError: no such target or board (names the nearest), or the file does not fit.
+    """
+    if name.endswith(".toml"):
+        return _from_file(Path(name))
+    if name in target_names():
+        return _read(HERE / "targets" / f"{name}.toml", Target)
+    if name in board_names():
+        return _on_board(load_board(name))
+    raise TargetError(f"unknown target '{name}'.{nearest(name, [*target_names(), *board_names()])}")
+
+
+def with_memory(target: Target, flash: int | None, ram: int | None) -> Target:
+    """The target with memory limits replaced where given (``--flash``, ``--ram``)."""
+    return msgspec.structs.replace(
+        target,
+        flash_bytes=target.flash_bytes if flash is None else flash,
+        ram_bytes=target.ram_bytes if ram is None else ram,
+    )
+
+
+def parse_size(text: str) -> int:
+    """``"256K"``, ``"1M"``, ``"65536"`` in bytes (K = 1024).
+
+    Raises:
+        TargetError: not a size.
+    """
+    match = re.fullmatch(r"(\d+)\s*([KM]?)(I?B)?", text.strip().upper())
+    if match is None:
+        raise TargetError(f"'{text}' is not a size. Write bytes or a unit: 65536, 64K, 1M.")
+    return int(match[1]) * {"": 1, "K": 1 << 10, "M": 1 << 20}[match[2]]
+
+
+def _from_file(path: Path) -> Target:
+    if not path.is_file():
+        raise TargetError(f"{path}: no such target file.")
+    raw = _toml(path)
+    if "target" in raw:
+        return _on_board(_convert(path, raw, Board))
+    return _convert(path, raw, Target)
+
+
+def _on_board(board: Board) -> Target:
+    return msgspec.structs.replace(
+        load_target(board.target),
+        flash_bytes=board.flash_bytes,
+        ram_bytes=board.ram_bytes,
+        board=board.name,
+    )
+
+
+def _read(path: Path, kind: type[T]) -> T:
+    return _convert(path, _toml(path), kind)
+
+
+def _toml(path: Path) -> dict[str, object]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+        raise TargetError(f"{path}: not valid TOML: {e}") from e
+
+
+def _convert(path: Path, raw: dict[str, object], kind: type[T]) -> T:
+    convert: Callable[..., T] = msgspec.convert
+    try:
+        return convert({"name": path.stem, **raw}, kind)
+    except msgspec.ValidationError as e:
+        raise TargetError(f"{path}: {e}") from e
