@@ -1,0 +1,85 @@
+"""Tensors and the ordered list of operators over them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import prod
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from irshrink.program.ops import Op
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """``real = scale * (stored - zero_point)``; one scale per tensor, float32."""
+
+    scale: float
+    zero_point: int
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A value in memory, row-major in ``shape`` (images are N, H, W, C).
+
+    Attributes:
+        name: unique in the program.
+        shape: physical shape.
+        dtype: NumPy name: ``int8``, ``float32``, ``int32``...
+        quantization: how to read the stored integers, None for plain numbers.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str = "int8"
+    quantization: Quantization | None = None
+
+    @property
+    def elements(self) -> int:
+        return prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        return self.elements * np.dtype(self.dtype).itemsize
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output of the whole program, as the caller sees it.
+
+    Attributes:
+        name: the name in the ONNX graph.
+        tensor: the program tensor that holds it.
+        shape: logical shape of the ONNX graph, which is also the order of the bytes.
+    """
+
+    name: str
+    tensor: str
+    shape: tuple[int, ...]
+
+
+@dataclass
+class Program:
+    """Operators in execution order. Every tensor is written once, by one operator or by the caller."""
+
+    tensors: dict[str, Tensor]
+    ops: list[Op]
+    inputs: list[Port]
+    outputs: list[Port]
+    notes: list[str] = field(default_factory=list)
+
+    def __iter__(self) -> Iterator[Op]:
+        return iter(self.ops)
+
+    @cached_property
+    def readers(self) -> dict[str, list[int]]:
+        """Indices of the operators that read each tensor."""
+        readers: dict[str, list[int]] = {name: [] for name in self.tensors}
+        for index, op in enumerate(self.ops):
+            for name in op.inputs:
+                readers[name].append(index)
+        return readers
