@@ -1,0 +1,130 @@
+"""What a backend is, and what it hands back.
+
+A backend turns a program into an artifact for the targets it supports, and runs artifacts: natively or in an
+emulator. It is found by name through the registry; the framework imports none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from irshrink.pipeline import Pass
+from irshrink.program.program import Program
+from irshrink.target import Target
+
+#: The value of every input (or output) port of one inference, in port order.
+Values = Sequence[NDArray[np.generic]]
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A stretch of the arena: a tensor or a workspace, and when it is in use.
+
+    Attributes:
+        name: tensor name, or ``<operator>.workspace``.
+        offset, nbytes: place in the arena, bytes.
+        first, last: indices of the first and last operator that need it.
+    """
+
+    name: str
+    offset: int
+    nbytes: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """Addresses of everything in the arena.
+
+    ``lower_bound`` is the largest sum of bytes that are in use at once: no plan for this order of
+    operators can be smaller.
+    """
+
+    slots: tuple[Slot, ...]
+    nbytes: int
+    lower_bound: int
+
+
+@dataclass(frozen=True)
+class OpCost:
+    """One operator in the artifact: which kernel computes it and what it takes, bytes."""
+
+    op: str
+    kernel: str
+    weights_bytes: int
+    workspace_bytes: int
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A finished build.
+
+    Attributes:
+        folder: what the user gets.
+        flash_bytes: code, constants and initial data in flash, for the linked library (no start-up code,
+            no test); ``ram_bytes``: arena and other static data.
+    """
+
+    folder: Path
+    target: Target
+    program: Program
+    plan: MemoryPlan
+    costs: tuple[OpCost, ...]
+    code_bytes: int
+    weights_bytes: int
+    flash_bytes: int
+    ram_bytes: int
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """Outputs of several inferences and, where an emulator ran them, what it counted.
+
+    Attributes:
+        outputs: one list of arrays per inference, in port order.
+        instructions: executed in one inference, exact; None when run natively.
+        stack_bytes: high-water mark below the caller's stack pointer; None when run natively.
+    """
+
+    outputs: list[list[NDArray[np.generic]]]
+    instructions: int | None = None
+    stack_bytes: int | None = None
+    op_instructions: dict[str, int] = field(default_factory=dict)
+
+
+class Backend(Protocol):
+    """The contract of a backend."""
+
+    name: ClassVar[str]
+
+    def available(self, target: Target) -> str | None:
+        """None, or the reason why this backend cannot work here and what to install."""
+
+    def supports(self, target: Target) -> bool:
+        """Whether it generates code for this target."""
+
+    def legalize(self, target: Target) -> list[Pass]:
+        """Passes that the graph needs before it can be lowered."""
+
+    def compile(self, program: Program, target: Target, folder: Path) -> Artifact:
+        """Write the C package into ``folder`` (which exists and is ours) and build it.
+
+        Raises:
+            BudgetError: flash or RAM of the target are too small; the message says by how much.
+            ToolError: the compiler failed.
+        """
+
+    def run(self, folder: Path, target: Target, program: Program, inputs: Sequence[Values]) -> RunResult:
+        """Run a finished build on some inputs.
+
+        Raises:
+            ToolError: it crashed, overran its memory, or did not end.
+        """
