@@ -72,9 +72,15 @@ class Requantization:
 
 @dataclass(frozen=True, kw_only=True)
 class Addition:
-    """``clip(rint(float32(a - za) * ma + float32(b - zb) * mb) + zy, low, high)``; float32, in this order."""
+    """Sum of two int8 values in int32 fixed point, rounded once, half to even:
+    ``clip(half_even(((a - za) * Ma + (b - zb) * Mb) / 2**shift) + zy, low, high)``.
 
-    multipliers: tuple[float, float]
+    ``Ma = rint(float64(sa) / sy * 2**shift)``, ``Mb`` likewise (negative to subtract); ``shift`` is the
+    largest of 0..30 for which ``255 * (|Ma| + |Mb|) + 2**(shift - 1) < 2**31``: no sum can overflow.
+    """
+
+    multipliers: tuple[int, int]
+    shift: int
     zero_points: tuple[int, int]
     zero_point: int
     low: int = -128
