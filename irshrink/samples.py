@@ -1,0 +1,275 @@
+"""Calibration and evaluation data: streamed, checked before anything is built from it.
+
+A sample is one value for every input of the graph. Data comes as an ``.npz`` file or as a folder of
+images; either way only one batch is in memory at a time, however many samples there are.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+
+from irshrink.errors import ModelError, SamplesError
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Role = Literal["calibration", "evaluation"]
+
+#: Samples read at a time while validating; bounds memory, does not change a result.
+_CHUNK = 16
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """One input of the graph: its name, static shape with the batch dimension, and dtype."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """The shape of one sample: without a leading batch dimension of 1."""
+        return self.shape[1:] if self.shape[:1] == (1,) else self.shape
+
+
+@dataclass(frozen=True)
+class ImageOptions:
+    """Declared preprocessing of a folder of images: ``value = (pixel * scale - mean) / std``.
+
+    Attributes:
+        mean, std: one number, or one per channel in the order of ``channels``.
+        scale: factor of the 0..255 pixel before the mean is subtracted.
+        resize: ``none`` (images must have the input's size), ``stretch`` (to the input's size), or
+            ``crop`` (shorter side to ``shorter_side``, then the centre). Bilinear with antialiasing.
+        shorter_side: pixels, for ``crop``; the input's size when not given.
+        channels: the order the model was trained with, or ``gray``.
+        layout: of the graph's input; inferred from its shape when that is unambiguous.
+        labels: ``auto`` (``labels.csv``, else the names of sub-folders), ``csv``, ``folders``, ``stem``
+            (the file's name is the class number) or ``none``.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    scale: float = 1.0
+    resize: Literal["none", "stretch", "crop"] = "none"
+    shorter_side: int | None = None
+    channels: Literal["RGB", "BGR", "gray"] = "RGB"
+    layout: Literal["NCHW", "NHWC"] | None = None
+    labels: Literal["auto", "csv", "folders", "stem", "none"] = "auto"
+
+
+class Source(Protocol):
+    """Where samples come from. Rows are read in increasing order, one at a time."""
+
+    @property
+    def count(self) -> int: ...
+
+    @property
+    def labels(self) -> Array | None: ...
+
+    def rows(self, select: Array) -> Iterator[dict[str, Array]]:
+        """One dict of arrays with exactly the graph's dtypes and sample shapes for every selected row."""
+        ...
+
+    def describe(self, row: int) -> str:
+        """What a person calls this row: ``sample 3`` or a file name."""
+        ...
+
+    def digest(self, select: Array) -> str:
+        """Hexadecimal SHA-256 of the selected content; independent of paths and compression."""
+        ...
+
+
+@dataclass(frozen=True)
+class Samples:
+    """A checked sequence of samples; see :func:`load_samples`."""
+
+    path: Path
+    inputs: tuple[InputSpec, ...]
+    source: Source
+    select: Array
+
+    def __len__(self) -> int:
+        return len(self.select)
+
+    @property
+    def labels(self) -> Array | None:
+        """Class indices, int64 [n], or None."""
+        labels = self.source.labels
+        return None if labels is None else labels[self.select]
+
+    def batches(self, size: int) -> Iterator[dict[str, Array]]:
+        """Arrays ``[n, *sample_shape]`` by input name, n = ``size`` or less in the last one."""
+        rows: list[dict[str, Array]] = []
+        for row in self.source.rows(self.select):
+            rows.append(row)
+            if len(rows) == size:
+                yield self._stack(rows)
+                rows = []
+        if rows:
+            yield self._stack(rows)
+
+    def feeds(self) -> Iterator[dict[str, Array]]:
+        """One sample at a time in exactly the shapes of the graph's inputs."""
+        for row in self.source.rows(self.select):
+            yield {spec.name: row[spec.name].reshape(spec.shape) for spec in self.inputs}
+
+    def head(self, count: int) -> Samples:
+        """The first ``count`` samples, or all of them."""
+        return dataclasses.replace(self, select=self.select[:count])
+
+    def tail(self, start: int) -> Samples:
+        """The samples from ``start`` on."""
+        return dataclasses.replace(self, select=self.select[start:])
+
+    def spread(self, count: int) -> Samples:
+        """At most ``count`` samples at even distances: a sorted folder still gives every class its share."""
+        if count >= len(self):
+            return self
+        return dataclasses.replace(self, select=self.select[np.arange(count) * len(self) // count])
+
+    def digest(self) -> str:
+        """Hexadecimal SHA-256 of what the samples hold, independent of path and file format details."""
+        return self.source.digest(self.select)
+
+    def _stack(self, rows: Sequence[dict[str, Array]]) -> dict[str, Array]:
+        return {spec.name: np.stack([row[spec.name] for row in rows]) for spec in self.inputs}
+
+
+def load_samples(
+    path: Path | str,
+    inputs: Sequence[InputSpec],
+    *,
+    image: ImageOptions | None = None,
+    role: Role,
+    classes: int | None = None,
+) -> Samples:
+    """Open an ``.npz`` file or a folder of images and check every sample, batch by batch.
+
+    Args:
+        path: the file (arrays named like the inputs, first axis the samples, ``y`` the labels) or folder.
+        inputs: what the graph wants.
+        image: preprocessing, needed for a folder.
+        role: what the samples are for; messages name it.
+        classes: number of classes of the model, to check labels against.
+
+    Raises:
+        SamplesError: the data is missing, damaged, does not fit the inputs, holds NaN or infinity, is
+            empty or constant, or its labels do not fit.
+    """
+    from irshrink.samples_images import ImageSource
+    from irshrink.samples_npz import NpzSource
+
+    path = Path(path)
+    source: Source
+    if path.is_dir():
+        source = ImageSource.open(path, inputs, image)
+    elif path.is_file():
+        source = NpzSource.open(path, inputs)
+    else:
+        raise SamplesError(
+            f"{path}: no such file or folder. Give the {role} data as .npz or a folder of images."
+        )
+    if source.count == 0:
+        raise SamplesError(f"{path}: holds no samples. Give at least one {role} sample.")
+    samples = Samples(path, tuple(inputs), source, np.arange(source.count))
+    _check_labels(samples, classes)
+    _check_values(samples, role)
+    return samples
+
+
+def input_specs(graph: ir.Graph) -> list[InputSpec]:
+    """The inputs of a graph that samples must provide.
+
+    Raises:
+        ModelError: an input has no static shape, or is not a tensor of numbers.
+    """
+    specs = []
+    for value in graph.inputs:
+        if value.name in graph.initializers:
+            continue
+        if value.shape is None or not value.shape.is_static():
+            raise ModelError(
+                f"input '{value.name}' has the dynamic shape {value.shape}. Give a static one with --shape."
+            )
+        if value.dtype is None:
+            raise ModelError(f"input '{value.name}' is not a tensor.")
+        specs.append(InputSpec(str(value.name), value.shape.numpy(), value.dtype.numpy()))
+    return specs
+
+
+def fit(array: Array, spec: InputSpec) -> Array:
+    """One row in the graph's dtype. The caller has checked :func:`castable`."""
+    return np.ascontiguousarray(array, dtype=spec.dtype).reshape(spec.sample_shape)
+
+
+def castable(given: np.dtype[Any], wanted: np.dtype[Any]) -> bool:
+    """Whether values keep their meaning: floats among floats, small integers to floats, widening."""
+    if given.kind == "f" and wanted.kind == "f":
+        return True
+    return bool(np.can_cast(given, wanted, "safe"))
+
+
+def hash_labels(digest: Any, labels: Array | None, select: Array) -> None:
+    """Mix labels into a digest."""
+    digest.update(b"" if labels is None else b"y" + np.ascontiguousarray(labels[select], "<i8").tobytes())
+
+
+def new_digest() -> Any:
+    return hashlib.sha256()
+
+
+def _check_labels(samples: Samples, classes: int | None) -> None:
+    labels = samples.labels
+    if labels is None:
+        return
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or (classes is not None and high >= classes):
+        bad = low if low < 0 else high
+        where = samples.source.describe(int(np.flatnonzero(labels == bad)[0]))
+        limit = "must not be negative" if classes is None else f"must be 0..{classes - 1}"
+        raise SamplesError(f"{samples.path}: {where} has the label {bad}; labels of this model {limit}.")
+
+
+def _check_values(samples: Samples, role: Role) -> None:
+    """Finite, and not one constant: a model calibrated on such data is at chance level."""
+    first: dict[str, Array] = {}
+    identical = constant = True
+    row = 0
+    for batch in samples.batches(_CHUNK):
+        for name, values in batch.items():
+            _check_finite(samples, name, values, row)
+            reference = first.setdefault(name, values[0].copy())
+            identical = identical and bool((values == reference).all())
+            constant = constant and reference.size > 0 and bool((values == reference.flat[0]).all())
+        row += len(next(iter(batch.values())))
+    if constant and any(reference.size > 1 for reference in first.values()):
+        value = next(iter(first.values())).flat[0]
+        raise SamplesError(
+            f"{samples.path}: every value of every sample is {value}. Give real {role} samples."
+        )
+    if identical and len(samples) > 1:
+        raise SamplesError(
+            f"{samples.path}: all {len(samples)} samples are the same. Give different {role} samples."
+        )
+
+
+def _check_finite(samples: Samples, name: str, values: Array, row: int) -> None:
+    if values.dtype.kind != "f":
+        return
+    good = np.isfinite(values).reshape(len(values), -1).all(axis=1)
+    if good.all():
+        return
+    bad = int(np.flatnonzero(~good)[0])
+    kind = "NaN" if np.isnan(values[bad]).any() else "infinity"
+    where = samples.source.describe(row + bad)
+    raise SamplesError(f"{samples.path}: {where} has {kind} in '{name}'. Remove or mend that sample.")
