@@ -3,7 +3,9 @@
 Shapes are physical: images are [N, H, W, C]. An operator has any number of inputs and one output. What each
 computes is written twice: in docs/integer-semantics.md for people, in ``reference`` for machines.
 
-Notation: ``zx`` zero point, ``requantize(acc, m, zy) = clip(rint(float32(acc) * m) + zy, lo, hi)``.
+Notation: ``zx`` zero point, ``requantize(acc, m, zy) = clip(rint(float32(acc) * m) + zy, lo, hi)``; ``rint``
+rounds half to even; ``clip(x, lo, hi) = lo if x < lo else hi if x > hi else x``. Every float32 operation rounds
+once (no fused multiply-add); a mean is a sum times ``float32(1 / count)``.
 """
 
 from __future__ import annotations
@@ -279,7 +281,10 @@ UnaryKind = Literal[
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class BinaryF32(Op):
-    """Elementwise on two float32 tensors, NumPy broadcasting. ``constant`` replaces a missing second input."""
+    """Elementwise on two float32 tensors, NumPy broadcasting. ``constant`` replaces a missing second input.
+
+    ``min`` is ``a if a < b else b``, ``max`` is ``a if a > b else b``.
+    """
 
     kind: BinaryKind
     constant: Float32 | None = None
@@ -288,7 +293,10 @@ class BinaryF32(Op):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class UnaryF32(Op):
-    """Elementwise function of float32; ``alpha`` and ``beta`` as in the ONNX operator (clip: low and high)."""
+    """Elementwise function of float32; ``alpha`` and ``beta`` as in the ONNX operator.
+
+    clip: low and high. gelu: ``alpha`` 1 is the tanh approximation, 0 the exact one (erf).
+    """
 
     kind: UnaryKind
     alpha: float = 0.0
@@ -310,7 +318,10 @@ class SoftmaxF32(Op):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LayerNormF32(Op):
-    """Normalization over the last axis, sums in order; ``y = (x - mean) / sqrt(var + epsilon) * gamma + beta``."""
+    """Normalization over the last axis, sums in order; ``y = (x - mean) / sqrt(var + epsilon) * gamma + beta``.
+
+    ``mean = sum(x) * float32(1 / n)``, ``d = x - mean``, ``var = sum(d * d) * float32(1 / n)``.
+    """
 
     gamma: Float32
     beta: Float32

@@ -9,6 +9,7 @@ from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from irshrink.program.ops import Op
@@ -64,13 +65,20 @@ class Port:
 
 @dataclass
 class Program:
-    """Operators in execution order. Every tensor is written once, by one operator or by the caller."""
+    """Operators in execution order. Every tensor is written once, by one operator or by the caller.
+
+    Attributes:
+        constants: contents of the tensors that nobody writes: they live in flash, not in the arena, and
+            operators read them like any other (a per-channel operand of an AddInt8, say).
+        notes: sentences for the report: which nodes run in float and why.
+    """
 
     tensors: dict[str, Tensor]
     ops: list[Op]
     inputs: list[Port]
     outputs: list[Port]
     notes: list[str] = field(default_factory=list)
+    constants: dict[str, NDArray[np.generic]] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Op]:
         return iter(self.ops)
