@@ -1,0 +1,40 @@
+"""Kernel families, one file each: an operator and a target in, a call of a TIR kernel out.
+
+``SELECTORS`` is the list of what can be compiled. A selector looks at one operator, picks a kernel and its
+tile, packs the constants, and returns a :class:`~irshrink.backends.tvm.kernels.call.KernelCall`. Sizes are
+run-time arguments, so that layers of different shapes share one C function; tiles, unrolling and instruction
+sets are arguments of the Python generator and part of the C function's name.
+"""
+
+from __future__ import annotations
+
+import importlib
+from functools import cache
+
+from irshrink.backends.tvm.kernels.call import KernelCall, Selector
+from irshrink.errors import InternalError
+from irshrink.program.ops import Op
+from irshrink.program.program import Program
+from irshrink.target import Target
+
+_HERE = "irshrink.backends.tvm.kernels"
+
+#: operator -> "module:selector". A Reshape has none: it shares its input's memory.
+SELECTORS: dict[str, str] = {
+    "ConvInt8": f"{_HERE}.convolution:select_convolution",
+    "DenseInt8": f"{_HERE}.dense:select_dense",
+}
+
+
+def kernel_for(op: Op, program: Program, target: Target) -> KernelCall:
+    """The kernel call that computes ``op`` on ``target``."""
+    return _selector(type(op).__name__)(op, program, target)
+
+
+@cache
+def _selector(kind: str) -> Selector:
+    if kind not in SELECTORS:
+        raise InternalError(f"no kernel for operator {kind}")
+    module, _, name = SELECTORS[kind].partition(":")
+    selector: Selector = getattr(importlib.import_module(module), name)
+    return selector

@@ -1,0 +1,71 @@
+"""How the generated ``model_run()`` calls a kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from irshrink.backends.tvm.tir import TirFunction
+from irshrink.program.program import Program
+from irshrink.target import Target
+
+
+@dataclass(frozen=True)
+class Input:
+    """The address of the operator's ``index``-th input, ``offset`` bytes in."""
+
+    index: int = 0
+    offset: int = 0
+
+
+@dataclass(frozen=True)
+class Output:
+    """The address of the operator's output, ``offset`` bytes in."""
+
+    offset: int = 0
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The address of the call's workspace in the arena."""
+
+
+@dataclass(frozen=True, eq=False)
+class Constant:
+    """An array that goes to flash; ``role`` is part of its C name (weights, bias, multipliers, table)."""
+
+    role: str
+    array: NDArray[np.generic]
+
+
+#: Python numbers become literals: int to int32_t, float to float.
+Argument = Input | Output | Workspace | Constant | int | float
+
+
+@dataclass(frozen=True)
+class KernelCall:
+    """One call of one kernel.
+
+    Attributes:
+        function: the kernel; calls with equal function names share it.
+        arguments: one for each parameter of the function, in order.
+        workspace_bytes: scratch memory in the arena, 4-byte aligned, live during this call only.
+        overread_bytes: how far past the end of an input the kernel may read (never write).
+        in_place: inputs whose address the output may share.
+    """
+
+    function: TirFunction
+    arguments: tuple[Argument, ...]
+    workspace_bytes: int = 0
+    overread_bytes: int = 0
+    in_place: tuple[int, ...] = ()
+
+    def constants(self) -> list[Constant]:
+        return [a for a in self.arguments if isinstance(a, Constant)]
+
+
+Selector = Callable[[Any, Program, Target], KernelCall]

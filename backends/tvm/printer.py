@@ -1,0 +1,184 @@
+"""TIR to C that a person can read.
+
+TVM's own C generator writes for its runtime: no const, no static, casts around every load. The kernels here
+use a small part of TIR, so a small printer suffices. What it does not know it refuses.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from irshrink.backends.tvm.tir import Parameter, TirFunction
+from irshrink.errors import InternalError
+
+C_TYPES = {
+    "int8": "int8_t", "uint8": "uint8_t", "int16": "int16_t", "uint16": "uint16_t",
+    "int32": "int32_t", "uint32": "uint32_t", "int64": "int64_t", "float32": "float",
+    "bool": "int", "void": "void",
+}  # fmt: skip
+
+#: C operators of TIR's expression nodes with C's precedence (higher binds tighter).
+_BINARY = {
+    "Mul": ("*", 10), "Div": ("/", 10), "Mod": ("%", 10), "Add": ("+", 9), "Sub": ("-", 9),
+    "LT": ("<", 7), "LE": ("<=", 7), "GT": (">", 7), "GE": (">=", 7), "EQ": ("==", 6), "NE": ("!=", 6),
+    "And": ("&&", 2), "Or": ("||", 1), "LShift": ("<<", 8), "RShift": (">>", 8),
+    "BitwiseAnd": ("&", 5), "BitwiseXor": ("^", 4), "BitwiseOr": ("|", 3),
+}  # fmt: skip
+_UNARY, _ATOM, _TERNARY = 11, 12, 0
+
+
+def print_function(function: TirFunction) -> str:
+    """The C text of one kernel: a comment, a static definition."""
+    parameters = ", ".join(_parameter(p) for p in function.parameters)
+    printer = _Printer()
+    printer.statement(function.body.body, 1)
+    body = "\n".join(printer.lines)
+    return f"/* {function.doc} */\nstatic void {function.name}({parameters})\n{{\n{body}\n}}\n"
+
+
+def _parameter(p: Parameter) -> str:
+    if not p.pointer:
+        return f"{C_TYPES[p.dtype]} {p.name}"
+    const, restrict = "const " if p.const else "", "restrict " if p.restrict else ""
+    return f"{const}{C_TYPES[p.dtype]} *{restrict}{p.name}"
+
+
+class _Printer:
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self._names: dict[Any, str] = {}
+        self._taken: set[str] = set()
+
+    # statements
+
+    def statement(self, node: Any, depth: int) -> None:
+        method = getattr(self, f"_{type(node).__name__}", None)
+        if method is None:
+            raise InternalError(f"no C for TIR statement {type(node).__name__}")
+        method(node, depth)
+
+    def _emit(self, depth: int, text: str) -> None:
+        self.lines.append("    " * depth + text)
+
+    def _SeqStmt(self, node: Any, depth: int) -> None:
+        for child in node.seq:
+            self.statement(child, depth)
+
+    def _DeclBuffer(self, node: Any, depth: int) -> None:
+        # a parameter seen as a buffer: it prints under the parameter's name
+        self._names[node.buffer] = self._name(node.data)
+
+    def _AllocBuffer(self, node: Any, depth: int) -> None:
+        elements = int(node.buffer.shape[0])
+        self._emit(depth, f"{C_TYPES[str(node.buffer.dtype)]} {self._name(node.buffer)}[{elements}];")
+
+    def _For(self, node: Any, depth: int) -> None:
+        var = self._name(node.loop_var)
+        start, extent = self.expression(node.min), self.expression(node.extent)
+        if start != "0":
+            raise InternalError("no C for a loop that does not start at 0")
+        self._emit(depth, f"for (int32_t {var} = 0; {var} < {extent}; ++{var}) {{")
+        self.statement(node.body, depth + 1)
+        self._emit(depth, "}")
+
+    def _Bind(self, node: Any, depth: int) -> None:
+        value = self.expression(node.value)
+        self._emit(depth, f"const {C_TYPES[_dtype(node.var)]} {self._name(node.var)} = {value};")
+
+    def _BufferStore(self, node: Any, depth: int) -> None:
+        target = self._element(node.buffer, node.indices)
+        self._emit(depth, f"{target} = {self.expression(node.value)};")
+
+    def _IfThenElse(self, node: Any, depth: int) -> None:
+        self._emit(depth, f"if ({self.expression(node.condition)}) {{")
+        self.statement(node.then_case, depth + 1)
+        if node.else_case is not None:
+            self._emit(depth, "} else {")
+            self.statement(node.else_case, depth + 1)
+        self._emit(depth, "}")
+
+    def _Evaluate(self, node: Any, depth: int) -> None:
+        self._emit(depth, f"{self.expression(node.value)};")
+
+    # expressions
+
+    def expression(self, node: Any, precedence: int = -1) -> str:
+        text, own = self._expression(node)
+        return f"({text})" if own < precedence else text
+
+    def _expression(self, node: Any) -> tuple[str, int]:
+        kind = type(node).__name__
+        if kind in _BINARY:
+            return self._binary(*_BINARY[kind], node.a, node.b)
+        if kind in ("Var", "SizeVar"):
+            return self._name(node), _ATOM
+        if kind == "IntImm":
+            return _integer(int(node.value), _dtype(node))
+        if kind == "FloatImm":
+            return _float(float(node.value)), _ATOM
+        if kind == "TensorLoad":
+            return self._element(node.source, node.indices), _ATOM
+        if kind == "Cast":
+            return f"({C_TYPES[_dtype(node)]}){self.expression(node.value, _UNARY)}", _UNARY
+        if kind in ("Min", "Max"):
+            name = f"irs_{kind.lower()}_{'f32' if _dtype(node) == 'float32' else 'i32'}"
+            return f"{name}({self.expression(node.a)}, {self.expression(node.b)})", _ATOM
+        if kind == "Select":
+            return self._ternary(node.condition, node.true_value, node.false_value)
+        if kind in ("Not", "BitwiseNot"):
+            return f"{'!' if kind == 'Not' else '~'}{self.expression(node.a, _UNARY)}", _UNARY
+        if kind == "Call":
+            return self._call(node)
+        raise InternalError(f"no C for TIR expression {kind}")
+
+    def _binary(self, operator: str, own: int, a: Any, b: Any) -> tuple[str, int]:
+        # the right operand binds one tighter: a - (b - c) keeps its parentheses
+        return f"{self.expression(a, own)} {operator} {self.expression(b, own + 1)}", own
+
+    def _ternary(self, condition: Any, a: Any, b: Any) -> tuple[str, int]:
+        test, yes, no = self.expression(condition, 1), self.expression(a, 1), self.expression(b, 0)
+        return f"{test} ? {yes} : {no}", _TERNARY
+
+    def _call(self, node: Any) -> tuple[str, int]:
+        name = node.op.name
+        if name in ("tirx.call_pure_extern", "tirx.call_extern"):
+            arguments = ", ".join(self.expression(a) for a in node.args[1:])
+            return f"{node.args[0].value}({arguments})", _ATOM
+        if name == "tirx.address_of":
+            return f"&{self.expression(node.args[0])}", _UNARY
+        if name == "tirx.if_then_else":
+            return self._ternary(*node.args)
+        raise InternalError(f"no C for TIR call {name}")
+
+    def _element(self, buffer: Any, indices: Any) -> str:
+        return f"{self._name(buffer)}[{self.expression(indices[0])}]"
+
+    def _name(self, var: Any) -> str:
+        if var not in self._names:
+            name, count = var.name, 1
+            while name in self._taken:
+                count += 1
+                name = f"{var.name}{count}"
+            self._taken.add(name)
+            self._names[var] = name
+        return self._names[var]
+
+
+def _dtype(node: Any) -> str:
+    return str(node.ty)
+
+
+def _integer(value: int, dtype: str) -> tuple[str, int]:
+    if dtype == "bool":
+        return str(int(bool(value))), _ATOM
+    if value == -(2**31):
+        return "INT32_MIN", _ATOM
+    suffix = "u" if dtype.startswith("u") else ""
+    return f"{value}{suffix}", (_UNARY if value < 0 else _ATOM)
+
+
+def _float(value: float) -> str:
+    """A float32 constant that reads back exactly."""
+    if value != value or value in (float("inf"), float("-inf")):
+        raise InternalError("no C constant for an infinite or undefined float")
+    return f"{value.hex()}f" if value != int(value) or abs(value) > 1e6 else f"{value:.1f}f"

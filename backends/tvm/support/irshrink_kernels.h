@@ -1,0 +1,181 @@
+/* Support of the generated kernels: word access, row copies, requantization.
+ *
+ * Portable C11 for GCC and Clang. With the Arm DSP extension and with an FPU the same values come from
+ * fewer instructions; no value depends on which path is taken (docs/integer-semantics.md).
+ */
+#ifndef IRSHRINK_KERNELS_H
+#define IRSHRINK_KERNELS_H
+
+#include <stdint.h>
+
+#if defined(__ARM_FEATURE_DSP) || defined(__ARM_FEATURE_SAT)
+#include <arm_acle.h>
+#endif
+
+/* Every float operation rounds on its own: a fused multiply-add would change results. */
+#if defined(__clang__)
+#pragma STDC FP_CONTRACT OFF
+#elif defined(__GNUC__)
+#pragma GCC optimize("fp-contract=off")
+#endif
+
+#define IRS_INLINE static inline __attribute__((always_inline, unused))
+#define IRS_NOINLINE static __attribute__((noinline, unused))
+
+IRS_INLINE int32_t irs_min_i32(int32_t a, int32_t b) { return a < b ? a : b; }
+IRS_INLINE int32_t irs_max_i32(int32_t a, int32_t b) { return a > b ? a : b; }
+IRS_INLINE float irs_min_f32(float a, float b) { return a < b ? a : b; }
+IRS_INLINE float irs_max_f32(float a, float b) { return a > b ? a : b; }
+IRS_INLINE int32_t irs_clamp_i32(int32_t v, int32_t low, int32_t high)
+{
+    return v < low ? low : v > high ? high : v;
+}
+
+/* A word from any address; one LDR on cores that allow unaligned access. */
+IRS_INLINE int32_t irs_load32(const int8_t *p)
+{
+    int32_t v;
+    __builtin_memcpy(&v, p, 4);
+    return v;
+}
+
+IRS_INLINE void irs_store32(int8_t *p, int32_t v) { __builtin_memcpy(p, &v, 4); }
+
+/* Bytes 0 and 2, or 1 and 3, of a word as two int16. */
+#if defined(__ARM_FEATURE_DSP)
+IRS_INLINE int32_t irs_even(int32_t v) { return (int32_t)__sxtb16((uint32_t)v); }
+IRS_INLINE int32_t irs_odd(int32_t v)
+{
+    uint32_t u = (uint32_t)v;
+    return (int32_t)__sxtb16((u >> 8) | (u << 24));
+}
+/* acc + a.low * b.low + a.high * b.high; and the low or the high product alone. */
+IRS_INLINE int32_t irs_mla_dual(int32_t a, int32_t b, int32_t acc) { return __smlad(a, b, acc); }
+IRS_INLINE int32_t irs_mla_low(int32_t a, int32_t b, int32_t acc) { return __smlabb(a, b, acc); }
+IRS_INLINE int32_t irs_mla_high(int32_t a, int32_t b, int32_t acc) { return __smlatt(a, b, acc); }
+#else
+IRS_INLINE int32_t irs_even(int32_t v)
+{
+    return (int32_t)(((uint32_t)(int32_t)(int8_t)v & 0xFFFFu) | ((uint32_t)(int32_t)(int8_t)(v >> 16) << 16));
+}
+IRS_INLINE int32_t irs_odd(int32_t v)
+{
+    return (int32_t)(((uint32_t)(int32_t)(int8_t)(v >> 8) & 0xFFFFu) | ((uint32_t)(v >> 24) << 16));
+}
+IRS_INLINE int32_t irs_mla_low(int32_t a, int32_t b, int32_t acc) { return acc + (int16_t)a * (int16_t)b; }
+IRS_INLINE int32_t irs_mla_high(int32_t a, int32_t b, int32_t acc) { return acc + (a >> 16) * (b >> 16); }
+IRS_INLINE int32_t irs_mla_dual(int32_t a, int32_t b, int32_t acc)
+{
+    return irs_mla_high(a, b, irs_mla_low(a, b, acc));
+}
+#endif
+
+#if defined(__ARM_FP) && defined(__ARM_FEATURE_DSP)
+/* rint(v), half to even, saturated to int32: VCVTR rounds as FPSCR says, nearest even out of reset. */
+IRS_INLINE int32_t irs_rint(float v)
+{
+    int32_t r;
+    __asm__("vcvtr.s32.f32 %0, %0" : "+t"(v));
+    __builtin_memcpy(&r, &v, 4);
+    return r;
+}
+/* clip(rint((float)acc * multiplier) + zero_point, -128, 127) */
+IRS_INLINE int8_t irs_requantize(int32_t acc, float multiplier, int32_t zero_point)
+{
+    return (int8_t)__ssat(__qadd(irs_rint((float)acc * multiplier), zero_point), 8);
+}
+#elif defined(__ARM_ARCH) && !defined(__ARM_FP)
+/* Rounds a magnitude to 24 significant bits, half to even, as a conversion to float32 does. */
+IRS_INLINE uint64_t irs_round_bits(uint64_t v, int bits)
+{
+    uint64_t half = (uint64_t)1 << (bits - 1), rest = v & (((uint64_t)1 << bits) - 1), q = v >> bits;
+    return q + (rest > half || (rest == half && (q & 1)));
+}
+/* The same value as float32 arithmetic gives, in integers: soft float would cost more. */
+IRS_NOINLINE int8_t irs_requantize(int32_t acc, float multiplier, int32_t zero_point)
+{
+    uint32_t bits, a = acc < 0 ? 0u - (uint32_t)acc : (uint32_t)acc;
+    __builtin_memcpy(&bits, &multiplier, 4);
+    if (a == 0 || bits == 0) {
+        return (int8_t)irs_clamp_i32(zero_point, -128, 127);
+    }
+    int exponent = (int)(bits >> 23) - 150; /* multiplier = mantissa * 2^exponent, always normal */
+    uint32_t mantissa = (bits & 0x7FFFFFu) | 0x800000u;
+    int excess = 8 - __builtin_clz(a);
+    if (excess > 0) {
+        a = (uint32_t)irs_round_bits(a, excess) << excess;
+    }
+    uint64_t product = (uint64_t)a * mantissa;
+    excess = 40 - __builtin_clzll(product);
+    if (excess > 0) {
+        product = irs_round_bits(product, excess) << excess;
+    }
+    uint32_t magnitude;
+    if (exponent >= 0) {
+        magnitude = 511; /* at least 2^23: saturates */
+    } else if (exponent <= -63) {
+        magnitude = 0;
+    } else {
+        uint64_t rounded = irs_round_bits(product, -exponent);
+        magnitude = rounded > 511 ? 511u : (uint32_t)rounded;
+    }
+    int32_t value = acc < 0 ? -(int32_t)magnitude : (int32_t)magnitude;
+    return (int8_t)irs_clamp_i32(value + zero_point, -128, 127);
+}
+#else
+IRS_INLINE int32_t irs_rint(float v) { return (int32_t)__builtin_rintf(v); }
+IRS_INLINE int8_t irs_requantize(int32_t acc, float multiplier, int32_t zero_point)
+{
+    float v = (float)acc * multiplier; /* clamped first: a conversion out of range is undefined */
+    v = v < -512.0f ? -512.0f : v > 512.0f ? 512.0f : v;
+    return (int8_t)irs_clamp_i32((int32_t)__builtin_rintf(v) + zero_point, -128, 127);
+}
+#endif
+
+/* half_even(acc / 2^shift), shift in 0..30 */
+IRS_INLINE int32_t irs_shift_half_even(int32_t acc, int32_t shift)
+{
+    int32_t half = (1 << shift) >> 1;
+    return (acc + half - (half != 0) + (half != 0 ? (acc >> shift) & 1 : 0)) >> shift;
+}
+
+IRS_NOINLINE void irs_fill(int8_t *p, int32_t value, int32_t n)
+{
+    int32_t word = (int32_t)((uint32_t)(value & 0xFF) * 0x01010101u);
+    for (; n >= 4; n -= 4, p += 4) {
+        irs_store32(p, word);
+    }
+    for (; n > 0; --n) {
+        *p++ = (int8_t)value;
+    }
+}
+
+IRS_NOINLINE void irs_copy(int8_t *to, const int8_t *from, int32_t n)
+{
+    for (; n >= 16; n -= 16, to += 16, from += 16) {
+        int32_t a = irs_load32(from), b = irs_load32(from + 4);
+        int32_t c = irs_load32(from + 8), d = irs_load32(from + 12);
+        irs_store32(to, a);
+        irs_store32(to + 4, b);
+        irs_store32(to + 8, c);
+        irs_store32(to + 12, d);
+    }
+    for (; n > 0; --n) {
+        *to++ = *from++;
+    }
+}
+
+/* One padded row: `left` bytes of `value`, the row (all `value` when it lies outside), `right` bytes. */
+IRS_NOINLINE void irs_pad_row(int8_t *to, const int8_t *x, int32_t row, int32_t rows, int32_t row_bytes,
+                              int32_t left, int32_t right, int32_t value)
+{
+    if (row < 0 || row >= rows) {
+        irs_fill(to, value, left + row_bytes + right);
+        return;
+    }
+    irs_fill(to, value, left);
+    irs_copy(to + left, x + row * row_bytes, row_bytes);
+    irs_fill(to + left + row_bytes, value, right);
+}
+
+#endif

@@ -1,0 +1,217 @@
+"""Writing TIR from Python: one function a kernel, flat buffers, run-time sizes as arguments.
+
+A thin layer over TVM's IRBuilder that names everything, because the names end up in the user's C file.
+
+    with Function("scale_f32", "y = 2 x") as f:
+        x, y, n = f.parameters(read("x", "float32"), write("y", "float32"), scalar("n"))
+        with f.loop("i", n) as i:
+            f.store(y, i, x[i] * f32(2))
+    f.result
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tvm
+from tvm import tirx
+from tvm.script.ir_builder import IRBuilder
+from tvm.script.ir_builder import tirx as build
+
+#: Buffers behind pointers have no known extent: every size is a run-time argument.
+_UNKNOWN_EXTENT = 0x7FFFFFFF
+
+Expr = Any
+Buffer = Any
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One C parameter: a scalar, or a pointer that the kernel reads or writes."""
+
+    name: str
+    dtype: str
+    pointer: bool
+    const: bool = True
+    restrict: bool = False
+
+
+@dataclass(frozen=True)
+class TirFunction:
+    """A finished kernel: its C name, one line of documentation, its parameters and its TIR."""
+
+    name: str
+    doc: str
+    parameters: tuple[Parameter, ...]
+    body: Any
+
+
+class Function:
+    """Builds one kernel; use as a context manager and take ``result`` afterwards."""
+
+    def __init__(self, name: str, doc: str) -> None:
+        self.name, self.doc = name, doc
+        self.result: TirFunction
+        self._parameters: list[Parameter] = []
+        self._builder = IRBuilder()
+
+    def __enter__(self) -> Function:
+        self._builder.__enter__()
+        self._frame = build.prim_func()
+        self._frame.__enter__()
+        build.func_name(self.name)
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._frame.__exit__(*error)
+        self._builder.__exit__(*error)
+        if error[0] is None:
+            body = simplify(self.name, self._builder.get())
+            self.result = TirFunction(self.name, self.doc, tuple(self._parameters), body)
+
+    def parameters(self, *parameters: Parameter) -> list[Any]:
+        """Declare all C parameters, in order; a buffer for each pointer, a variable for each scalar."""
+        self._parameters.extend(parameters)
+        # TIR wants every argument before the first buffer over one of them
+        variables = [build.arg(p.name, tirx.Var(p.name, _type(p))) for p in parameters]
+        return [_buffer(p, v) if p.pointer else v for p, v in zip(parameters, variables, strict=True)]
+
+    def local(self, name: str, dtype: str, elements: int) -> Buffer:
+        """A small array in registers or on the stack."""
+        buffer = build.alloc_buffer((elements,), dtype, scope="local")
+        IRBuilder.name(name, buffer)
+        return buffer
+
+    @contextmanager
+    def loop(self, name: str, extent: Expr) -> Iterator[Expr]:
+        """``for (name = 0; name < extent; ++name)``."""
+        with build.serial(0, extent) as variable:
+            IRBuilder.name(name, variable)
+            yield variable
+
+    @contextmanager
+    def when(self, condition: Expr) -> Iterator[None]:
+        """``if (condition)`` without an else."""
+        with build.If(condition), build.Then():
+            yield
+
+    def bind(self, name: str, value: Expr) -> Expr:
+        """Evaluate once and keep under a name."""
+        variable = build.bind(value)
+        IRBuilder.name(name, variable)
+        return variable
+
+    def store(self, buffer: Buffer, index: Expr, value: Expr) -> None:
+        """``buffer[index] = value``."""
+        build.buffer_store(buffer, value, [i32(index)])
+
+    def call(self, name: str, *args: Expr) -> None:
+        """Call a C function of the support header for its effect."""
+        build.evaluate(tirx.call_extern("void", name, *[as_expr(a) for a in args]))
+
+
+def read(name: str, dtype: str) -> Parameter:
+    """A ``const`` pointer to an activation."""
+    return Parameter(name, dtype, pointer=True)
+
+
+def constant(name: str, dtype: str) -> Parameter:
+    """A ``const restrict`` pointer to weights: they never alias an output."""
+    return Parameter(name, dtype, pointer=True, restrict=True)
+
+
+def write(name: str, dtype: str) -> Parameter:
+    """A pointer that the kernel writes (and may read)."""
+    return Parameter(name, dtype, pointer=True, const=False)
+
+
+def scalar(name: str, dtype: str = "int32") -> Parameter:
+    """A run-time scalar."""
+    return Parameter(name, dtype, pointer=False)
+
+
+def scalars(*names: str) -> list[Parameter]:
+    """Several int32 scalars, in order."""
+    return [scalar(name) for name in names]
+
+
+def i32(value: Expr) -> Expr:
+    """An int32 constant; expressions pass through."""
+    return tirx.IntImm("int32", value) if isinstance(value, int) else value
+
+
+def f32(value: float) -> Expr:
+    """A float32 constant, rounded once here."""
+    return tirx.FloatImm("float32", float(np.float32(value)))
+
+
+def as_expr(value: Expr) -> Expr:
+    """Python numbers to constants; expressions pass through."""
+    if isinstance(value, float):
+        return f32(value)
+    return i32(value)
+
+
+def cast(dtype: str, value: Expr) -> Expr:
+    return tirx.Cast(dtype, value)
+
+
+def inline(dtype: str, name: str, *args: Expr) -> Expr:
+    """Call a ``static inline`` function of the support header; it has no effect but its value."""
+    return tirx.call_pure_extern(dtype, name, *[as_expr(a) for a in args])
+
+
+def address(buffer: Buffer, index: Expr) -> Expr:
+    """``&buffer[index]``, to hand to :func:`inline` or :meth:`Function.call`."""
+    return tirx.address_of(buffer[i32(index)])
+
+
+def minimum(a: Expr, b: Expr) -> Expr:
+    return tirx.Min(i32(a), i32(b))
+
+
+def maximum(a: Expr, b: Expr) -> Expr:
+    return tirx.Max(as_expr(a), as_expr(b))
+
+
+def select(condition: Expr, a: Expr, b: Expr) -> Expr:
+    """``condition ? a : b``."""
+    return tirx.Select(condition, as_expr(a), as_expr(b))
+
+
+def quotient(a: Expr, b: Expr) -> Expr:
+    """Integer division of non-negative numbers (C's ``/``)."""
+    return tirx.truncdiv(i32(a), i32(b))
+
+
+def remainder(a: Expr, b: Expr) -> Expr:
+    """Remainder of non-negative numbers (C's ``%``)."""
+    return tirx.truncmod(i32(a), i32(b))
+
+
+def _type(p: Parameter) -> Any:
+    return tvm.ir.PointerType(tvm.ir.PrimType(p.dtype), "global") if p.pointer else p.dtype
+
+
+def _buffer(p: Parameter, pointer: Any) -> Buffer:
+    buffer = build.decl_buffer((_UNKNOWN_EXTENT,), p.dtype, data=pointer)
+    IRBuilder.name(p.name, buffer)
+    return buffer
+
+
+def simplify(name: str, function: Any) -> Any:
+    """TVM's simplifier on one function: folded constants, unrolled loops, no dead statements."""
+    passes, scheduled = tirx.transform, tvm.s_tir.transform
+    module = tvm.IRModule({name: function.with_attr("global_symbol", name)})
+    sequence = [
+        scheduled.StmtSimplify(),
+        passes.NarrowDataType(32),
+        passes.UnrollLoop(),
+        scheduled.StmtSimplify(),
+        passes.RemoveNoOp(),
+    ]
+    return tvm.transform.Sequential(sequence)(module)[name]
