@@ -4,8 +4,8 @@ Shapes are physical: images are [N, H, W, C]. An operator has any number of inpu
 computes is written twice: in docs/integer-semantics.md for people, in ``reference`` for machines.
 
 Notation: ``zx`` zero point, ``requantize(acc, m, zy) = clip(rint(float32(acc) * m) + zy, lo, hi)``; ``rint``
-rounds half to even; ``clip(x, lo, hi) = lo if x < lo else hi if x > hi else x``. Every float32 operation rounds
-once (no fused multiply-add); a mean is a sum times ``float32(1 / count)``.
+rounds half to even; ``clip(x, lo, hi) = lo if x < lo else hi if x > hi else x``. Every float32 operation
+rounds once (no fused multiply-add); a mean is a sum times ``float32(1 / count)``.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ class MaxPool(Op):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TableInt8(Op):
-    """``table[x + 128]``: any function of one int8 value (Sigmoid, Tanh, HardSwish, Clip, a change of scale)."""
+    """``table[x + 128]``: any function of one int8 value (Sigmoid, Tanh, Clip, a change of scale)."""
 
     table: Int8  # [256]
 
@@ -318,7 +318,7 @@ class SoftmaxF32(Op):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LayerNormF32(Op):
-    """Normalization over the last axis, sums in order; ``y = (x - mean) / sqrt(var + epsilon) * gamma + beta``.
+    """Normalization of the last axis: ``y = (x - mean) / sqrt(var + epsilon) * gamma + beta``, ordered sums.
 
     ``mean = sum(x) * float32(1 / n)``, ``d = x - mean``, ``var = sum(d * d) * float32(1 / n)``.
     """

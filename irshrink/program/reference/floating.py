@@ -1,0 +1,91 @@
+"""float32 operators: one rounding per operation, sums in the stated order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from irshrink.program.ops import (
+    BinaryF32,
+    BinaryKind,
+    Float32,
+    LayerNormF32,
+    ReduceF32,
+    SoftmaxF32,
+    UnaryF32,
+)
+from irshrink.program.program import Program
+from irshrink.program.reference import mathematics as m
+from irshrink.program.reference.dispatch import Array, evaluate_op, float32
+
+_BINARY: dict[BinaryKind, Callable[[Array, Array], Array]] = {
+    "add": np.add,
+    "sub": np.subtract,
+    "mul": np.multiply,
+    "div": np.divide,
+    "min": lambda a, b: np.where(a < b, a, b),
+    "max": lambda a, b: np.where(a > b, a, b),
+}
+
+
+def ordered_sum(x: Float32) -> Float32:
+    """Sum over the last axis (kept as 1), one addition after the other from index 0 on."""
+    return np.add.accumulate(x, axis=-1, dtype=np.float32)[..., -1:]
+
+
+def _ordered_max(x: Float32) -> Float32:
+    """Largest of the last axis; of equal ones (0 and -0) the first."""
+    best = x[..., 0]
+    for i in range(1, x.shape[-1]):
+        best = np.where(x[..., i] > best, x[..., i], best)
+    return best
+
+
+def reciprocal_count(count: int) -> np.float32:
+    """What a sum of ``count`` values is multiplied by to get their mean."""
+    return float32(1.0 / count)
+
+
+@evaluate_op.register
+def _(op: BinaryF32, arrays: list[Array], program: Program) -> Array:
+    operands = list(arrays)
+    if op.constant is not None:
+        operands.insert(0 if op.constant_first else 1, op.constant)
+    with np.errstate(all="ignore"):  # infinities and NaN are results like any other
+        return _BINARY[op.kind](operands[0], operands[1])
+
+
+@evaluate_op.register
+def _(op: UnaryF32, arrays: list[Array], program: Program) -> Array:
+    with np.errstate(all="ignore"):
+        return m.unary(op.kind, arrays[0], float32(op.alpha), float32(op.beta))
+
+
+@evaluate_op.register
+def _(op: SoftmaxF32, arrays: list[Array], program: Program) -> Array:
+    x = arrays[0]
+    e = m.exp(x - x.max(axis=-1, keepdims=True))
+    return e / ordered_sum(e)
+
+
+@evaluate_op.register
+def _(op: LayerNormF32, arrays: list[Array], program: Program) -> Array:
+    x = arrays[0]
+    scale = reciprocal_count(x.shape[-1])
+    d = x - ordered_sum(x) * scale
+    variance = ordered_sum(d * d) * scale
+    y: Array = d / np.sqrt(variance + float32(op.epsilon)) * op.gamma + op.beta
+    return y
+
+
+@evaluate_op.register
+def _(op: ReduceF32, arrays: list[Array], program: Program) -> Array:
+    x = arrays[0]
+    kept = [axis for axis in range(x.ndim) if axis not in op.axes]
+    shape = [1 if axis in op.axes else size for axis, size in enumerate(x.shape)]
+    rows = x.transpose(*kept, *op.axes).reshape(*[x.shape[axis] for axis in kept], -1)
+    if op.kind == "max":
+        return _ordered_max(rows).reshape(shape)
+    total = ordered_sum(rows).reshape(shape)
+    return total * reciprocal_count(rows.shape[-1]) if op.kind == "mean" else total

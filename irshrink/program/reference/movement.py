@@ -1,0 +1,39 @@
+"""Operators that move bytes and compute nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from irshrink.program.ops import Concat, Pad, Reshape, Slice, Transpose
+from irshrink.program.program import Program
+from irshrink.program.reference.dispatch import Array, evaluate_op, output_shape
+from irshrink.program.reference.requantize import centred
+
+
+@evaluate_op.register
+def _(op: Transpose, arrays: list[Array], program: Program) -> Array:
+    return np.ascontiguousarray(arrays[0].transpose(op.permutation))
+
+
+@evaluate_op.register
+def _(op: Pad, arrays: list[Array], program: Program) -> Array:
+    return np.pad(arrays[0], op.pads, constant_values=op.value)
+
+
+@evaluate_op.register
+def _(op: Concat, arrays: list[Array], program: Program) -> Array:
+    scaled = [
+        x if table is None else table[centred(x, -128)] for x, table in zip(arrays, op.tables, strict=True)
+    ]
+    return np.concatenate(scaled, axis=op.axis)
+
+
+@evaluate_op.register
+def _(op: Slice, arrays: list[Array], program: Program) -> Array:
+    index = tuple(slice(*bounds) for bounds in zip(op.starts, op.ends, op.steps, strict=True))
+    return np.ascontiguousarray(arrays[0][index])
+
+
+@evaluate_op.register
+def _(op: Reshape, arrays: list[Array], program: Program) -> Array:
+    return arrays[0].reshape(output_shape(op, program))

@@ -1,0 +1,43 @@
+"""From int32 accumulators and float32 values to int8: the one rounding rule."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from irshrink.program.ops import Addition, Float32, Int8, Int32, Requantization
+from irshrink.program.reference.dispatch import Array, float32
+
+
+def saturate(rounded: Float32, zero_point: int, low: int = -128, high: int = 127) -> Int8:
+    """``clip(rounded + zero_point, low, high)`` for whole numbers in float32.
+
+    The clip comes first, at bounds moved by the zero point: the same result, and no float that does not fit
+    an integer is ever converted.
+    """
+    clipped = np.clip(rounded, float32(low - zero_point), float32(high - zero_point))
+    result: Int8 = (clipped.astype(np.int32) + np.int32(zero_point)).astype(np.int8)
+    return result
+
+
+def requantize(acc: Int32, requantization: Requantization) -> Int8:
+    """``clip(rint(float32(acc) * multiplier) + zero_point, low, high)``; multipliers along the last axis."""
+    product = acc.astype(np.float32) * requantization.multiplier
+    return saturate(np.rint(product), requantization.zero_point, requantization.low, requantization.high)
+
+
+def add(a: Int8, b: Int8, addition: Addition) -> Int8:
+    """``clip(rint(float32(a - za) * ma + float32(b - zb) * mb) + zy, low, high)``; two products, one sum."""
+    left = centred(a, addition.zero_points[0]).astype(np.float32) * float32(addition.multipliers[0])
+    right = centred(b, addition.zero_points[1]).astype(np.float32) * float32(addition.multipliers[1])
+    return saturate(np.rint(left + right), addition.zero_point, addition.low, addition.high)
+
+
+def centred(x: Array, zero_point: int) -> Int32:
+    """``x - zero_point`` in int32."""
+    difference: Int32 = x.astype(np.int32) - np.int32(zero_point)
+    return difference
+
+
+def exact_int32(acc: Array) -> Int32:
+    """Whole numbers held in float64 as int32; the lowering has proved that they fit."""
+    return acc.astype(np.int64).astype(np.int32)
