@@ -187,11 +187,13 @@ def _symbols(file: Any, sections: list[Any]) -> tuple[Symbol, ...]:
         return ()
     found = []
     for entry in table.iter_symbols():
-        if not entry.name or entry.name.startswith("$") or entry["st_info"]["type"] in ("STT_FILE", "STT_SECTION"):
-            continue
         index = entry["st_shndx"]
+        kind = entry["st_info"]["type"]
+        # `$t` and `$d` only mark where code and literals start.
+        if not entry.name or entry.name.startswith("$") or kind == "STT_FILE" or index == "SHN_UNDEF":
+            continue
         section = sections[index].name if isinstance(index, int) else ""
-        is_function = entry["st_info"]["type"] == "STT_FUNC"
+        is_function = kind == "STT_FUNC"
         # Bit 0 of a function's address says Thumb; it is no part of the address.
         address = entry["st_value"] & ~1 if is_function else entry["st_value"]
         found.append(Symbol(entry.name, address, entry["st_size"], section, is_function))

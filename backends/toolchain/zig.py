@@ -73,6 +73,8 @@ def compile_objects(
         ToolError: the compiler is missing or refused a source; quotes its first errors.
     """
     objects = [folder / f"{source.stem}.o" for source in sources]
+    if len(set(objects)) != len(objects):
+        raise ToolError(f"two C files have the same name: {', '.join(s.name for s in sources)}.")
     for source, out in zip(sources, objects, strict=True):
         where = [source.parent, *include]
         arguments = [*_target_flags(target), *_compile_flags(target, optimize, where), *flags]
@@ -85,7 +87,7 @@ def link_firmware(
 ) -> None:
     """Link a bare-metal ELF; unused sections are dropped, the symbol table is kept.
 
-    The linker script must discard ``.debug*``, ``.ARM.exidx*`` and ``.ARM.extab*`` (compiler-rt carries them).
+    The linker script must discard ``.debug*``, ``.ARM.exidx*`` and ``.ARM.extab*`` of compiler-rt.
 
     Raises:
         BudgetError: it does not fit in a memory region; the message says by how much.
@@ -212,7 +214,9 @@ def _zig(arguments: Sequence[str], cwd: Path) -> None:
     overflow = _OVERFLOW.search(done.stderr)
     if overflow is not None:
         section, region, nbytes = overflow.groups()
-        raise BudgetError(f"the firmware does not fit in {region}: section {section} is {nbytes} bytes too large.")
+        raise BudgetError(
+            f"the firmware does not fit in {region}: {nbytes} bytes too many, counted up to {section}."
+        )
     raise ToolError(f"zig {arguments[0]} failed:\n{_first_errors(done.stderr)}")
 
 

@@ -1,0 +1,161 @@
+"""The files of the C package that are not the model itself.
+
+    CMakeLists.txt Makefile README.txt
+    test/test_main.c test/test_vector.h
+    port/cortex-m/startup.c semihosting.h cortex-m.ld      bare metal only
+
+They depend on the target, on the names of the model's C files and on the test vectors, and on nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from irshrink import files
+from irshrink.backends.toolchain.zig import SEMANTIC_FLAGS, is_bare_metal
+from irshrink.errors import InternalError
+from irshrink.target import Target
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+#: Memory of a target without a board: more than any model here needs.
+UNLIMITED_BYTES = 16 << 20
+#: What the linker demands for the stack; the emulator measures what a model really takes.
+LEAST_STACK_BYTES = 512
+
+
+@dataclass(frozen=True)
+class Vector:
+    """One test: the bytes of every input and of every output that must come out, in port order."""
+
+    inputs: tuple[bytes, ...]
+    outputs: tuple[bytes, ...]
+
+
+def package_files(
+    target: Target, sources: Sequence[str], vectors: Sequence[Vector], *, optimize: str = "-O2"
+) -> dict[str, str]:
+    """Text of every file by its path in the package.
+
+    Args:
+        sources: names of the C files in ``src/``.
+        vectors: at least one, all of the same sizes.
+        optimize: optimization flag of the library in the Make and CMake files.
+
+    Raises:
+        InternalError: the vectors are none or differ in sizes.
+    """
+    values = {
+        "target": target.name,
+        "where": _where(target),
+        "bare_metal": is_bare_metal(target),
+        "gcc_flags": " ".join(target.gcc_flags),
+        # A build for the host keeps its instruction set in its test, others are tested in portable C.
+        "host_flags": "" if is_bare_metal(target) else "$(CPU_FLAGS) ",
+        "sources": list(sources),
+        "optimize": optimize,
+        "semantic_flags": " ".join(SEMANTIC_FLAGS),
+    }
+    made = {
+        "CMakeLists.txt": _render("CMakeLists.txt.j2", values),
+        "Makefile": _render("Makefile.j2", values),
+        "README.txt": _render("README.txt.j2", values),
+        "test/test_main.c": _verbatim("test_main.c"),
+        "test/test_vector.h": vector_header(vectors),
+    }
+    if is_bare_metal(target):
+        made["port/cortex-m/startup.c"] = _verbatim("startup.c")
+        made["port/cortex-m/semihosting.h"] = _verbatim("semihosting.h")
+        made["port/cortex-m/cortex-m.ld"] = linker_script(target)
+    return made
+
+
+def write_package(
+    folder: Path, target: Target, sources: Sequence[str], vectors: Sequence[Vector], *, optimize: str = "-O2"
+) -> None:
+    """:func:`package_files`, written into ``folder``.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    for path, text in package_files(target, sources, vectors, optimize=optimize).items():
+        files.write_text(folder / path, text)
+
+
+def linker_script(target: Target, *, guard_bytes: int = 0) -> str:
+    """The linker script of a bare-metal program.
+
+    Args:
+        guard_bytes: size of each red zone: below and above the arena, and below the stack. They come on top
+            of the target's RAM, so that a model has all of it in the emulator too. 0 for none.
+
+    Raises:
+        InternalError: the target is not emulated, so where its memory lies is not known.
+    """
+    if target.emulation is None:
+        raise InternalError(f"target '{target.name}' has no memory map.")
+    values = {
+        "where": _where(target),
+        "flash_base": target.emulation.flash_base,
+        "flash_bytes": flash_bytes(target),
+        "ram_base": target.emulation.ram_base,
+        "ram_bytes": ram_bytes(target) + 3 * guard_bytes,
+        "guard_bytes": guard_bytes,
+        "least_stack_bytes": LEAST_STACK_BYTES,
+    }
+    return _render("cortex-m.ld.j2", values)
+
+
+def flash_bytes(target: Target) -> int:
+    """Flash of the target, bytes."""
+    return UNLIMITED_BYTES if target.flash_bytes is None else target.flash_bytes
+
+
+def ram_bytes(target: Target) -> int:
+    """RAM of the target, bytes."""
+    return UNLIMITED_BYTES if target.ram_bytes is None else target.ram_bytes
+
+
+def vector_header(vectors: Sequence[Vector]) -> str:
+    """``test_vector.h``: one array an input and one an output, the vectors one after the other."""
+    sizes = {(tuple(map(len, v.inputs)), tuple(map(len, v.outputs))) for v in vectors}
+    if len(sizes) != 1:
+        raise InternalError(f"test vectors must be of one size, at least one: got {sorted(sizes)}.")
+    inputs = _ports("test_input", [v.inputs for v in vectors])
+    outputs = _ports("test_output", [v.outputs for v in vectors])
+    arrays = [{"name": k, "nbytes": len(v), "rows": _rows(v)} for k, v in {**inputs, **outputs}.items()]
+    values = {"count": len(vectors), "arrays": arrays, "inputs": list(inputs), "outputs": list(outputs)}
+    return _render("test_vector.h.j2", values)
+
+
+def _ports(prefix: str, vectors: list[tuple[bytes, ...]]) -> dict[str, bytes]:
+    """The bytes of each port over all vectors."""
+    return {f"{prefix}_{i}": b"".join(port) for i, port in enumerate(zip(*vectors, strict=True))}
+
+
+def _rows(data: bytes, width: int = 24) -> list[str]:
+    return [", ".join(map(str, data[at : at + width])) + "," for at in range(0, len(data), width)]
+
+
+def _where(target: Target) -> str:
+    return f"{target.board} ({target.name})" if target.board else target.name
+
+
+def _verbatim(name: str) -> str:
+    return (TEMPLATES / name).read_text("utf-8")
+
+
+def _render(name: str, values: dict[str, object]) -> str:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # C and Make files: nothing is HTML
+    )
+    return environment.get_template(name).render(values)

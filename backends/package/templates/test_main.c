@@ -1,0 +1,76 @@
+/* Runs the test vectors through the model and compares every output byte.
+ * Prints PASS and returns 0, or says which byte differs and returns 1.
+ * Hosted programs print by stdio, bare-metal ones by semihosting. */
+#include <stddef.h>
+#include <stdint.h>
+
+#include "model.h"
+#include "test_vector.h"
+
+#if defined(__arm__) && !defined(__linux__)
+#include "semihosting.h"
+static void print(const char *text) { semihosting_print(text); }
+#else
+#include <stdio.h>
+static void print(const char *text) { fputs(text, stdout); }
+#endif
+
+static void print_number(size_t value) {
+  char digits[24];
+  char *at = digits + sizeof digits - 1;
+  *at = '\0';
+  do {
+    *--at = (char)('0' + value % 10);
+    value /= 10;
+  } while (value != 0);
+  print(at);
+}
+
+static void report(int output, size_t at, unsigned expected, unsigned got, int vector) {
+  print("FAIL: output ");
+  print_number((size_t)output);
+  print(" byte ");
+  print_number(at);
+  print(": expected ");
+  print_number(expected);
+  print(", got ");
+  print_number(got);
+  print(" (test vector ");
+  print_number((size_t)vector);
+  print(")\n");
+}
+
+static void load_inputs(int vector) {
+  for (int i = 0; i < MODEL_INPUT_COUNT; i++) {
+    const size_t size = model_input_bytes(i);
+    uint8_t *to = model_input(i);
+    for (size_t k = 0; k < size; k++) to[k] = test_inputs[i][(size_t)vector * size + k];
+  }
+}
+
+static int check_outputs(int vector) {
+  for (int i = 0; i < MODEL_OUTPUT_COUNT; i++) {
+    const size_t size = model_output_bytes(i);
+    const uint8_t *got = model_output(i);
+    const uint8_t *expected = test_outputs[i] + (size_t)vector * size;
+    for (size_t k = 0; k < size; k++) {
+      if (got[k] == expected[k]) continue;
+      report(i, k, expected[k], got[k], vector);
+      return 1;
+    }
+  }
+  return 0;
+}
+
+int main(void) {
+  for (int vector = 0; vector < TEST_VECTOR_COUNT; vector++) {
+    load_inputs(vector);
+    if (model_run() != 0) {
+      print("FAIL: model_run reports an error\n");
+      return 1;
+    }
+    if (check_outputs(vector) != 0) return 1;
+  }
+  print("PASS\n");
+  return 0;
+}

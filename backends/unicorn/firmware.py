@@ -1,0 +1,175 @@
+"""A model as firmware in the emulator: inputs in, outputs out, and what it cost."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from irshrink.backends.package.files import flash_bytes, ram_bytes
+from irshrink.backends.toolchain.elf import Elf, read_elf
+from irshrink.backends.unicorn.machine import DEFAULT_LIMIT, CortexM, Memory, RedZone, Trace
+from irshrink.errors import TargetError, ToolError
+from irshrink.target import Target
+
+#: Size of each red zone, bytes: more than a loop that runs away by a row or two.
+GUARD_BYTES = 16384
+
+_TRAP = "emulation_ready"
+_CALLERS = ("model_run", "model_run_in")
+_STACK_PAINT = struct.pack("<I", 0xC5A35A3A)
+
+
+@dataclass(frozen=True)
+class EmulationResult:
+    """One inference.
+
+    Attributes:
+        outputs: bytes of every output, in port order.
+        instructions: executed by ``model_run``, exact; None when not counted.
+        stack_bytes: from the stack pointer at the call of ``model_run`` down to the lowest address that it
+            wrote or, when counted, that its stack pointer reached.
+        arena_used_bytes: from the start of the arena to the last byte that was written.
+        calls: ``(function, instructions)`` of every call out of ``model_run``, in order, callees included;
+            empty when not counted.
+    """
+
+    outputs: list[bytes]
+    instructions: int | None
+    stack_bytes: int
+    arena_used_bytes: int
+    calls: tuple[tuple[str, int], ...] = ()
+
+
+class Firmware:
+    """A linked emulator firmware, started and waiting for inputs.
+
+    Arena and stack are painted before every inference, the arena with another value each time: a model that
+    reads what it has not written answers differently from run to run.
+
+    Attributes:
+        input_bytes, output_bytes: sizes in port order.
+        arena_bytes: size of the arena.
+
+    Raises:
+        TargetError: the target is not emulated.
+        ToolError: the image is no emulator firmware, or it does not start.
+    """
+
+    def __init__(self, path: Path, target: Target, *, limit: int = DEFAULT_LIMIT) -> None:
+        emulation = target.emulation
+        if emulation is None:
+            raise TargetError(f"target '{target.name}' is not emulated: its builds run natively.")
+        self.elf: Elf = read_elf(path)
+        memory = Memory(
+            emulation.flash_base, flash_bytes(target), emulation.ram_base, ram_bytes(target) + 3 * GUARD_BYTES
+        )
+        self._arena = self._arena_start()
+        self._stack = self.elf.symbol("__stack_limit").address
+        self._machine = CortexM(self.elf, emulation.cpu, memory, self._red_zones())
+        self._limit = limit
+        self._paint = 0xA5
+        self._machine.boot(_TRAP)
+        inputs, outputs, self.arena_bytes = self._counts()
+        self._inputs = [self._port("model_input", i) for i in range(inputs)]
+        self._outputs = [self._port("model_output", i) for i in range(outputs)]
+        self.input_bytes = tuple(size for _, size in self._inputs)
+        self.output_bytes = tuple(size for _, size in self._outputs)
+
+    def run(self, inputs: Sequence[bytes], *, count: bool = True) -> EmulationResult:
+        """One inference.
+
+        Args:
+            inputs: the bytes of every input, in port order.
+            count: count instructions; without, a run is several times as fast.
+
+        Raises:
+            ToolError: inputs of the wrong size, a fault, an overrun of arena or stack, an endless loop, or
+                ``model_run`` reports an error.
+        """
+        if tuple(map(len, inputs)) != self.input_bytes:
+            got = [len(data) for data in inputs]
+            raise ToolError(f"the model takes inputs of {list(self.input_bytes)} bytes, got {got}.")
+        self._prepare(inputs)
+        status, trace = self._call_model(count)
+        if status != 0:
+            raise ToolError(f"{self.elf.path.name}: model_run reports error {status}.")
+        return EmulationResult(
+            outputs=[self._machine.read(address, size) for address, size in self._outputs],
+            instructions=trace.instructions if trace else None,
+            stack_bytes=self._stack_used(trace),
+            arena_used_bytes=self._arena_used(),
+            calls=trace.calls if trace else (),
+        )
+
+    def _prepare(self, inputs: Sequence[bytes]) -> None:
+        self._paint ^= 0xFF
+        self._machine.write(self._arena, bytes([self._paint]) * self.arena_bytes)
+        words = (self._machine.initial_sp - self._stack) // 4
+        self._machine.write(self._stack, _STACK_PAINT * words)
+        for (address, _), data in zip(self._inputs, inputs, strict=True):
+            self._machine.write(address, data)
+
+    def _call_model(self, count: bool) -> tuple[int, Trace | None]:
+        machine = self._machine
+
+        def run() -> int:
+            return machine.call("model_run", trap=_TRAP, limit=self._limit)
+
+        if not count:
+            return run(), None
+        return machine.traced(run, _CALLERS)
+
+    def _stack_used(self, trace: Trace | None) -> int:
+        top = self._machine.initial_sp
+        stack = self._machine.read(self._stack, top - self._stack)
+        lowest = self._stack + _painted(stack, _STACK_PAINT)
+        if trace is not None:
+            lowest = min(lowest, trace.lowest_sp)
+        return top - lowest
+
+    def _arena_used(self) -> int:
+        arena = self._machine.read(self._arena, self.arena_bytes)
+        return len(arena.rstrip(bytes([self._paint])))
+
+    def _arena_start(self) -> int:
+        start, end = self.elf.symbol("__arena_start").address, self.elf.symbol("__arena_end").address
+        arena = self.elf.symbol("model_arena")
+        if not start <= arena.address < end:
+            raise ToolError(f"{self.elf.path.name}: model_arena is not between its red zones.")
+        return arena.address
+
+    def _red_zones(self) -> tuple[RedZone, ...]:
+        zones = (
+            ("__red_zone_below_arena", "write below the start of the arena"),
+            ("__red_zone_above_arena", "arena overrun"),
+            ("__red_zone_below_stack", "stack overrun"),
+        )
+        starts = [(self.elf.symbol(name).address, what) for name, what in zones]
+        return tuple(RedZone(start, start + GUARD_BYTES, what) for start, what in starts)
+
+    def _counts(self) -> tuple[int, int, int]:
+        counts = self._machine.read(self.elf.symbol("emulation_counts").address, 12)
+        inputs, outputs, arena = struct.unpack("<III", counts)
+        return inputs, outputs, arena
+
+    def _port(self, function: str, index: int) -> tuple[int, int]:
+        """Address and size of an input or output."""
+        address = self._machine.call(function, index, trap=_TRAP)
+        return address, self._machine.call(f"{function}_bytes", index, trap=_TRAP)
+
+
+def _painted(stack: bytes, paint: bytes) -> int:
+    """Bytes from the low end that still carry the paint."""
+    low, high = 0, len(stack) // len(paint)
+    whole = paint * high
+    if stack.startswith(whole):
+        return len(whole)
+    while low < high:  # the first word that differs, by halving
+        middle = (low + high) // 2
+        if stack.startswith(whole[: (middle + 1) * len(paint)]):
+            low = middle + 1
+        else:
+            high = middle
+    return low * len(paint)
