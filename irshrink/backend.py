@@ -15,41 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from irshrink.pipeline import Pass
+from irshrink.program.arena import MemoryPlan, Slot
 from irshrink.program.program import Program
 from irshrink.target import Target
 
+__all__ = ["Artifact", "Backend", "MemoryPlan", "OpCost", "RunResult", "Slot", "Values"]
+
 #: The value of every input (or output) port of one inference, in port order.
 Values = Sequence[NDArray[np.generic]]
-
-
-@dataclass(frozen=True)
-class Slot:
-    """A stretch of the arena: a tensor or a workspace, and when it is in use.
-
-    Attributes:
-        name: tensor name, or ``<operator>.workspace``.
-        offset, nbytes: place in the arena, bytes.
-        first, last: indices of the first and last operator that need it.
-    """
-
-    name: str
-    offset: int
-    nbytes: int
-    first: int
-    last: int
-
-
-@dataclass(frozen=True)
-class MemoryPlan:
-    """Addresses of everything in the arena.
-
-    ``lower_bound`` is the largest sum of bytes that are in use at once: no plan for this order of
-    operators can be smaller.
-    """
-
-    slots: tuple[Slot, ...]
-    nbytes: int
-    lower_bound: int
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ class Function:
         self._frame.__exit__(*error)
         self._builder.__exit__(*error)
         if error[0] is None:
-            body = simplify(self.name, self._builder.get())
+            body = clean(self.name, self._builder.get())
             self.result = TirFunction(self.name, self.doc, tuple(self._parameters), body)
 
     def parameters(self, *parameters: Parameter) -> list[Any]:
@@ -203,15 +203,12 @@ def _buffer(p: Parameter, pointer: Any) -> Buffer:
     return buffer
 
 
-def simplify(name: str, function: Any) -> Any:
-    """TVM's simplifier on one function: folded constants, unrolled loops, no dead statements."""
-    passes, scheduled = tirx.transform, tvm.s_tir.transform
+def clean(name: str, function: Any) -> Any:
+    """TVM's unrolling and dead code removal on one function.
+
+    Not its simplifier: that substitutes every named value into its uses, and the C that a person would
+    have to read is gone, while C compilers find the same code either way.
+    """
     module = tvm.IRModule({name: function.with_attr("global_symbol", name)})
-    sequence = [
-        scheduled.StmtSimplify(),
-        passes.NarrowDataType(32),
-        passes.UnrollLoop(),
-        scheduled.StmtSimplify(),
-        passes.RemoveNoOp(),
-    ]
-    return tvm.transform.Sequential(sequence)(module)[name]
+    passes = [tirx.transform.NarrowDataType(32), tirx.transform.UnrollLoop(), tirx.transform.RemoveNoOp()]
+    return tvm.transform.Sequential(passes)(module)[name]

@@ -31,6 +31,15 @@ IRS_INLINE int32_t irs_clamp_i32(int32_t v, int32_t low, int32_t high)
     return v < low ? low : v > high ? high : v;
 }
 
+IRS_INLINE int8_t irs_saturate(int32_t v)
+{
+#if defined(__ARM_FEATURE_SAT)
+    return (int8_t)__ssat(v, 8);
+#else
+    return (int8_t)irs_clamp_i32(v, -128, 127);
+#endif
+}
+
 /* A word from any address; one LDR on cores that allow unaligned access. */
 IRS_INLINE int32_t irs_load32(const int8_t *p)
 {

@@ -1,0 +1,122 @@
+"""A ring of padded input rows, the line buffer of convolutions and pools."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from irshrink.backends.tvm.kernels.call import Argument
+from irshrink.backends.tvm.tir import (
+    Buffer,
+    Expr,
+    Function,
+    Parameter,
+    address,
+    remainder,
+    scalars,
+    select,
+    write,
+)
+from irshrink.program.ops import Window
+
+_SCALARS = (
+    "in_rows", "row_bytes", "pad_top", "pad_left", "pad_right", "pad_value", "span", "fresh", "row_stride", "dilation",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Ring:
+    """Sizes of a ring for one layer, in bytes and rows.
+
+    Attributes:
+        span: rows that one window reaches over, which is the number of rows kept.
+        fresh: rows that are new for each further output row.
+        in_place: whether output row y may overwrite the input once its window is in the ring.
+    """
+
+    in_rows: int
+    row_bytes: int
+    top: int
+    left: int
+    right: int
+    pad_value: int
+    span: int
+    fresh: int
+    row_stride: int
+    dilation: int
+    in_place: bool
+
+    @property
+    def nbytes(self) -> int:
+        return self.span * (self.left + self.row_bytes + self.right)
+
+    @staticmethod
+    def of(window: Window, x: Sequence[int], y: Sequence[int], pad_value: int) -> Ring:
+        """The ring for a window over ``x`` [1,H,W,Ci] that gives ``y`` [1,Ho,Wo,Co]."""
+        _, height, width, channels = x
+        top, left, _, right = window.pads
+        span, stride = window.extent()[0], window.strides[0]
+        reads = (window.extent()[1] + (y[2] - 1) * window.strides[1]) - left - width  # columns right of the input
+        in_place = all(
+            (oy + 1) * y[2] * y[3] <= (oy * stride - top + span) * width * channels
+            for oy in range(y[1])
+            if oy * stride - top + span < height
+        )
+        return Ring(
+            in_rows=height,
+            row_bytes=width * channels,
+            top=top,
+            left=left * channels,
+            right=max(right, reads, 0) * channels,
+            pad_value=pad_value,
+            span=span,
+            fresh=min(stride, span),
+            row_stride=stride,
+            dilation=window.dilations[0],
+            in_place=in_place and y[1] * y[2] * y[3] <= height * width * channels,
+        )
+
+    def arguments(self) -> list[Argument]:
+        """Values of :meth:`parameters`, after the workspace."""
+        return [
+            self.in_rows, self.row_bytes, self.top, self.left, self.right, self.pad_value,
+            self.span, self.fresh, self.row_stride, self.dilation,
+        ]  # fmt: skip
+
+    @staticmethod
+    def parameters() -> list[Parameter]:
+        return [write("ring", "int8"), *scalars(*_SCALARS)]
+
+    @staticmethod
+    def emit(f: Function, given: Sequence[Any], x: Buffer, oy: Expr) -> RingRows:
+        """Copy the rows that output row ``oy`` is the first to need."""
+        rows, values = given[0], dict(zip(_SCALARS, given[1:], strict=True))
+        row_bytes, left, right, span = (values[k] for k in ("row_bytes", "pad_left", "pad_right", "span"))
+        pitch = f.bind("pitch", left + row_bytes + right)
+        top = f.bind("first_row", oy * values["row_stride"])
+        old = f.bind("old", select(oy == 0, 0, span - values["fresh"]))
+        with f.loop("r", span - old) as r:
+            row = f.bind("row", top + old + r)
+            f.call(
+                "irs_pad_row", address(rows, remainder(row, span) * pitch), address(x, 0),
+                row - values["pad_top"], values["in_rows"], row_bytes, left, right, values["pad_value"],
+            )  # fmt: skip
+        slot = f.bind("slot", remainder(top, span))
+        return RingRows(rows, pitch, slot, span, values["dilation"])
+
+
+@dataclass(frozen=True)
+class RingRows:
+    """A filled ring, as the kernel sees it while it computes one output row."""
+
+    rows: Buffer
+    pitch: Expr
+    slot: Expr
+    span: Expr
+    dilation: Expr
+
+    def row(self, f: Function, ky: Expr) -> Expr:
+        """Byte offset of filter row ``ky``'s input row."""
+        slot = f.bind("wrapped", self.slot + ky * self.dilation)
+        return select(slot >= self.span, slot - self.span, slot) * self.pitch
