@@ -1,0 +1,1 @@
+"""One file a command: options, the call, the printing. Heavy imports are inside the functions."""

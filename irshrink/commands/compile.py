@@ -1,0 +1,177 @@
+"""``irshrink compile``: a model in, a checked C library out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from irshrink.console import print_json, progress, warn
+
+if TYPE_CHECKING:
+    from irshrink.lock import Lock
+    from irshrink.recipe import Recipe
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_OPTIONS = [
+    click.option(
+        "-t", "--target", metavar="NAME", help="Target, board, or a TOML file; see `irshrink targets`."
+    ),
+    click.option(
+        "-c",
+        "--calibration",
+        metavar="DATA",
+        help="Samples to choose scales with: .npz or a folder of images.",
+    ),
+    click.option(
+        "-e",
+        "--eval",
+        "eval_",
+        metavar="DATA",
+        help="Samples to measure accuracy with; labels are its array `y`.",
+    ),
+    click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Output folder."),
+    click.option(
+        "-r",
+        "--recipe",
+        "recipe_file",
+        type=click.Path(path_type=Path),
+        help="Recipe or recipe.lock; options given here win.",
+    ),
+    click.option(
+        "-q",
+        "--quantize",
+        type=click.Choice(["int8", "none"]),
+        help="Default: int8 with calibration data, none without.",
+    ),
+    click.option(
+        "--keep-float",
+        multiple=True,
+        metavar="PATTERN",
+        help="Keep nodes with such names in float32. Repeatable.",
+    ),
+    click.option(
+        "--max-drop",
+        metavar="DROP",
+        help="Largest accepted loss of accuracy: 1% or 0.01. Exit code 2 when missed.",
+    ),
+    click.option("--flash", metavar="SIZE", help="Flash limit: 256K, 1M. Exit code 2 when missed."),
+    click.option("--ram", metavar="SIZE", help="RAM limit: 64K. Exit code 2 when missed."),
+    click.option(
+        "--shape",
+        "shapes",
+        multiple=True,
+        metavar="NAME=DIMS",
+        help="Static shape of an input: input=1,3,224,224. Repeatable.",
+    ),
+    click.option(
+        "--image",
+        "images",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Preprocessing of images: mean=127, std=128, scale, resize, channels, layout... Repeatable.",
+    ),
+    click.option(
+        "--io",
+        type=click.Choice(["quantized", "float"]),
+        help="Element type of the C function's inputs and outputs. Default: quantized.",
+    ),
+    click.option("--test-inputs", type=int, metavar="N", help="Samples in the test vector. Default: 4."),
+    click.option("--seed", type=int, metavar="N", help="Of everything random. Default: 0."),
+    click.option(
+        "--verify",
+        is_flag=True,
+        default=None,
+        help="Check after every pass that the outputs are what they were.",
+    ),
+    click.option(
+        "--timings",
+        is_flag=True,
+        help="Write the seconds of every pass into report.json (no longer reproducible).",
+    ),
+    click.option("--force", is_flag=True, help="Replace the output folder whatever is in it."),
+    click.option("--json", "as_json", is_flag=True, help="Print the report as JSON and nothing else."),
+]
+
+
+def _with_options(function: F) -> F:
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
+@click.command("compile")
+@click.argument("model", type=click.Path(path_type=Path))
+@_with_options
+def compile_command(
+    *,
+    model: Path,
+    out: Path,
+    recipe_file: Path | None,
+    timings: bool,
+    force: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Compile MODEL (ONNX, float32) into a C library and check it on the target or its emulator."""
+    from irshrink.output import require_replaceable
+
+    require_replaceable(out, force)
+    recipe = read_recipe(recipe_file, options)
+    lock = _lock_to_replay(recipe_file, model)
+    from irshrink.compile import compile_model
+
+    with progress("compile") as step:
+        report = compile_model(model, recipe, out, force=force, timings=timings, progress=step)
+    if lock is not None:
+        _warn_of_differences(lock, out)
+    if as_json:
+        print_json(report)
+        return
+    from irshrink.report.summary import summary
+
+    click.echo(summary(report, out))
+
+
+def read_recipe(file: Path | None, options: dict[str, Any]) -> Recipe:
+    """The recipe file, if any, under the options that were given.
+
+    Raises:
+        RecipeError, TargetError: see :func:`irshrink.recipe.make_recipe`.
+    """
+    from irshrink.recipe import load_recipe, make_recipe, parse_image_option, parse_shape
+
+    given = dict(options)
+    shapes = dict(parse_shape(text) for text in given.pop("shapes"))
+    images = dict(parse_image_option(text) for text in given.pop("images"))
+    keep_float = given.pop("keep_float")
+    overrides = {key.rstrip("_"): value for key, value in given.items() if value is not None}
+    overrides |= {"shapes": shapes} if shapes else {}
+    overrides |= {"images": images} if images else {}
+    overrides |= {"keep_float": keep_float} if keep_float else {}
+    if file is None:
+        return make_recipe(overrides, "command line")
+    return load_recipe(file, overrides)
+
+
+def _lock_to_replay(file: Path | None, model: Path) -> Lock | None:
+    if file is None or not model.is_file():
+        return None
+    from irshrink.files import sha256
+    from irshrink.lock import read_lock, require_model
+
+    lock = read_lock(file)
+    if lock is not None:
+        require_model(lock, file, sha256(model))
+    return lock
+
+
+def _warn_of_differences(lock: Lock, out: Path) -> None:
+    from irshrink.lock import LOCK_NAME, differences, read_lock
+
+    new = read_lock(out / LOCK_NAME)
+    for sentence in differences(lock, new) if new is not None else ():
+        warn(f"{sentence}; the bytes may differ.")

@@ -1,0 +1,36 @@
+"""``irshrink diff``: how two models differ, in structure and in numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from irshrink.console import print_json
+
+
+@click.command("diff")
+@click.argument("a", type=click.Path(path_type=Path))
+@click.argument("b", type=click.Path(path_type=Path))
+@click.option(
+    "--input",
+    "data",
+    metavar="DATA",
+    type=click.Path(path_type=Path),
+    help="Samples to run both on (.npz). Default: random values.",
+)
+@click.option("--samples", default=8, show_default=True, type=click.IntRange(min=1), help="How many.")
+@click.option("--seed", default=0, show_default=True, type=int, help="Of the random values.")
+@click.option("--text", "with_text", is_flag=True, help="Print the line-by-line difference of the graphs.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def diff_command(
+    *, a: Path, b: Path, data: Path | None, samples: int, seed: int, with_text: bool, as_json: bool
+) -> None:
+    """Compare the models A and B: operators, weights, graph text, and outputs in ONNX Runtime."""
+    from irshrink.diff import diff_models, render
+
+    result = diff_models(a, b, data=data, samples=samples, seed=seed)
+    if as_json:
+        print_json(result)
+        return
+    click.echo(render(result, with_text=with_text))

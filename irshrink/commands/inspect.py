@@ -1,0 +1,30 @@
+"""``irshrink inspect``: what is in a model, and what a target would make of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from irshrink.console import print_json
+
+
+@click.command("inspect")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option(
+    "-t", "--target", metavar="NAME", help="Say what would run in integer, in float, or not at all."
+)
+@click.option(
+    "--shape", "shapes", multiple=True, metavar="NAME=DIMS", help="Static shape of an input. Repeatable."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def inspect_command(*, model: Path, target: str | None, shapes: tuple[str, ...], as_json: bool) -> None:
+    """Show operators, parameters, multiply-accumulates and shapes of MODEL."""
+    from irshrink.inspect import inspect_model, render
+    from irshrink.recipe import parse_shape
+
+    result = inspect_model(model, target=target, shapes=dict(parse_shape(text) for text in shapes))
+    if as_json:
+        print_json(result)
+        return
+    click.echo(render(result))

@@ -1,0 +1,34 @@
+"""``irshrink run``: a finished build on some inputs, every byte checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from irshrink.console import print_json, progress
+
+
+@click.command("run")
+@click.argument("build", type=click.Path(path_type=Path))
+@click.option(
+    "--input",
+    "data",
+    required=True,
+    metavar="DATA",
+    type=click.Path(path_type=Path),
+    help="Inputs (.npz): arrays named like the model's, first axis the samples.",
+)
+@click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Write the outputs as .npz.")
+@click.option("--samples", type=click.IntRange(min=1), metavar="N", help="Only the first N.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def run_command(*, build: Path, data: Path, output: Path | None, samples: int | None, as_json: bool) -> None:
+    """Run the build in folder BUILD and compare every output byte with the NumPy reference.
+
+    A Cortex-M build runs in the emulator, which counts instructions and stack; a host build runs natively.
+    """
+    from irshrink.execute import execute, render
+
+    with progress("run") as step:
+        result = execute(build, data, output=output, samples=samples, progress=step)
+    print_json(result) if as_json else click.echo(render(result))

@@ -1,0 +1,137 @@
+"""``recipe.lock``: everything needed to get the same bytes again, and nothing else.
+
+It holds no path and no time, so that the same build writes the same lock anywhere. Data is named by the
+digest of its content. ``irshrink compile model.onnx --recipe build/recipe.lock --calibration samples.npz``
+builds again and says what differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from irshrink.errors import RecipeError
+from irshrink.files import sha256
+from irshrink.recipe import Recipe, read_toml
+
+LOCK_NAME = "recipe.lock"
+
+#: Packages whose version can change a byte of the output, or an instruction count.
+PACKAGES = (
+    "irshrink", "apache-tvm", "apache-tvm-ffi", "numpy", "onnx", "onnx-ir", "onnxruntime", "onnxscript",
+    "pillow", "scipy", "unicorn", "ziglang",
+)  # fmt: skip
+
+_HEADER = """\
+# Written by irshrink. The same model and data with this file give the same bytes:
+#     irshrink compile MODEL --recipe recipe.lock --calibration DATA -o build/
+"""
+
+
+class Lock(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Contents of a lock.
+
+    Attributes:
+        lock: version of this format.
+        model_sha256: of the ONNX file.
+        data: SHA-256 by role: ``calibration`` and ``eval`` of the samples' content, ``target`` of the
+            user's own target or board file.
+        versions: by package.
+        recipe: the resolved recipe without paths.
+    """
+
+    lock: int = 1
+    model_sha256: str
+    data: dict[str, str] = {}
+    versions: dict[str, str] = {}
+    recipe: dict[str, Any] = {}
+
+
+def make_lock(recipe: Recipe, model_sha256: str, data: Mapping[str, str | None]) -> Lock:
+    """The lock of a build that was just made.
+
+    Args:
+        data: digest of the samples by role (``calibration``, ``eval``), None where there was no data.
+    """
+    plain = {k: v for k, v in recipe.to_dict().items() if k not in ("calibration", "eval")}
+    plain["quantize"] = "int8" if recipe.quantizes else "none"
+    plain["seed"] = recipe.seed
+    digests = {role: digest for role, digest in data.items() if digest is not None}
+    if recipe.target.endswith(".toml"):
+        plain["target"] = Path(recipe.target).name
+        digests["target"] = sha256(Path(recipe.target))
+    return Lock(
+        model_sha256=model_sha256,
+        data=dict(sorted(digests.items())),
+        versions=installed_versions(),
+        recipe=plain,
+    )
+
+
+def lock_text(lock: Lock) -> str:
+    """The file's content. The format's version is written even though it is the default."""
+    import tomli_w
+
+    return _HEADER + tomli_w.dumps({"lock": lock.lock, **msgspec.to_builtins(lock)})
+
+
+def read_lock(path: Path) -> Lock | None:
+    """The lock in a TOML file; None when the file is an ordinary recipe.
+
+    Raises:
+        RecipeError: the file cannot be read, or a lock of another form.
+    """
+    values = read_toml(path)
+    if "lock" not in values:
+        return None
+    try:
+        lock = msgspec.convert(values, Lock)
+    except msgspec.ValidationError as e:
+        raise RecipeError(f"{path}: not a lock of this version of irshrink: {e}") from e
+    if lock.lock != 1:
+        raise RecipeError(f"{path}: a lock of format {lock.lock}; this version of irshrink reads format 1.")
+    return lock
+
+
+def require_model(lock: Lock, path: Path, model_sha256: str) -> None:
+    """Refuse to replay a lock on another model.
+
+    Raises:
+        RecipeError: the digests differ.
+    """
+    if lock.model_sha256 != model_sha256:
+        raise RecipeError(
+            f"{path}: belongs to a model with SHA-256 {lock.model_sha256[:12]}..., the one given has "
+            f"{model_sha256[:12]}.... Give the same model, or write a recipe for this one."
+        )
+
+
+def differences(old: Lock, new: Lock) -> list[str]:
+    """One sentence for each thing that differs and may change the bytes."""
+    found = []
+    for role in sorted({*old.data, *new.data}):
+        if old.data.get(role) != new.data.get(role):
+            found.append(f"the {role} data is not what the lock was made with")
+    for name in sorted({*old.versions, *new.versions}):
+        before, after = old.versions.get(name, "none"), new.versions.get(name, "none")
+        if before != after:
+            found.append(f"{name} is {after}, the lock was made with {before}")
+    for key in sorted({*old.recipe, *new.recipe}):
+        if old.recipe.get(key) != new.recipe.get(key):
+            found.append(f"'{key}' was {old.recipe.get(key)}, now it is {new.recipe.get(key)}")
+    return found
+
+
+def installed_versions() -> dict[str, str]:
+    """Version by package, of those in :data:`PACKAGES` that are installed."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

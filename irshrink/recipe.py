@@ -1,0 +1,263 @@
+"""What the user asks for, in one place: a recipe file, the command line's shorthands, or both.
+
+A recipe is TOML. Every key has a shorthand on the command line, which wins over the file::
+
+    target = "cortex-m4"            # a target, a board, or the path of a TOML file of either kind
+    calibration = "samples.npz"     # paths are relative to the recipe
+    keep_float = ["softmax*"]
+
+    [images]                        # preprocessing, when the data is a folder of images
+    mean = 127
+    std = 128
+
+    [[steps]]                       # instead of what `quantize` stands for
+    pass = "quantize-int8"
+    method = "entropy"
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from irshrink.errors import RecipeError, nearest
+from irshrink.samples import ImageOptions
+from irshrink.target import Target, load_target, parse_size, with_memory
+
+if TYPE_CHECKING:
+    from irshrink.pipeline import Pass
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+_PATHS = ("calibration", "eval")
+
+
+class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+    """Everything that decides what comes out, besides the model and the data themselves.
+
+    Attributes:
+        target: name of a target or board, or the path of a TOML file.
+        flash, ram: memory limits in bytes, instead of the board's.
+        calibration, eval: ``.npz`` files or folders of images.
+        images: preprocessing of folders of images.
+        shapes: static shape of inputs whose shape is dynamic, the batch included.
+        quantize: ``int8`` or ``none``; not given means int8 with calibration data, none without.
+        steps: passes between cleanup and code generation, each ``{"pass": name, option: value...}``, in
+            place of what ``quantize`` stands for.
+        keep_float: names of nodes that stay float32; ``*`` and ``?`` as in file names.
+        io: whether the C function takes and gives int8 or float32, where the model is quantized.
+        max_drop: largest loss of accuracy that is accepted, as a fraction: 0.01 is one percentage point
+            of top-1 (or of agreement with the float model, where there are no labels).
+        verify: check every pass that must not change the outputs on the samples.
+        test_inputs: samples in the test vector, which are run on the target or its emulator.
+        seed: of everything random.
+
+    Raises:
+        RecipeError: values that contradict each other or make no sense.
+    """
+
+    target: str
+    flash: int | None = None
+    ram: int | None = None
+    calibration: str | None = None
+    eval: str | None = None
+    images: ImageOptions | None = None
+    shapes: dict[str, tuple[int, ...]] = {}
+    quantize: Literal["int8", "none"] | None = None
+    steps: tuple[dict[str, Any], ...] | None = None
+    keep_float: tuple[str, ...] = ()
+    io: Literal["quantized", "float"] = "quantized"
+    max_drop: float | None = None
+    verify: bool = False
+    test_inputs: int = 4
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.quantize == "int8" and self.calibration is None:
+            raise RecipeError("quantize = 'int8' needs calibration data. Give --calibration samples.npz.")
+        if self.test_inputs < 1:
+            raise RecipeError(f"test_inputs is {self.test_inputs}; at least one input must be tested.")
+        if self.seed < 0:
+            raise RecipeError(f"seed is {self.seed}; it must not be negative.")
+        for name, shape in self.shapes.items():
+            if any(d < 1 for d in shape):
+                raise RecipeError(f"shape {list(shape)} of input '{name}': every dimension must be positive.")
+        for step in self.steps or ():
+            if not isinstance(step.get("pass"), str):
+                raise RecipeError(f'step {step} names no pass. Write pass = "name"; see `irshrink passes`.')
+
+    @property
+    def quantizes(self) -> bool:
+        """Whether the shorthand asks for int8 (explicit ``steps`` decide for themselves)."""
+        if self.quantize is None:
+            return self.calibration is not None
+        return self.quantize == "int8"
+
+    def resolved_target(self) -> Target:
+        """The target with this recipe's memory limits.
+
+        Raises:
+            TargetError: no such target or board.
+        """
+        return with_memory(load_target(self.target), self.flash, self.ram)
+
+    def passes(self) -> list[Pass] | None:
+        """The explicit steps as passes with checked options; None when the recipe has none.
+
+        Raises:
+            RecipeError: unknown pass or option, or a value of the wrong type.
+        """
+        from irshrink.registry import make_pass
+
+        if self.steps is None:
+            return None
+        return [make_pass(str(s["pass"]), {k: v for k, v in s.items() if k != "pass"}) for s in self.steps]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data without what is default; :func:`make_recipe` reads it back."""
+        plain: dict[str, Any] = msgspec.to_builtins(self)
+        if self.images is not None:
+            plain["images"] = {k: v for k, v in plain["images"].items() if v is not None}
+        return plain
+
+    def to_toml(self) -> str:
+        """The recipe as TOML; reading it gives an equal recipe."""
+        import tomli_w
+
+        return tomli_w.dumps(self.to_dict())
+
+
+def load_recipe(path: Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """Read a recipe, or the recipe inside a ``recipe.lock``.
+
+    Args:
+        path: the TOML file; paths inside it are relative to it.
+        overrides: keys that replace the file's, such as the command line's.
+
+    Raises:
+        RecipeError: the file is missing or not TOML, or :func:`make_recipe` refuses it.
+    """
+    values = read_toml(path)
+    if "lock" in values:
+        values = values.get("recipe", {})
+    for key in _PATHS:
+        if isinstance(values.get(key), str):
+            values[key] = str(path.parent / values[key])
+    return make_recipe({**values, **(overrides or {})}, str(path))
+
+
+def make_recipe(values: Mapping[str, Any], where: str = "recipe") -> Recipe:
+    """A recipe from plain data, with sizes as ``"256K"`` and drops as ``"1%"`` allowed.
+
+    Args:
+        where: what messages call it.
+
+    Raises:
+        RecipeError: an unknown key (names the nearest), a value of the wrong type, a contradiction.
+        TargetError: ``flash`` or ``ram`` is not a size.
+    """
+    known = Recipe.__struct_fields__
+    for key in values:
+        if key not in known:
+            raise RecipeError(f"{where}: unknown key '{key}'.{nearest(key, known)}")
+    if "target" not in values:
+        raise RecipeError(f"{where}: no target. Give --target; `irshrink targets` lists them.")
+    plain = dict(values)
+    for key in ("flash", "ram"):
+        if isinstance(plain.get(key), str):
+            plain[key] = parse_size(plain[key])
+    if plain.get("max_drop") is not None:
+        plain["max_drop"] = parse_drop(str(plain["max_drop"]))
+    if isinstance(plain.get("images"), Mapping):
+        plain["images"] = _image_options(plain["images"], where)
+    try:
+        return msgspec.convert(plain, Recipe)
+    except msgspec.ValidationError as e:
+        raise RecipeError(f"{where}: {_sentence(e)}") from e
+
+
+def parse_drop(text: str) -> float:
+    """``"1%"`` and ``"0.01"`` are the same: one percentage point of accuracy, absolute.
+
+    Raises:
+        RecipeError: not a number, or not between 0 and 100 %.
+    """
+    match = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)(e-?\d+)?\s*(%?)\s*", text, re.IGNORECASE)
+    if match is None:
+        raise RecipeError(f"max_drop '{text}' is not a drop. Write points of accuracy: 1%, or 0.01.")
+    value = float(match[1] + (match[2] or ""))
+    value = value / 100 if match[3] else value
+    if value > 1:
+        raise RecipeError(f"max_drop '{text}' is more than 100 %. One percentage point is 1% or 0.01.")
+    return value
+
+
+def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
+    """``"input=1,3,224,224"`` as name and dimensions.
+
+    Raises:
+        RecipeError: written differently.
+    """
+    name, sign, dims = text.rpartition("=")
+    parts = re.split(r"[,x]", dims.strip())
+    if not sign or not name or not all(part.strip().isdecimal() for part in parts):
+        raise RecipeError(f"shape '{text}' cannot be read. Write name=1,3,224,224.")
+    return name, tuple(int(part) for part in parts)
+
+
+def parse_image_option(text: str) -> tuple[str, Any]:
+    """``"mean=127"``, ``"std=58.4,57.1,57.4"``, ``"resize=crop"`` as key and value.
+
+    Raises:
+        RecipeError: written differently.
+    """
+    key, sign, value = (part.strip() for part in text.partition("="))
+    if not sign or not key or not value:
+        raise RecipeError(f"image option '{text}' cannot be read. Write key=value, such as mean=127.")
+    key = key.replace("-", "_")
+    try:
+        if key in ("mean", "std"):
+            return key, [float(part) for part in value.split(",")]
+        if key == "scale":
+            return key, float(value)
+        if key == "shorter_side":
+            return key, int(value)
+    except ValueError as e:
+        raise RecipeError(f"image option '{text}': '{value}' is not a number.") from e
+    return key, value
+
+
+def _image_options(values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    known = ImageOptions.__dataclass_fields__
+    for key in values:
+        if key not in known:
+            raise RecipeError(f"{where}: images has no option '{key}'.{nearest(key, known)}")
+    for key in ("mean", "std"):
+        if key not in values:
+            raise RecipeError(f"{where}: images needs {key}; value = (pixel * scale - mean) / std.")
+    return {k: [v] if k in ("mean", "std") and isinstance(v, int | float) else v for k, v in values.items()}
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    try:
+        values: dict[str, Any] = tomllib.loads(path.read_text("utf-8"))
+        return values
+    except OSError as e:
+        raise RecipeError(f"{path}: cannot be read: {e.strerror or e}.") from e
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+        raise RecipeError(f"{path}: not valid TOML: {e}") from e
+
+
+def _sentence(error: msgspec.ValidationError) -> str:
+    """msgspec's message with the key first: ``seed: Expected `int`, got `str`.``"""
+    text, _, path = str(error).partition(" - at `$")
+    key = path.removesuffix("`").removeprefix(".")
+    return f"{key}: {text}." if key else f"{text}."

@@ -1,0 +1,96 @@
+"""Rows of the per-layer table: what each operator of the program is, weighs and costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+from typing import Any
+
+from irshrink.backend import OpCost
+from irshrink.program.ops import (
+    ConvF32,
+    ConvInt8,
+    DenseF32,
+    DenseInt8,
+    Dequantize,
+    MatMulF32,
+    MatMulInt8,
+    Op,
+    Quantize,
+)
+from irshrink.program.program import Program, Quantization
+
+#: Operators that stand at the border between int8 and float32: nothing about them needs a reason.
+_BORDERS = (Quantize, Dequantize)
+
+
+def layer_rows(
+    program: Program,
+    costs: Mapping[str, OpCost],
+    instructions: Mapping[str, int],
+    float_reasons: Mapping[str, str],
+) -> list[dict[str, Any]]:
+    """One row per operator, in execution order.
+
+    Args:
+        costs: by operator name.
+        instructions: of one inference by operator name; empty when they were not counted.
+        float_reasons: why a node stays float32, by ONNX node name.
+    """
+    return [_row(program, op, costs.get(op.name), instructions.get(op.name), float_reasons) for op in program]
+
+
+def macs(program: Program, op: Op) -> int:
+    """Multiply-accumulates of one inference: those of convolutions and matrix products."""
+    elements = program.tensors[op.output].elements
+    if isinstance(op, ConvInt8 | ConvF32):
+        return elements * int(prod(op.weight.shape[1:]))
+    if isinstance(op, DenseInt8 | DenseF32):
+        return elements * int(op.weight.shape[1])
+    if isinstance(op, MatMulInt8 | MatMulF32):
+        return elements * program.tensors[op.inputs[0]].shape[-1]
+    return 0
+
+
+def element_type(program: Program, op: Op) -> str:
+    """The type an operator computes in: ``int8``, or the type of the data that it moves."""
+    name = type(op).__name__
+    if name.endswith("Int8"):
+        return "int8"
+    if name.endswith("F32"):
+        return "float32"
+    return program.tensors[op.output].dtype
+
+
+def quantization(value: Quantization | None) -> dict[str, Any] | None:
+    """Scale and zero point as plain data."""
+    return None if value is None else {"scale": value.scale, "zero_point": value.zero_point}
+
+
+def _row(
+    program: Program, op: Op, cost: OpCost | None, instructions: int | None, reasons: Mapping[str, str]
+) -> dict[str, Any]:
+    output = program.tensors[op.output]
+    dtype = element_type(program, op)
+    return {
+        "name": op.name,
+        "op": type(op).__name__,
+        "kernel": cost.kernel if cost else None,
+        "origin": list(op.origin),
+        "dtype": dtype,
+        "why_float": _why_float(op, dtype, reasons),
+        "input_shapes": [list(program.tensors[name].shape) for name in op.inputs],
+        "output_shape": list(output.shape),
+        "output_bytes": output.nbytes,
+        "quantization": quantization(output.quantization),
+        "macs": macs(program, op),
+        "weights_bytes": cost.weights_bytes if cost else 0,
+        "workspace_bytes": cost.workspace_bytes if cost else 0,
+        "instructions": instructions,
+    }
+
+
+def _why_float(op: Op, dtype: str, reasons: Mapping[str, str]) -> str | None:
+    if dtype != "float32" or isinstance(op, _BORDERS):
+        return None
+    return next((reasons[node] for node in op.origin if node in reasons), "not quantized in the graph")

@@ -1,0 +1,114 @@
+"""``report.html``: one static page from ``report.json`` alone. No network, no script, readable on a phone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from irshrink.report.svg import arena_over_time, split_bar
+
+HERE = Path(__file__).parent
+
+
+def render_page(report: Mapping[str, Any]) -> str:
+    """The page of a report that fits ``schema.json``."""
+    size, layers = report["size"], report["layers"]
+    return _template().render(
+        r=report,
+        where=report["board"] or report["target"],
+        verdict=verdict(report),
+        arena=arena_over_time(report["arena"], len(layers), size["arena_bytes"]),
+        flash=_flash(report),
+        ram=_ram(report),
+        steps=_steps(report["passes"]),
+        most_macs=max((layer["macs"] for layer in layers), default=0),
+        most_instructions=max((layer["instructions"] or 0 for layer in layers), default=0),
+        in_float=[layer for layer in layers if layer["why_float"]],
+    )
+
+
+def verdict(report: Mapping[str, Any]) -> tuple[bool, str]:
+    """Whether the build computes what the reference says, and that as a sentence."""
+    emulation = report["emulation"]
+    runs, wrong, of = emulation["inputs"], emulation["mismatched_bytes"], emulation["compared_bytes"]
+    if runs == 0:
+        return False, "This build was not run."
+    place = "on this kind of machine" if emulation["native"] else f"on an emulated {report['target']}"
+    times = f"{runs:,} inference" if runs == 1 else f"{runs:,} inferences"
+    if wrong:
+        return False, f"{wrong:,} of {of:,} output bytes of {times} {place} differ from the reference."
+    return True, f"All {of:,} output bytes of {times} {place} equal the reference."
+
+
+def _flash(report: Mapping[str, Any]) -> dict[str, Any]:
+    size = report["size"]
+    other = max(0, size["flash_bytes"] - size["weights_bytes"] - size["code_bytes"])
+    limit = report["hardware"]["flash_limit_bytes"]
+    whole = max(size["flash_bytes"], limit or size["float_weights_bytes"])
+    parts = [("tensor0", size["weights_bytes"]), ("tensor1", size["code_bytes"]), ("tensor2", other)]
+    return {"other": other, "limit": limit, "bar": split_bar(parts, whole)}
+
+
+def _ram(report: Mapping[str, Any]) -> dict[str, Any]:
+    size = report["size"]
+    other = max(0, size["ram_bytes"] - size["arena_bytes"])
+    stack = size["stack_bytes"] or 0
+    limit = report["hardware"]["ram_limit_bytes"]
+    parts = [("tensor0", size["arena_bytes"]), ("tensor2", other), ("work", stack)]
+    whole = max(size["arena_bytes"] + other + stack, limit or 0)
+    return {"other": other, "limit": limit, "bar": split_bar(parts, whole)}
+
+
+def _steps(passes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Passes that changed something, repetitions of one pass in a row as one line."""
+    changed = [record for record in passes if record["changed"]]
+    lines = []
+    for name, group in groupby(changed, key=lambda record: str(record["name"])):
+        records = list(group)
+        lines.append(
+            {
+                "name": name,
+                "times": len(records),
+                "stats": _sum_of_numbers([record["stats"] for record in records]),
+                "options": {k: v for k, v in records[0]["options"].items() if v not in (None, [], {})},
+                "notes": list(dict.fromkeys(note for record in records for note in record["notes"])),
+            }
+        )
+    return lines
+
+
+def _sum_of_numbers(stats: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    total: dict[str, Any] = {}
+    for one in stats:
+        for key, value in one.items():
+            if isinstance(value, int) and not isinstance(value, bool):
+                total[key] = total.get(key, 0) + value
+            elif isinstance(value, str | float | bool):
+                total[key] = value
+    return total
+
+
+@cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["n"] = _number
+    environment.filters["percent"] = lambda value: "–" if value is None else f"{value * 100:.2f} %"
+    environment.filters["shape"] = lambda dims: " × ".join(str(d) for d in dims) or "scalar"
+    environment.filters["share"] = lambda value, most: f"{100 * (value or 0) / most:.1f}" if most else "0"
+    return environment.get_template("report.html.j2")
+
+
+def _number(value: float | None) -> str:
+    """Digits in groups of three with narrow no-break spaces; a dash for what was not measured."""
+    return "–" if value is None else f"{value:,}".replace(",", "\u202f")

@@ -1,0 +1,270 @@
+"""The report of a build as plain data; ``schema.json`` says what is in it and what it means.
+
+It holds no path, clock or host name: the same model, data and recipe give the same bytes anywhere. Wall-clock
+seconds are the one thing that cannot be so; they are null unless asked for (docs/decisions/0004-timings.md).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from irshrink import __version__
+from irshrink.backend import Artifact, MemoryPlan, RunResult
+from irshrink.errors import InternalError
+from irshrink.files import write_text
+from irshrink.module import PassRecord
+from irshrink.program.program import Port, Program
+from irshrink.report.layers import layer_rows, quantization
+from irshrink.target import Target
+
+REPORT_NAME = "report.json"
+PAGE_NAME = "report.html"
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """The model as the user gave it.
+
+    Attributes:
+        name: file name without folder and suffix.
+        nbytes: size of the file, external data included.
+        parameters: number of weights.
+        nodes: number of nodes.
+    """
+
+    name: str
+    sha256: str
+    nbytes: int
+    parameters: int
+    nodes: int
+
+
+@dataclass(frozen=True)
+class AccuracyFacts:
+    """Accuracy before and after, as fractions.
+
+    Attributes:
+        metric: ``top-1`` against labels, or ``agreement`` of the answers with the float model's (1 before).
+        samples: how many were scored.
+        source: which data they came from.
+        max_drop: the accepted drop, None when there was no budget.
+    """
+
+    metric: Literal["top-1", "agreement"]
+    original: float
+    compiled: float
+    samples: int
+    source: Literal["eval", "calibration"] = "eval"
+    max_drop: float | None = None
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """A set of samples: how many and the digest of their content."""
+
+    samples: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class BuildFacts:
+    """Everything a report is made from.
+
+    Attributes:
+        history: the passes that ran, in order.
+        compressed_bytes, compressed_nodes: of the ``model.onnx`` in the build.
+        run: the test vector on the target, its emulator or the host; ``run_inputs`` inferences, of whose
+            output bytes ``mismatched_bytes`` differ from the reference (of ``compared_bytes``).
+        accuracy: None when there was no data to measure with.
+        data: by role, ``calibration`` and ``eval``.
+        float_reasons: why a node stays float32, by ONNX node name.
+        notes: sentences that the user should read.
+        recipe: the resolved recipe without paths.
+    """
+
+    model: ModelFacts
+    target: Target
+    history: Sequence[PassRecord]
+    compressed_bytes: int
+    compressed_nodes: int
+    artifact: Artifact
+    run: RunResult | None
+    run_inputs: int
+    mismatched_bytes: int
+    compared_bytes: int
+    accuracy: AccuracyFacts | None = None
+    data: Mapping[str, DataFacts] = field(default_factory=dict)
+    float_reasons: Mapping[str, str] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+
+
+def build_report(facts: BuildFacts) -> dict[str, Any]:
+    """The report, seconds included; :func:`write_report` decides what of it is written."""
+    artifact, program = facts.artifact, facts.artifact.program
+    layers = layer_rows(
+        program,
+        {cost.op: cost for cost in artifact.costs},
+        facts.run.op_instructions if facts.run else {},
+        facts.float_reasons,
+    )
+    report = {
+        "format": 1,
+        "irshrink": __version__,
+        "target": facts.target.name,
+        "board": facts.target.board,
+        "hardware": _hardware(facts.target),
+        "model": _model(facts, program, layers),
+        "size": _size(facts),
+        "emulation": _emulation(facts),
+        "accuracy": _accuracy(facts.accuracy),
+        "data": {role: {"samples": d.samples, "sha256": d.sha256} for role, d in sorted(facts.data.items())},
+        "layers": layers,
+        "arena": _arena(artifact.plan),
+        "passes": [_pass(record) for record in facts.history],
+        "notes": list(dict.fromkeys([*facts.notes, *program.notes, *artifact.notes])),
+        "recipe": dict(facts.recipe),
+    }
+    plain: dict[str, Any] = _plain(report)
+    return plain
+
+
+def write_report(report: dict[str, Any], folder: Path, *, timings: bool = False) -> None:
+    """Write ``report.json`` and ``report.html`` into a build.
+
+    Args:
+        timings: keep the seconds of passes; two builds then differ.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    from irshrink.report.page import render_page
+
+    written = report if timings else without_seconds(report)
+    text = json.dumps(written, indent=2, ensure_ascii=False, allow_nan=False)
+    write_text(folder / REPORT_NAME, text + "\n")
+    write_text(folder / PAGE_NAME, render_page(written))
+
+
+def without_seconds(report: dict[str, Any]) -> dict[str, Any]:
+    """The report with null in place of wall-clock seconds."""
+    return {**report, "passes": [{**record, "seconds": None} for record in report["passes"]]}
+
+
+def _hardware(target: Target) -> dict[str, Any]:
+    return {
+        "description": target.description,
+        "triple": target.triple,
+        "cpu": target.cpu,
+        "features": sorted(target.features),
+        "flash_limit_bytes": target.flash_bytes,
+        "ram_limit_bytes": target.ram_bytes,
+    }
+
+
+def _model(facts: BuildFacts, program: Program, layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    model = facts.model
+    return {
+        "name": model.name,
+        "sha256": model.sha256,
+        "bytes": model.nbytes,
+        "parameters": model.parameters,
+        "nodes": model.nodes,
+        "macs": sum(layer["macs"] for layer in layers),
+        "compressed_bytes": facts.compressed_bytes,
+        "compressed_nodes": facts.compressed_nodes,
+        "inputs": [_port(program, port) for port in program.inputs],
+        "outputs": [_port(program, port) for port in program.outputs],
+    }
+
+
+def _port(program: Program, port: Port) -> dict[str, Any]:
+    tensor = program.tensors[port.tensor]
+    return {
+        "name": port.name,
+        "shape": list(port.shape),
+        "dtype": tensor.dtype,
+        "quantization": quantization(tensor.quantization),
+    }
+
+
+def _size(facts: BuildFacts) -> dict[str, Any]:
+    artifact = facts.artifact
+    return {
+        "flash_bytes": artifact.flash_bytes,
+        "weights_bytes": artifact.weights_bytes,
+        "code_bytes": artifact.code_bytes,
+        "ram_bytes": artifact.ram_bytes,
+        "arena_bytes": artifact.plan.nbytes,
+        "arena_lower_bound_bytes": artifact.plan.lower_bound,
+        "stack_bytes": facts.run.stack_bytes if facts.run else None,
+        "float_weights_bytes": facts.model.parameters * 4,
+    }
+
+
+def _emulation(facts: BuildFacts) -> dict[str, Any]:
+    return {
+        "native": facts.target.emulation is None,
+        "instructions": facts.run.instructions if facts.run else None,
+        "inputs": facts.run_inputs,
+        "compared_bytes": facts.compared_bytes,
+        "mismatched_bytes": facts.mismatched_bytes,
+    }
+
+
+def _accuracy(accuracy: AccuracyFacts | None) -> dict[str, Any]:
+    if accuracy is None:
+        return dict.fromkeys(("metric", "original", "compiled", "samples", "source", "max_drop"))
+    return {
+        "metric": accuracy.metric,
+        "original": accuracy.original,
+        "compiled": accuracy.compiled,
+        "samples": accuracy.samples,
+        "source": accuracy.source,
+        "max_drop": accuracy.max_drop,
+    }
+
+
+def _arena(plan: MemoryPlan) -> list[dict[str, Any]]:
+    return [
+        {"name": s.name, "offset": s.offset, "bytes": s.nbytes, "first": s.first, "last": s.last}
+        for s in plan.slots
+    ]
+
+
+def _pass(record: PassRecord) -> dict[str, Any]:
+    return {
+        "name": record.name,
+        "changed": record.changed,
+        "seconds": round(record.seconds, 6),
+        "options": record.options,
+        "stats": record.stats,
+        "notes": list(record.notes),
+    }
+
+
+def _plain(value: Any) -> Any:
+    """JSON's own types: options and statistics of passes may hold tuples, sets, NumPy numbers, infinities.
+
+    Raises:
+        InternalError: anything else.
+    """
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, set | frozenset):
+        return sorted((_plain(item) for item in value), key=str)
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.ndarray | np.generic):
+        return _plain(value.tolist())
+    if isinstance(value, float) and not np.isfinite(value):
+        return str(value)
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    raise InternalError(f"a pass put a {type(value).__name__} into its options or statistics.")
