@@ -1,3 +1,20 @@
 """Every built-in pass: its name on the command line and in recipes, and where it lives."""
 
-BUILTIN_PASSES: dict[str, str] = {}
+BUILTIN_PASSES: dict[str, str] = {
+    "eliminate-common-subexpressions": "irshrink.passes.eliminate_common_subexpressions:EliminateCommonSubexpressions",
+    "eliminate-dead-code": "irshrink.passes.eliminate_dead_code:EliminateDeadCode",
+    "eliminate-identity": "irshrink.passes.eliminate_identity:EliminateIdentity",
+    "fold-affine": "irshrink.passes.fold_affine:FoldAffine",
+    "fold-batchnorm": "irshrink.passes.fold_batchnorm:FoldBatchNorm",
+    "fold-constants": "irshrink.passes.fold_constants:FoldConstants",
+    "fold-pad": "irshrink.passes.fold_pad:FoldPad",
+    "fuse-casts": "irshrink.passes.fuse_casts:FuseCasts",
+    "fuse-clips": "irshrink.passes.fuse_clips:FuseClips",
+    "fuse-reshapes": "irshrink.passes.fuse_reshapes:FuseReshapes",
+    "fuse-transposes": "irshrink.passes.fuse_transposes:FuseTransposes",
+    "infer-shapes": "irshrink.passes.infer_shapes:InferShapes",
+    "matmul-add-to-gemm": "irshrink.passes.matmul_add_to_gemm:MatMulAddToGemm",
+    "raise-opset": "irshrink.passes.raise_opset:RaiseOpset",
+    "recognize-activations": "irshrink.passes.recognize_activations:RecognizeActivations",
+    "recognize-layernorm": "irshrink.passes.recognize_layernorm:RecognizeLayerNorm",
+}

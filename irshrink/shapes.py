@@ -1,0 +1,90 @@
+"""ONNX's C++ tools on a graph whose weights stay where they are.
+
+The checker and shape inference take protobuf messages. Weights of a kilobyte and more are of no use to
+them; leaving them out saves two copies of the model and protobuf's limit of 2 GB.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import onnx_ir as ir
+
+from irshrink.errors import ModelError
+
+#: Constants up to this size stay: they may be the shape of a Reshape or the bounds of a Slice.
+_SMALL_BYTES = 1024
+
+
+def proto_without_weights(model: ir.Model) -> Any:
+    """``model`` as ``onnx.ModelProto``, its large initializers declared as inputs; it is not touched."""
+    copy = model.clone()
+    graph = copy.graph
+    for value in tuple(graph.initializers.values()):
+        tensor = value.const_value
+        if tensor is None or tensor.nbytes <= _SMALL_BYTES:
+            continue
+        assert value.name is not None
+        value.shape, value.type = ir.Shape(tensor.shape.numpy()), ir.TensorType(tensor.dtype)
+        del graph.initializers[value.name]
+        if value not in graph.inputs:
+            graph.inputs.append(value)
+    return ir.to_proto(copy)
+
+
+def infer_shapes(model: ir.Model) -> int:
+    """Fill in types and shapes in place; what is known already is refined, never forgotten.
+
+    Returns:
+        How many values got a better type or shape.
+
+    Raises:
+        ModelError: types or shapes in the model contradict each other.
+    """
+    import onnx
+
+    try:
+        inferred = onnx.shape_inference.infer_shapes(
+            proto_without_weights(model), check_type=True, strict_mode=True, data_prop=True
+        )
+    except onnx.shape_inference.InferenceError as e:
+        lines = [line for line in str(e).splitlines() if line.strip()]
+        raise ModelError(f"shapes in the model contradict each other: {' '.join(lines)}") from e
+    count = 0
+    for graph, result in zip(model.graphs(), ir.from_proto(inferred).graphs(), strict=True):
+        values = ir.convenience.create_value_mapping(graph)
+        for name, source in ir.convenience.create_value_mapping(result).items():
+            target = values.get(name)
+            if target is not None and not target.is_initializer():
+                count += _refine(target, source)
+    return count
+
+
+def _refine(target: ir.Value, source: ir.Value) -> bool:
+    """Take over what ``source`` knows better."""
+    changed = False
+    if target.type is None and source.type is not None:
+        target.type = source.type
+        changed = True
+    if source.shape is None:
+        return changed
+    if target.shape is None:
+        target.shape = source.shape.copy()
+        return True
+    if target.shape.rank() != source.shape.rank():
+        return changed
+    known, better = target.shape, source.shape
+    dims = [_better(known, better, axis) for axis in range(known.rank())]
+    if dims == list(known):
+        return changed
+    target.shape = ir.Shape(dims)
+    return True
+
+
+def _better(known: ir.Shape, other: ir.Shape, axis: int) -> int | ir.SymbolicDim:
+    """A number before a symbol before nothing; what is known stays."""
+    if isinstance(known[axis], int) or other.is_unknown_dim(axis):
+        return known[axis]
+    if isinstance(other[axis], int) or known.is_unknown_dim(axis):
+        return other[axis]
+    return known[axis]
