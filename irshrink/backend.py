@@ -19,10 +19,18 @@ from irshrink.program.arena import MemoryPlan, Slot
 from irshrink.program.program import Program
 from irshrink.target import Target
 
-__all__ = ["Artifact", "Backend", "MemoryPlan", "OpCost", "RunResult", "Slot", "Values"]
+__all__ = ["Artifact", "Backend", "MemoryPlan", "OpCost", "RunResult", "Slot", "TestVector", "Values"]
 
 #: The value of every input (or output) port of one inference, in port order.
 Values = Sequence[NDArray[np.generic]]
+
+
+@dataclass(frozen=True)
+class TestVector:
+    """One inference by the reference: the value of every input and output port, in order."""
+
+    inputs: Values
+    outputs: Values
 
 
 @dataclass(frozen=True)
@@ -41,8 +49,9 @@ class Artifact:
 
     Attributes:
         folder: what the user gets.
-        flash_bytes: code, constants and initial data in flash, for the linked library (no start-up code,
-            no test); ``ram_bytes``: arena and other static data.
+        code_bytes, weights_bytes: machine code and constants of the linked program: the model and, on bare
+            metal, start-up code of a few hundred bytes.
+        flash_bytes: everything it takes in flash; ``ram_bytes``: arena and other static data, no stack.
     """
 
     folder: Path
@@ -87,8 +96,14 @@ class Backend(Protocol):
     def legalize(self, target: Target) -> list[Pass]:
         """Passes that the graph needs before it can be lowered."""
 
-    def compile(self, program: Program, target: Target, folder: Path) -> Artifact:
+    def compile(
+        self, program: Program, target: Target, folder: Path, vectors: Sequence[TestVector], title: str
+    ) -> Artifact:
         """Write the C package into ``folder`` (which exists and is ours) and build it.
+
+        Args:
+            vectors: inputs and the outputs that must come out, for the package's own test.
+            title: what the model is called in comments.
 
         Raises:
             BudgetError: flash or RAM of the target are too small; the message says by how much.

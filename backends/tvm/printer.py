@@ -28,12 +28,12 @@ _UNARY, _ATOM, _TERNARY = 11, 12, 0
 
 
 def print_function(function: TirFunction) -> str:
-    """The C text of one kernel: a comment, a static definition."""
+    """The C text of one kernel: a comment and a static, never inlined definition."""
     parameters = ", ".join(_parameter(p) for p in function.parameters)
     printer = _Printer()
     printer.statement(function.body.body, 1)
     body = "\n".join(printer.lines)
-    return f"/* {function.doc} */\nstatic void {function.name}({parameters})\n{{\n{body}\n}}\n"
+    return f"/* {function.doc} */\nIRS_NOINLINE void {function.name}({parameters})\n{{\n{body}\n}}\n"
 
 
 def _parameter(p: Parameter) -> str:

@@ -3,7 +3,7 @@
 Tensors and workspaces are live over intervals of operators; two that are live together may not overlap, with
 one exception: an operator that works in place may put its output exactly where an input begins that dies
 with it. Placement is greedy first fit over an order of the slots; several orders, then seeded random ones,
-are tried until the lower bound is met (offline dynamic storage allocation is NP-hard: Garey and Johnson, SR2).
+are tried until the lower bound is met (dynamic storage allocation is NP-hard: Garey and Johnson 1979, SR2).
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def _items(program: Program, demands: Sequence[Demand], aliases: dict[str, str])
     for port in program.inputs:
         touch(port.tensor, 0)
     for index, (op, demand) in enumerate(zip(program.ops, demands, strict=True)):
-        for name in op.inputs:
+        for name in _stored(op.inputs, program):
             item = touch(name, index)
             item.overread = max(item.overread, demand.overread_bytes)
         touch(op.output, index)
@@ -144,6 +144,11 @@ def _items(program: Program, demands: Sequence[Demand], aliases: dict[str, str])
     return list(items.values())
 
 
+def _stored(names: Sequence[str], program: Program) -> list[str]:
+    """The tensors that live in the arena; constants live in flash."""
+    return [name for name in names if name not in program.constants]
+
+
 def _mark_sharing(
     program: Program, demands: Sequence[Demand], aliases: dict[str, str], items: dict[str, _Item]
 ) -> None:
@@ -154,7 +159,9 @@ def _mark_sharing(
         output = items[aliases.get(op.output, op.output)]
         names = [aliases.get(name, name) for name in op.inputs]
         for k in demand.in_place:
-            source = items[names[k]]
+            source = items.get(names[k])
+            if source is None:
+                continue
             if source.last == index and output.first == index and names.count(names[k]) == 1:
                 output.shares |= {source.name}
                 source.shares |= {output.name}

@@ -26,10 +26,11 @@ def requantize(acc: Int32, requantization: Requantization) -> Int8:
 
 
 def add(a: Int8, b: Int8, addition: Addition) -> Int8:
-    """``clip(rint(float32(a - za) * ma + float32(b - zb) * mb) + zy, low, high)``; two products, one sum."""
-    left = centred(a, addition.zero_points[0]).astype(np.float32) * float32(addition.multipliers[0])
-    right = centred(b, addition.zero_points[1]).astype(np.float32) * float32(addition.multipliers[1])
-    return saturate(np.rint(left + right), addition.zero_point, addition.low, addition.high)
+    """``clip(half_even(((a - za) * Ma + (b - zb) * Mb) / 2**shift) + zy, low, high)``, all in int32."""
+    (ma, mb), (za, zb) = addition.multipliers, addition.zero_points
+    total = centred(a, za) * np.int32(ma) + centred(b, zb) * np.int32(mb)
+    # float64 holds every int32 and every quotient by a power of two exactly
+    return saturate(np.rint(total / 2.0**addition.shift), addition.zero_point, addition.low, addition.high)
 
 
 def centred(x: Array, zero_point: int) -> Int32:

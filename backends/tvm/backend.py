@@ -1,0 +1,188 @@
+"""The backend: kernels chosen, memory planned, C written and built, builds run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from irshrink import files
+from irshrink.backend import Artifact, MemoryPlan, OpCost, RunResult, TestVector, Values
+from irshrink.backends.toolchain import zig
+from irshrink.errors import BudgetError, ToolError
+from irshrink.pipeline import Pass
+from irshrink.program.arena import Demand, plan_memory
+from irshrink.program.ops import Reshape
+from irshrink.program.program import Program
+from irshrink.target import Target
+
+if TYPE_CHECKING:
+    from irshrink.backends.tvm.emit import Step
+
+#: What is run: a firmware for the emulator, or a shared library for this machine.
+FIRMWARE, LIBRARY = "lib/emulation.elf", "lib/libirshrink_model.so"
+
+
+class TvmBackend:
+    """TIR kernels printed as C; the host and every Cortex-M that a TOML file describes."""
+
+    name: ClassVar[str] = "tvm"
+
+    def available(self, target: Target) -> str | None:
+        import importlib.util
+
+        if importlib.util.find_spec("tvm") is None:
+            return "TVM is missing: pip install apache-tvm==0.27.0.post1 apache-tvm-ffi==0.1.14.post1."
+        if target.emulation is None:
+            return zig.available()
+        from irshrink.backends.unicorn import runner
+
+        return runner.available()
+
+    def supports(self, target: Target) -> bool:
+        return target.backend == self.name
+
+    def legalize(self, target: Target) -> list[Pass]:
+        return []
+
+    def compile(
+        self, program: Program, target: Target, folder: Path, vectors: Sequence[TestVector], title: str
+    ) -> Artifact:
+        from irshrink.backends.package.files import Vector, write_package
+        from irshrink.backends.tvm.emit import emit_sources
+
+        steps = choose_kernels(program, target)
+        plan = plan_memory(program, _demands(program, steps))
+        _require_ram(plan, target)
+        sources = emit_sources(program, steps, plan, target, title)
+        for name, text in sources.items():
+            files.write_text(folder / "src" / name, text)
+        tests = [Vector(tuple(map(_bytes, v.inputs)), tuple(map(_bytes, v.outputs))) for v in vectors]
+        write_package(folder, target, ["model.c"], tests, optimize=optimization(target))
+        _build(folder, target)
+        return _artifact(program, steps, plan, target, folder)
+
+    def run(self, folder: Path, target: Target, program: Program, inputs: Sequence[Values]) -> RunResult:
+        if target.emulation is None:
+            return _run_native(folder, program, inputs)
+        return _run_emulated(folder, target, program, inputs)
+
+
+def optimization(target: Target) -> str:
+    """-O3 where the vectorizer pays, -O2 where code size does."""
+    return "-O3" if target.has("simd") else "-O2"
+
+
+def choose_kernels(program: Program, target: Target) -> list[Step]:
+    """A kernel call for every operator that computes something."""
+    from irshrink.backends.tvm.emit import Step
+    from irshrink.backends.tvm.kernels import kernel_for
+
+    ops = [op for op in program.ops if not isinstance(op, Reshape)]
+    return [Step(op, kernel_for(op, program, target)) for op in ops]
+
+
+def _demands(program: Program, steps: Sequence[Step]) -> list[Demand]:
+    calls = {step.op.name: step.call for step in steps}
+    needs = [calls.get(op.name) for op in program.ops]
+    return [
+        Demand(c.workspace_bytes, c.overread_bytes, c.in_place) if c is not None else Demand() for c in needs
+    ]
+
+
+def _require_ram(plan: MemoryPlan, target: Target) -> None:
+    if target.ram_bytes is None or plan.nbytes <= target.ram_bytes:
+        return
+    steps = range(1 + max(s.last for s in plan.slots))
+    crowded = max(steps, key=lambda i: sum(s.nbytes for s in plan.slots if s.first <= i <= s.last))
+    live = (s for s in plan.slots if s.first <= crowded <= s.last)
+    largest = sorted(live, key=lambda s: (-s.nbytes, s.name))[:4]
+    named = ", ".join(f"{s.name} ({s.nbytes} bytes)" for s in largest)
+    raise BudgetError(
+        f"RAM: the arena takes {plan.nbytes} bytes, {plan.nbytes - target.ram_bytes} more than the "
+        f"{target.ram_bytes} of {target.board or target.name}. In use at once: {named}. "
+        "A smaller input, fewer channels in those layers, or a target with more RAM would help."
+    )
+
+
+def _build(folder: Path, target: Target) -> None:
+    source = folder / "src" / "model.c"
+    (folder / "lib").mkdir(exist_ok=True)
+    if target.emulation is None:
+        zig.link_shared([source], target, folder / LIBRARY, optimize=optimization(target))
+        return
+    from irshrink.backends.unicorn.runner import build_firmware
+
+    build_firmware(folder, target, folder / FIRMWARE, optimize=optimization(target))
+
+
+def _artifact(
+    program: Program, steps: Sequence[Step], plan: MemoryPlan, target: Target, folder: Path
+) -> Artifact:
+    from irshrink.backends.toolchain.elf import read_elf
+
+    sizes = read_elf(folder / (LIBRARY if target.emulation is None else FIRMWARE)).sizes
+    if target.flash_bytes is not None and sizes.flash > target.flash_bytes:
+        raise BudgetError(
+            f"flash: code and weights take {sizes.flash} bytes, {sizes.flash - target.flash_bytes} more than "
+            f"the {target.flash_bytes} of {target.board or target.name}."
+        )
+    costs = tuple(
+        OpCost(
+            op=step.op.name,
+            kernel=step.call.function.name,
+            weights_bytes=sum(c.array.nbytes for c in step.call.constants()),
+            workspace_bytes=step.call.workspace_bytes,
+        )
+        for step in steps
+    )
+    return Artifact(
+        folder=folder,
+        target=target,
+        program=program,
+        plan=plan,
+        costs=costs,
+        code_bytes=sizes.code,
+        weights_bytes=sizes.rodata,
+        flash_bytes=sizes.flash,
+        ram_bytes=sizes.ram,
+    )
+
+
+def _run_emulated(folder: Path, target: Target, program: Program, inputs: Sequence[Values]) -> RunResult:
+    from irshrink.backends.unicorn.firmware import Firmware
+
+    firmware = Firmware(folder / FIRMWARE, target)
+    results = [firmware.run([_bytes(v) for v in x], count=i == 0) for i, x in enumerate(inputs)]
+    ops = [op.name for op in program.ops if not isinstance(op, Reshape)]
+    counts = results[0].calls
+    if len(counts) != len(ops):
+        raise ToolError(f"{folder}: the emulator saw {len(counts)} kernel calls, the program has {len(ops)}.")
+    return RunResult(
+        outputs=[_arrays(r.outputs, program) for r in results],
+        instructions=results[0].instructions,
+        stack_bytes=max(r.stack_bytes for r in results),
+        op_instructions={op: n for op, (_, n) in zip(ops, counts, strict=True)},
+    )
+
+
+def _run_native(folder: Path, program: Program, inputs: Sequence[Values]) -> RunResult:
+    from irshrink.backends.tvm.native import NativeLibrary
+
+    library = NativeLibrary(folder / LIBRARY)
+    return RunResult(outputs=[_arrays(library.run([_bytes(v) for v in x]), program) for x in inputs])
+
+
+def _arrays(outputs: Sequence[bytes], program: Program) -> list[NDArray[np.generic]]:
+    tensors = [program.tensors[port.tensor] for port in program.outputs]
+    return [
+        np.frombuffer(data, tensor.dtype).reshape(port.shape)
+        for data, tensor, port in zip(outputs, tensors, program.outputs, strict=True)
+    ]
+
+
+def _bytes(value: NDArray[np.generic]) -> bytes:
+    return np.ascontiguousarray(value).tobytes()

@@ -1,0 +1,181 @@
+"""The C sources of a program: ``model.h``, ``model.c``, its kernels and its weights."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from irshrink import __version__
+from irshrink.backends.tvm.kernels.call import Argument, Constant, Input, KernelCall, Output, Workspace
+from irshrink.backends.tvm.printer import C_TYPES, print_function
+from irshrink.backends.tvm.tir import Parameter, TirFunction
+from irshrink.program.arena import MemoryPlan
+from irshrink.program.ops import Op
+from irshrink.program.program import Port, Program
+from irshrink.target import Target
+
+HERE = Path(__file__).parent
+WIDTH = 110
+
+
+@dataclass(frozen=True)
+class Step:
+    """One operator and the call that computes it."""
+
+    op: Op
+    call: KernelCall
+
+
+def emit_sources(
+    program: Program, steps: Sequence[Step], plan: MemoryPlan, target: Target, title: str
+) -> dict[str, str]:
+    """Text of every C file by its name; all of them belong into one folder."""
+    weights = _Weights()
+    calls = [_call(program, step, plan, weights) for step in steps]
+    inputs = [_port(p, program, plan, "MODEL_INPUT", i) for i, p in enumerate(program.inputs)]
+    outputs = [_port(p, program, plan, "MODEL_OUTPUT", i) for i, p in enumerate(program.outputs)]
+    kernels = _kernels(steps)
+    values = {
+        "title": title,
+        "version": __version__,
+        "target": target.name,
+        "arena_bytes": plan.nbytes,
+        "inputs": inputs,
+        "outputs": outputs,
+        "ports": inputs + outputs,
+        "quantized": any(p["scale"] for p in inputs + outputs),
+        "uses_math": "irs_math_" in kernels,
+        "steps": calls,
+    }
+    support = ["irshrink_kernels.h", *(["irshrink_math.h"] if values["uses_math"] else [])]
+    return {
+        "model.h": _render("model.h.j2", values),
+        "model.c": _render("model.c.j2", values),
+        "model_kernels.h": kernels,
+        "model_weights.h": weights.text(),
+        **{name: (HERE / "support" / name).read_text("utf-8") for name in support},
+    }
+
+
+def _kernels(steps: Sequence[Step]) -> str:
+    """Every kernel once, in the order of first use."""
+    functions: dict[str, TirFunction] = {}
+    for step in steps:
+        functions.setdefault(step.call.function.name, step.call.function)
+    texts = [_wrap_signature(print_function(f)) for f in functions.values()]
+    return "/* The kernels of this model, generated from TIR. */\n\n" + "\n".join(texts)
+
+
+def _wrap_signature(text: str) -> str:
+    lines = text.split("\n")
+    at = next(i for i, line in enumerate(lines) if line.startswith("IRS_NOINLINE"))
+    lines[at] = _wrap(lines[at], " " * 4)
+    return "\n".join(lines)
+
+
+def _wrap(text: str, indent: str) -> str:
+    return textwrap.fill(
+        text, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+
+
+class _Weights:
+    """Constant arrays of the model; equal contents are stored once."""
+
+    def __init__(self) -> None:
+        self._names: dict[tuple[str, bytes], str] = {}
+        self._texts: list[str] = []
+
+    def name(self, wanted: str, array: NDArray[np.generic]) -> str:
+        key = (str(array.dtype), array.tobytes())
+        if key not in self._names:
+            self._names[key] = wanted
+            self._texts.append(_array(wanted, array))
+        return self._names[key]
+
+    def text(self) -> str:
+        return "/* Constants of this model, in flash. */\n#include <stdint.h>\n\n" + "\n".join(self._texts)
+
+
+def _array(name: str, array: NDArray[np.generic]) -> str:
+    flat = array.reshape(-1)
+    if flat.dtype == np.float32:
+        values = [f"{float(v).hex()}f" for v in flat]
+    else:
+        values = [_literal(v) for v in flat.tolist()]
+    rows = textwrap.fill(", ".join(values), WIDTH, initial_indent="    ", subsequent_indent="    ")
+    ctype = C_TYPES[str(flat.dtype)]
+    return f"static const {ctype} {name}[{flat.size}] __attribute__((aligned(4))) = {{\n{rows}}};\n"
+
+
+def _literal(value: int) -> str:
+    return "INT32_MIN" if value == -(2**31) else str(value)
+
+
+def _call(program: Program, step: Step, plan: MemoryPlan, weights: _Weights) -> dict[str, str]:
+    op, call = step.op, step.call
+    pairs = zip(call.function.parameters, call.arguments, strict=True)
+    arguments = [_argument(p, a, op, program, plan, weights) for p, a in pairs]
+    text = f"    {call.function.name}({', '.join(arguments)});"
+    shapes = " x ".join("x".join(map(str, program.tensors[n].shape)) for n in op.inputs)
+    result = "x".join(map(str, program.tensors[op.output].shape))
+    comment = f"{op.name}: {type(op).__name__} {shapes} -> {result}"
+    return {"comment": comment, "call": _wrap(text, " " * 8)}
+
+
+def _argument(
+    p: Parameter, argument: Argument, op: Op, program: Program, plan: MemoryPlan, weights: _Weights
+) -> str:
+    if isinstance(argument, Constant):
+        return weights.name(f"{op.name}_{argument.role}", argument.array)
+    if isinstance(argument, bool | int):
+        return str(int(argument))
+    if isinstance(argument, float):
+        return f"{float(np.float32(argument)).hex()}f"
+    ctype = ("const " if p.const else "") + C_TYPES[p.dtype]
+    if isinstance(argument, Input):
+        name = op.inputs[argument.index]
+        if name in program.constants:
+            constant = weights.name(name, program.constants[name])
+            return f"{constant} + {argument.offset}" if argument.offset else constant
+        return f"AT({ctype}, {plan.offset(name) + argument.offset})"
+    if isinstance(argument, Output):
+        return f"AT({ctype}, {plan.offset(op.output) + argument.offset})"
+    assert isinstance(argument, Workspace)
+    return f"AT({ctype}, {plan.offset(f'{op.name}.workspace')})"
+
+
+def _port(port: Port, program: Program, plan: MemoryPlan, prefix: str, index: int) -> dict[str, Any]:
+    tensor = program.tensors[port.tensor]
+    quantization = tensor.quantization
+    return {
+        "name": port.name,
+        "macro": f"{prefix}_{index}",
+        "ctype": C_TYPES[tensor.dtype],
+        "shape": port.shape,
+        "elements": tensor.elements,
+        "nbytes": tensor.nbytes,
+        "offset": plan.offset(port.tensor),
+        "scale": f"{float(np.float32(quantization.scale)).hex()}f" if quantization else None,
+        "zero_point": quantization.zero_point if quantization else None,
+    }
+
+
+def _render(name: str, values: dict[str, Any]) -> str:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE / "templates"),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # C, not HTML
+    )
+    return environment.get_template(name).render(values)
