@@ -52,6 +52,7 @@ def package_files(
         "where": _where(target),
         "bare_metal": is_bare_metal(target),
         "gcc_flags": " ".join(target.gcc_flags),
+        "zig_flags": f"-target {target.triple} -mcpu={target.cpu}",
         # A build for the host keeps its instruction set in its test, others are tested in portable C.
         "host_flags": "" if is_bare_metal(target) else "$(CPU_FLAGS) ",
         "sources": list(sources),

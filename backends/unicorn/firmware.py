@@ -9,7 +9,8 @@ from pathlib import Path
 
 from irshrink.backends.package.files import flash_bytes, ram_bytes
 from irshrink.backends.toolchain.elf import Elf, read_elf
-from irshrink.backends.unicorn.machine import DEFAULT_LIMIT, CortexM, Memory, RedZone, Trace
+from irshrink.backends.unicorn.machine import DEFAULT_LIMIT, CortexM, Memory, RedZone
+from irshrink.backends.unicorn.trace import Trace
 from irshrink.errors import TargetError, ToolError
 from irshrink.target import Target
 
@@ -70,6 +71,7 @@ class Firmware:
         self._machine = CortexM(self.elf, emulation.cpu, memory, self._red_zones())
         self._limit = limit
         self._paint = 0xA5
+        self._blocks: set[tuple[int, int]] = set()
         self._machine.boot(_TRAP)
         inputs, outputs, self.arena_bytes = self._counts()
         self._inputs = [self._port("model_input", i) for i in range(inputs)]
@@ -93,6 +95,9 @@ class Firmware:
             raise ToolError(f"the model takes inputs of {list(self.input_bytes)} bytes, got {got}.")
         self._prepare(inputs)
         status, trace = self._call_model(count)
+        if trace is not None and trace.lowest_sp < self._stack:
+            room, needed = self._machine.initial_sp - self._stack, self._machine.initial_sp - trace.lowest_sp
+            raise ToolError(f"{self.elf.path.name}: stack overrun: {needed} bytes needed, {room} there.")
         if status != 0:
             raise ToolError(f"{self.elf.path.name}: model_run reports error {status}.")
         return EmulationResult(
@@ -103,6 +108,15 @@ class Firmware:
             calls=trace.calls if trace else (),
         )
 
+    def check_alignment(self, inputs: Sequence[bytes]) -> None:
+        """One more inference, with the alignment checked of all code that counted runs went through.
+
+        Raises:
+            ToolError: as :meth:`run`, or an access that the device faults on.
+        """
+        self._prepare(inputs)
+        self._machine.aligned(self._model_run, sorted(self._blocks))
+
     def _prepare(self, inputs: Sequence[bytes]) -> None:
         self._paint ^= 0xFF
         self._machine.write(self._arena, bytes([self._paint]) * self.arena_bytes)
@@ -112,14 +126,14 @@ class Firmware:
             self._machine.write(address, data)
 
     def _call_model(self, count: bool) -> tuple[int, Trace | None]:
-        machine = self._machine
-
-        def run() -> int:
-            return machine.call("model_run", trap=_TRAP, limit=self._limit)
-
         if not count:
-            return run(), None
-        return machine.traced(run, _CALLERS)
+            return self._model_run(), None
+        status, trace = self._machine.traced(self._model_run, _CALLERS)
+        self._blocks.update(trace.blocks)
+        return status, trace
+
+    def _model_run(self) -> int:
+        return self._machine.call("model_run", trap=_TRAP, limit=self._limit)
 
     def _stack_used(self, trace: Trace | None) -> int:
         top = self._machine.initial_sp
@@ -142,7 +156,7 @@ class Firmware:
 
     def _red_zones(self) -> tuple[RedZone, ...]:
         zones = (
-            ("__red_zone_below_arena", "write below the start of the arena"),
+            ("__red_zone_below_arena", "arena underrun"),
             ("__red_zone_above_arena", "arena overrun"),
             ("__red_zone_below_stack", "stack overrun"),
         )

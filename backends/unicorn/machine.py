@@ -9,12 +9,13 @@ a failed condition turned into nothing included (as QEMU counts).
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from irshrink.backends.toolchain.elf import Elf
-from irshrink.backends.unicorn.thumb import instructions, lowers_stack
+from irshrink.backends.unicorn.thumb import instructions, word_aligned_base
+from irshrink.backends.unicorn.trace import Trace, Tracer
 from irshrink.errors import TargetError, ToolError, nearest
 
 #: Instructions after which a run is taken for endless.
@@ -61,21 +62,11 @@ class Memory:
 
 @dataclass(frozen=True)
 class RedZone:
-    """Addresses ``start <= a < end`` that nothing may write. ``what`` says in words what a write there is."""
+    """Addresses ``start <= a < end`` that nothing may write. ``what`` names a write there."""
 
     start: int
     end: int
     what: str
-
-
-@dataclass(frozen=True)
-class Trace:
-    """What was counted: all instructions, the lowest stack pointer seen, and ``(function, instructions)``
-    of every call out of the functions that were asked for, in order (callees included)."""
-
-    instructions: int
-    lowest_sp: int
-    calls: tuple[tuple[str, int], ...]
 
 
 class CortexM:
@@ -103,13 +94,15 @@ class CortexM:
         self._uc.ctl_set_cpu_model(getattr(arm_const, f"UC_CPU_ARM_CORTEX_{_CORES[cpu]}"))
         self._api = unicorn
         self._r0, self._r1 = arm_const.UC_ARM_REG_R0, arm_const.UC_ARM_REG_R1
+        self._registers = [getattr(arm_const, f"UC_ARM_REG_R{n}") for n in range(16)]
         self._sp, self._lr = arm_const.UC_ARM_REG_SP, arm_const.UC_ARM_REG_LR
-        self._pc = arm_const.UC_ARM_REG_PC
+        self._pc, self._xpsr = arm_const.UC_ARM_REG_PC, arm_const.UC_ARM_REG_XPSR
         self.elf = elf
         self.memory = memory
         self._fault: str | None = None
         self._exit_status: int | None = None
         self._printed: list[bytes] = []
+        self._checks: list[_BaseCheck] = []
         self._map()
         self._watch(red_zones)
         vectors: tuple[int, int] = struct.unpack("<II", self.read(memory.flash_base, 8))
@@ -177,7 +170,7 @@ class CortexM:
         Args:
             callers: functions whose calls are listed one by one in ``Trace.calls``.
         """
-        tracer = _Tracer(self._uc, self.elf, self._sp, self.initial_sp, callers)
+        tracer = Tracer(self._uc, self.elf, self._sp, self.initial_sp, callers)
         # Code that was translated before does not report its blocks.
         self._uc.ctl_flush_tb()
         hook = self._uc.hook_add(self._api.UC_HOOK_BLOCK, tracer.on_block)
@@ -187,6 +180,37 @@ class CortexM:
             self._uc.hook_del(hook)
             self._uc.ctl_flush_tb()
         return result, tracer.finish()
+
+    def aligned(self, run: Callable[[], int], blocks: Iterable[tuple[int, int]]) -> int:
+        """``run`` (a :meth:`call`), with the word alignment checked that the processor insists on.
+
+        unicorn lets LDM, LDRD, VLDR and their like read anywhere, a Cortex-M faults. Each such instruction of
+        ``blocks`` is checked the first few thousand times it runs: enough to see every alignment that a
+        kernel's loops step through.
+
+        Raises:
+            ToolError: an access is not aligned.
+        """
+        bases = {
+            address + offset: base
+            for address, size in blocks
+            for offset, instruction in instructions(self.read(address, size))
+            if (base := word_aligned_base(instruction)) is not None
+        }
+        self._uc.ctl_flush_tb()
+        for address, base in sorted(bases.items()):
+            check = _BaseCheck(self._registers[base])
+            check.hook = self._uc.hook_add(
+                self._api.UC_HOOK_CODE, self._on_word_access, check, address, address
+            )
+            self._checks.append(check)
+        try:
+            return run()
+        finally:
+            for check in self._checks:
+                self._uc.hook_del(check.hook)
+            self._checks.clear()
+            self._uc.ctl_flush_tb()
 
     def _map(self) -> None:
         api, memory = self._api, self.memory
@@ -202,7 +226,7 @@ class CortexM:
         self._uc.hook_add(api.UC_HOOK_INTR, self._on_exception)
         self._uc.hook_add(api.UC_HOOK_INSN_INVALID, self._on_undefined)
         end = self.memory.ram_base + self.memory.ram_bytes
-        beyond = RedZone(end, self.memory.ram_base + _pages(self.memory.ram_bytes), "past the end of RAM")
+        beyond = RedZone(end, self.memory.ram_base + _pages(self.memory.ram_bytes), "overrun of RAM")
         for zone in (*red_zones, beyond):
             if zone.start < zone.end:
                 # unicorn's ranges include their end
@@ -213,6 +237,8 @@ class CortexM:
         self._exit_status = None
         try:
             self._uc.emu_start(begin, until, count=limit)
+            while self._fault is None and self._retire_checks():
+                self._uc.emu_start(self._uc.reg_read(self._pc) | 1, until, count=limit)
         except self._api.UcError as e:
             self._fail(f"the emulator stopped: {e}")
         if self._fault is not None:
@@ -232,20 +258,39 @@ class CortexM:
         if access in (api.UC_MEM_FETCH_UNMAPPED, api.UC_MEM_FETCH_PROT):
             self._fail(f"jump to 0x{address:08x}, which is not in flash")
         elif access == api.UC_MEM_WRITE_PROT:
-            self._fail(f"write of {size} bytes at 0x{address:08x}, which is read-only")
+            self._fail(f"{size}-byte write at 0x{address:08x}, which is read-only")
         elif access == api.UC_MEM_WRITE_UNMAPPED:
-            self._fail(f"write of {size} bytes at 0x{address:08x}, where there is no memory")
+            self._fail(f"{size}-byte write at 0x{address:08x}, where there is no memory")
         else:
-            self._fail(f"read of {size} bytes at 0x{address:08x}, where there is no memory")
+            self._fail(f"{size}-byte read at 0x{address:08x}, where there is no memory")
         return False
 
     def _on_red_zone(
         self, _uc: Any, _access: int, address: int, size: int, _value: int, zone: RedZone
     ) -> None:
-        self._fail(f"{zone.what}: write of {size} bytes at 0x{address:08x}")
+        self._fail(f"{zone.what}: {size}-byte write at 0x{address:08x}")
+
+    def _on_word_access(self, _uc: Any, _address: int, _size: int, check: _BaseCheck) -> None:
+        base = self._uc.reg_read(check.register)
+        if base & 3:
+            self._fail(
+                f"LDM, LDRD, VLDR and the like need a multiple of 4 and got 0x{base:08x}: the device faults"
+            )
+        check.left -= 1
+        if check.left == 0:
+            self._uc.emu_stop()
+
+    def _retire_checks(self) -> bool:
+        """Take out checks that have seen enough: True when the run stopped for one and must go on."""
+        enough = [check for check in self._checks if check.left <= 0]
+        for check in enough:
+            self._uc.hook_del(check.hook)
+            self._checks.remove(check)
+        return bool(enough)
 
     def _on_undefined(self, _uc: Any, _data: Any) -> bool:
-        self._fail(_EXCEPTIONS[1])
+        thumb = self._uc.reg_read(self._xpsr) & 1 << 24
+        self._fail(_EXCEPTIONS[1] if thumb else _EXCEPTIONS[18])
         return False
 
     def _on_exception(self, _uc: Any, number: int, _data: Any) -> None:
@@ -274,49 +319,13 @@ class CortexM:
         return text
 
 
-class _Tracer:
-    """Counts per basic block: the block's instructions are decoded once and added every time it runs."""
+@dataclass
+class _BaseCheck:
+    """An instruction whose base register must be aligned, and how often it is still looked at."""
 
-    def __init__(self, uc: Any, elf: Elf, sp: int, initial_sp: int, callers: tuple[str, ...]) -> None:
-        symbols = [elf.symbol(name) for name in callers if elf.has(name)]
-        self._inside = [(s.address, s.address + s.size) for s in symbols]
-        self._uc, self._elf, self._sp = uc, elf, sp
-        self._blocks: dict[tuple[int, int], tuple[int, bool, bool]] = {}
-        self._count = 0
-        self._lowest = initial_sp
-        self._look_at_sp = False
-        self._was_inside = True
-        self._crossings: list[tuple[int, int]] = []  # address and count, at every change of side
-
-    def on_block(self, uc: Any, address: int, size: int, _data: Any) -> None:
-        block = self._blocks.get((address, size))
-        if block is None:
-            block = self._blocks[address, size] = self._decode(address, size)
-        count, inside, lowers = block
-        if self._look_at_sp:
-            self._lowest = min(self._lowest, uc.reg_read(self._sp))
-        self._look_at_sp = lowers
-        if inside is not self._was_inside:
-            self._crossings.append((address, self._count))
-            self._was_inside = inside
-        self._count += count
-
-    def finish(self) -> Trace:
-        ends = [count for _, count in self._crossings[1:]] + [self._count]
-        calls = [
-            (self._name(address), end - begin)
-            for (address, begin), end in zip(self._crossings[::2], ends[::2], strict=False)
-        ]
-        return Trace(self._count, self._lowest, tuple(calls) if self._inside else ())
-
-    def _decode(self, address: int, size: int) -> tuple[int, bool, bool]:
-        code = instructions(bytes(self._uc.mem_read(address, size)))
-        inside = any(start <= address < end for start, end in self._inside)
-        return len(code), inside, any(map(lowers_stack, code))
-
-    def _name(self, address: int) -> str:
-        function = self._elf.function_at(address)
-        return f"0x{address:08x}" if function is None else function.name
+    register: int
+    hook: int = 0
+    left: int = 2000
 
 
 def _pages(nbytes: int) -> int:

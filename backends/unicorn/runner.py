@@ -75,7 +75,8 @@ def run_build(
 
     Raises:
         BudgetError: flash or RAM of the target are too small.
-        ToolError: it does not compile, faults, overruns arena or stack, or does not end.
+        ToolError: it does not compile, faults, would fault on the device for an unaligned access, overruns
+            arena or stack, or does not end.
     """
     if not inputs:
         raise ToolError("nothing to run: no inputs were given.")
@@ -84,6 +85,7 @@ def run_build(
         build_firmware(folder, target, image, optimize=optimize)
         firmware = Firmware(image, target, limit=limit)
         results = tuple(firmware.run(x, count=count_all or i == 0) for i, x in enumerate(inputs))
+        firmware.check_alignment(inputs[0])
     assert results[0].instructions is not None
     return BuildRun(
         outputs=[r.outputs for r in results],
