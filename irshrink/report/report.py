@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
 import numpy as np
 
 from irshrink import __version__
@@ -159,6 +160,7 @@ def without_seconds(report: dict[str, Any]) -> dict[str, Any]:
 
 def _hardware(target: Target) -> dict[str, Any]:
     return {
+        "target": msgspec.to_builtins(target),
         "description": target.description,
         "triple": target.triple,
         "cpu": target.cpu,

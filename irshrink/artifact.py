@@ -1,0 +1,75 @@
+"""A finished build on disk, ready to run: ``load_build("build").run(...)``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from irshrink.backend import Backend, RunResult, Values
+from irshrink.errors import UserError
+from irshrink.module import load_module
+from irshrink.ports import decode, encode_inputs
+from irshrink.program.lower import lower
+from irshrink.program.program import Program
+from irshrink.program.reference.evaluate import run_program
+from irshrink.registry import backend_for
+from irshrink.target import Target
+
+#: The model as it was compiled: cleaned up and quantized, standard ONNX.
+MODEL_NAME = "model.onnx"
+
+
+@dataclass(frozen=True)
+class Build:
+    """A build, the program it computes and the backend that runs it."""
+
+    folder: Path
+    target: Target
+    program: Program
+    backend: Backend
+
+    def __call__(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """One inference on real numbers: arrays by input name in, arrays by output name out."""
+        outputs = self.run([encode_inputs(self.program, feeds)]).outputs[0]
+        ports = self.program.outputs
+        return {p.name: decode(self.program, p, v) for p, v in zip(ports, outputs, strict=True)}
+
+    def run(self, inputs: Sequence[Values]) -> RunResult:
+        """Several inferences on stored values (see :func:`irshrink.ports.encode_inputs`)."""
+        return self.backend.run(self.folder, self.target, self.program, inputs)
+
+    def reference(self, inputs: Sequence[Values]) -> list[list[NDArray[np.generic]]]:
+        """The same by the NumPy reference."""
+        return [list(run_program(self.program, list(x))) for x in inputs]
+
+
+def load_build(folder: Path | str) -> Build:
+    """Open the folder that ``irshrink compile`` wrote.
+
+    Raises:
+        UserError: it is no build, or one of another version.
+    """
+    from irshrink.report.report import REPORT_NAME
+
+    folder = Path(folder)
+    try:
+        report = json.loads((folder / REPORT_NAME).read_text("utf-8"))
+        target = _target(report)
+        io = report["recipe"].get("io", "quantized")
+    except (OSError, ValueError, KeyError, TypeError) as e:
+        raise UserError(f"{folder}: not a folder that `irshrink compile` wrote ({REPORT_NAME}: {e}).") from e
+    program = lower(load_module(folder / MODEL_NAME), io=io)
+    return Build(folder, target, program, backend_for(target))
+
+
+def _target(report: Mapping[str, Any]) -> Target:
+    """The target as it was then: the report carries what the user's own TOML file said."""
+    import msgspec
+
+    return msgspec.convert(report["hardware"]["target"], Target)
