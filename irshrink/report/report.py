@@ -160,11 +160,7 @@ def without_seconds(report: dict[str, Any]) -> dict[str, Any]:
 
 def _hardware(target: Target) -> dict[str, Any]:
     return {
-        "target": msgspec.to_builtins(target),
-        "description": target.description,
-        "triple": target.triple,
-        "cpu": target.cpu,
-        "features": sorted(target.features),
+        "target": msgspec.to_builtins(target, order="deterministic"),
         "flash_limit_bytes": target.flash_bytes,
         "ram_limit_bytes": target.ram_bytes,
     }
