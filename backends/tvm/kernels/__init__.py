@@ -23,6 +23,28 @@ _HERE = "irshrink.backends.tvm.kernels"
 SELECTORS: dict[str, str] = {
     "ConvInt8": f"{_HERE}.convolution:select_convolution",
     "DenseInt8": f"{_HERE}.dense:select_dense",
+    "MatMulInt8": f"{_HERE}.matmul:select_matmul_int8",
+    "AddInt8": f"{_HERE}.elementwise:select_add",
+    "MulInt8": f"{_HERE}.elementwise:select_mul",
+    "TableInt8": f"{_HERE}.elementwise:select_table",
+    "Quantize": f"{_HERE}.elementwise:select_quantize",
+    "Dequantize": f"{_HERE}.elementwise:select_dequantize",
+    "AveragePoolInt8": f"{_HERE}.pooling:select_average_pool_int8",
+    "MaxPool": f"{_HERE}.pooling:select_max_pool",
+    "SoftmaxInt8": f"{_HERE}.normalization:select_softmax_int8",
+    "Transpose": f"{_HERE}.movement:select_transpose",
+    "Pad": f"{_HERE}.movement:select_pad",
+    "Concat": f"{_HERE}.movement:select_concat",
+    "Slice": f"{_HERE}.movement:select_slice",
+    "ConvF32": f"{_HERE}.floating:select_convolution_f32",
+    "DenseF32": f"{_HERE}.floating:select_dense_f32",
+    "MatMulF32": f"{_HERE}.matmul:select_matmul_f32",
+    "BinaryF32": f"{_HERE}.elementwise_f32:select_binary",
+    "UnaryF32": f"{_HERE}.elementwise_f32:select_unary",
+    "AveragePoolF32": f"{_HERE}.pooling:select_average_pool_f32",
+    "SoftmaxF32": f"{_HERE}.normalization:select_softmax_f32",
+    "LayerNormF32": f"{_HERE}.normalization:select_layer_norm",
+    "ReduceF32": f"{_HERE}.normalization:select_reduce",
 }
 
 

@@ -29,15 +29,16 @@ class Nest:
         outer = Nest(self.extents[:-1], tuple(s[:-1] for s in self.strides))
         return outer, self.extents[-1], tuple(s[-1] for s in self.strides)
 
-    def parameters(self, *arrays: str) -> list[Parameter]:
-        """``n0 n1 ...``, then for each array its strides ``x_step0 x_step1 ...``."""
-        names = [f"n{i}" for i in range(self.rank)]
-        names += [f"{array}_step{i}" for array in arrays for i in range(self.rank)]
-        return scalars(*names)
-
     def arguments(self) -> list[int]:
-        """Values of :meth:`parameters`."""
+        """Values of :func:`nest_parameters`."""
         return [*self.extents, *(step for strides in self.strides for step in strides)]
+
+
+def nest_parameters(rank: int, *arrays: str, extent: str = "n") -> list[Parameter]:
+    """``n0 n1 ...``, then for each array its strides ``x_step0 x_step1 ...``."""
+    names = [f"{extent}{i}" for i in range(rank)]
+    names += [f"{array}_step{i}" for array in arrays for i in range(rank)]
+    return scalars(*names)
 
 
 def row_major(shape: Sequence[int]) -> tuple[int, ...]:
@@ -74,7 +75,7 @@ def collapse(extents: Sequence[int], *strides: Sequence[int]) -> Nest:
 
 @contextmanager
 def loops(f: Function, rank: int, given: Sequence[Expr], arrays: Sequence[str]) -> Iterator[list[Expr]]:
-    """Loops over a nest whose values are ``given`` in the order of :meth:`Nest.parameters`.
+    """Loops over a nest whose values are ``given`` in the order of :func:`nest_parameters`.
 
     Yields the offset of each array, kept under the name ``<array>_at``.
     """

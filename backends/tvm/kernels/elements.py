@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from irshrink.backends.tvm.kernels.axes import Nest, broadcast_strides, collapse, loops, row_major
+from irshrink.backends.tvm.kernels.axes import broadcast_strides, collapse, loops, nest_parameters, row_major
 from irshrink.backends.tvm.tir import (
     Buffer,
     Expr,
@@ -82,16 +82,20 @@ def broadcast(a: Sequence[int], b: Sequence[int], y: Sequence[int]) -> tuple[Bro
 
 
 def binary_body(
-    f: Function, shape: Broadcast, style: Style, dtype: str, extra: Sequence[Parameter], value: Callable[..., Expr]
+    f: Function,
+    shape: Broadcast,
+    style: Style,
+    dtype: str,
+    extra: Sequence[Parameter],
+    value: Callable[..., Expr],
 ) -> None:
     """The body of a kernel of two operands; ``value(a, b, *extra)`` from values of type ``dtype``."""
-    nest = Nest((0,) * shape.outer, ((0,) * shape.outer,) * 3)
     a, b, y, n, *rest = f.parameters(
         read("a", dtype),
         read("b", dtype),
         write("y", dtype),
         *scalars("n"),
-        *nest.parameters("a", "b", "y"),
+        *nest_parameters(shape.outer, "a", "b", "y"),
         *extra,
     )
     sizes = rest[: len(rest) - len(extra)]
@@ -114,7 +118,9 @@ def inputs_like_output(op: Op, program: Program) -> tuple[int, ...]:
     return tuple(i for i, name in enumerate(op.inputs) if program.tensors[name].shape == shape)
 
 
-def unary_kernel(name: str, doc: str, types: tuple[str, str], style: Style, extra: Sequence[Parameter], value: Any) -> TirFunction:
+def unary_kernel(
+    name: str, doc: str, types: tuple[str, str], style: Style, extra: Sequence[Parameter], value: Any
+) -> TirFunction:
     """A kernel ``y[k] = value(x[k], *extra)``; constants stand between ``y`` and ``n``."""
     with Function(name, doc) as f:
         x, y, *constants, n = f.parameters(read("x", types[0]), write("y", types[1]), *extra, *scalars("n"))

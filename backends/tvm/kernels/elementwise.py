@@ -18,7 +18,7 @@ from irshrink.backends.tvm.kernels.elements import (
     unary_kernel,
 )
 from irshrink.backends.tvm.tir import Expr, Function, TirFunction, cast, constant, inline, scalar, scalars
-from irshrink.program.ops import Addition, AddInt8, Dequantize, MulInt8, Quantize, TableInt8
+from irshrink.program.ops import AddInt8, Addition, Dequantize, MulInt8, Quantize, TableInt8
 from irshrink.program.program import Program
 from irshrink.target import Target
 
@@ -57,7 +57,9 @@ def _add(shape: Broadcast, style: Style, ties: bool, clamp: bool) -> TirFunction
     extra = ["m_a", "m_b", "offset", "shift", "zero_point"]
     extra += (["mask"] if ties else []) + (["low", "high"] if clamp else [])
 
-    def value(a: Expr, b: Expr, m_a: Expr, m_b: Expr, offset: Expr, shift: Expr, zero: Expr, *more: Expr) -> Expr:
+    def value(
+        a: Expr, b: Expr, m_a: Expr, m_b: Expr, offset: Expr, shift: Expr, zero: Expr, *more: Expr
+    ) -> Expr:
         total = offset + cast("int32", a) * m_a + cast("int32", b) * m_b  # `offset` holds half a step
         shifted = inline("int32", "irs_shift_to_even", total, shift, more[0]) if ties else total >> shift
         rounded = shifted + zero
@@ -88,7 +90,9 @@ def _mul(shape: Broadcast, style: Style, clamp: bool) -> TirFunction:
     extra = [*scalars("zero_a", "zero_b"), scalar("multiplier", "float32"), *scalars("zero_point")]
     extra += scalars("low", "high") if clamp else []
 
-    def value(a: Expr, b: Expr, zero_a: Expr, zero_b: Expr, multiplier: Expr, zero: Expr, *clip: Expr) -> Expr:
+    def value(
+        a: Expr, b: Expr, zero_a: Expr, zero_b: Expr, multiplier: Expr, zero: Expr, *clip: Expr
+    ) -> Expr:
         product = (cast("int32", a) - zero_a) * (cast("int32", b) - zero_b)
         return requantized(product, multiplier, zero, *clip)
 
@@ -106,7 +110,9 @@ def requantized(acc: Expr, multiplier: Expr, zero_point: Expr, *clip: Expr) -> E
 def select_table(op: TableInt8, program: Program, target: Target) -> KernelCall:
     """Look-up in a table that is stored from index 0 on, for unsigned indices."""
     n = program.tensors[op.output].elements
-    return KernelCall(_table(), (Input(0), Output(), Constant("table", byte_table(op.table)), n), in_place=(0,))
+    return KernelCall(
+        _table(), (Input(0), Output(), Constant("table", byte_table(op.table)), n), in_place=(0,)
+    )
 
 
 def byte_table(table: np.ndarray[Any, np.dtype[np.int8]]) -> np.ndarray[Any, np.dtype[np.int8]]:

@@ -18,7 +18,7 @@ from irshrink.backends.tvm.kernels.elements import (
     style_of,
     unary_kernel,
 )
-from irshrink.backends.tvm.tir import Expr, Function, TirFunction, f32, inline, scalar, select
+from irshrink.backends.tvm.tir import Expr, Function, TirFunction, inline, scalar, select
 from irshrink.program.ops import BinaryF32, UnaryF32
 from irshrink.program.program import Program
 from irshrink.target import Target
@@ -80,11 +80,11 @@ def select_unary(op: UnaryF32, program: Program, target: Target) -> KernelCall:
 
 @cache
 def _unary(kind: str, style: Style, names: tuple[str, ...]) -> TirFunction:
-    """One function of the mathematics header, ``irs_<kind>``, over all elements."""
+    """One function of the mathematics header, ``irs_math_<kind>``, over all elements."""
     return unary_kernel(
         f"{kind}_f32", f"Elementwise {kind} of float32.", ("float32", "float32"), style,
         [scalar(name, "float32") for name in names],
-        lambda x, *constants: inline("float32", f"irs_{kind}", x, *constants),
+        lambda x, *constants: inline("float32", f"irs_math_{kind}", x, *constants),
     )  # fmt: skip
 
 
@@ -96,7 +96,7 @@ def finite_bounds(low: float, high: float) -> list[float]:
 def clipped(value: Expr, low: Expr | None, high: Expr | None) -> Expr:
     """``low if value < low else high if value > high else value``, NaN passes; None for no bound."""
     if low is not None and high is not None:
-        return inline("float32", "irs_clip", value, low, high)
+        return inline("float32", "irs_clip_f32", value, low, high)
     if low is not None:
         return select(value < low, low, value)
     return select(value > high, high, value) if high is not None else value

@@ -26,6 +26,8 @@ IRS_INLINE int32_t irs_min_i32(int32_t a, int32_t b) { return a < b ? a : b; }
 IRS_INLINE int32_t irs_max_i32(int32_t a, int32_t b) { return a > b ? a : b; }
 IRS_INLINE float irs_min_f32(float a, float b) { return a < b ? a : b; }
 IRS_INLINE float irs_max_f32(float a, float b) { return a > b ? a : b; }
+IRS_INLINE float irs_lowest(void) { return -__builtin_inff(); }
+IRS_INLINE float irs_clip_f32(float v, float low, float high) { return v < low ? low : v > high ? high : v; }
 IRS_INLINE int32_t irs_clamp_i32(int32_t v, int32_t low, int32_t high)
 {
     return v < low ? low : v > high ? high : v;
@@ -62,6 +64,19 @@ IRS_INLINE int32_t irs_odd(int32_t v)
 IRS_INLINE int32_t irs_mla_dual(int32_t a, int32_t b, int32_t acc) { return __smlad(a, b, acc); }
 IRS_INLINE int32_t irs_mla_low(int32_t a, int32_t b, int32_t acc) { return __smlabb(a, b, acc); }
 IRS_INLINE int32_t irs_mla_high(int32_t a, int32_t b, int32_t acc) { return __smlatt(a, b, acc); }
+/* acc + unsigned bytes 0 and 2, or 1 and 3, of a word, as two uint16. */
+IRS_INLINE int32_t irs_sum_even(int32_t acc, int32_t v) { return (int32_t)__uxtab16((uint32_t)acc, (uint32_t)v); }
+IRS_INLINE int32_t irs_sum_odd(int32_t acc, int32_t v)
+{
+    uint32_t u = (uint32_t)v;
+    return (int32_t)__uxtab16((uint32_t)acc, (u >> 8) | (u << 24));
+}
+/* The larger of each pair of int8. */
+IRS_INLINE int32_t irs_max4(int32_t a, int32_t b)
+{
+    __ssub8(a, b); /* sets the flags that SEL reads */
+    return (int32_t)__sel((uint32_t)a, (uint32_t)b);
+}
 #else
 IRS_INLINE int32_t irs_even(int32_t v)
 {
@@ -77,7 +92,17 @@ IRS_INLINE int32_t irs_mla_dual(int32_t a, int32_t b, int32_t acc)
 {
     return irs_mla_high(a, b, irs_mla_low(a, b, acc));
 }
+IRS_INLINE int32_t irs_sum_even(int32_t acc, int32_t v)
+{
+    return (int32_t)((uint32_t)acc + ((uint32_t)v & 0x00FF00FFu));
+}
+IRS_INLINE int32_t irs_sum_odd(int32_t acc, int32_t v)
+{
+    return (int32_t)((uint32_t)acc + (((uint32_t)v >> 8) & 0x00FF00FFu));
+}
 #endif
+/* Four int8 as unsigned bytes, each plus 128. */
+IRS_INLINE int32_t irs_load_biased(const int8_t *p) { return (int32_t)((uint32_t)irs_load32(p) ^ 0x80808080u); }
 
 #if defined(__ARM_FP) && defined(__ARM_FEATURE_DSP)
 /* rint(v), half to even, saturated to int32: VCVTR rounds as FPSCR says, nearest even out of reset. */
@@ -94,6 +119,14 @@ IRS_INLINE int8_t irs_requantize(int32_t acc, float multiplier, int32_t zero_poi
     return (int8_t)__ssat(__qadd(irs_rint((float)acc * multiplier), zero_point), 8);
 }
 #elif defined(__ARM_ARCH) && !defined(__ARM_FP)
+/* |v| < 2^22: the sum has no bits below 1, so the addition rounds, half to even. */
+IRS_INLINE int32_t irs_rint(float v)
+{
+    int32_t bits;
+    v += 12582912.0f; /* 1.5 * 2^23 */
+    __builtin_memcpy(&bits, &v, 4);
+    return bits - 0x4B400000;
+}
 /* Rounds a magnitude to 24 significant bits, half to even, as a conversion to float32 does. */
 IRS_INLINE uint64_t irs_round_bits(uint64_t v, int bits)
 {
@@ -140,6 +173,19 @@ IRS_INLINE int8_t irs_requantize(int32_t acc, float multiplier, int32_t zero_poi
     return (int8_t)irs_clamp_i32((int32_t)__builtin_rintf(v) + zero_point, -128, 127);
 }
 #endif
+
+/* clip(rint(v) + zero_point, -128, 127); NaN gives zero_point */
+IRS_INLINE int8_t irs_quantize(float v, int32_t zero_point)
+{
+    v = v < -512.0f ? -512.0f : v > 512.0f ? 512.0f : v == v ? v : 0.0f;
+    return irs_saturate(irs_rint(v) + zero_point);
+}
+
+/* acc >> shift, made even where the bits shifted out are all 0: half_even if acc holds half a step, shift > 0 */
+IRS_INLINE int32_t irs_shift_to_even(int32_t acc, int32_t shift, int32_t mask)
+{
+    return (acc >> shift) & ~(int32_t)((acc & mask) == 0);
+}
 
 /* half_even(acc / 2^shift), shift in 0..30 */
 IRS_INLINE int32_t irs_shift_half_even(int32_t acc, int32_t shift)
