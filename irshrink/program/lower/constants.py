@@ -1,0 +1,153 @@
+"""Constant values of the graph: initializers, Constant nodes, and what QDQ files put around weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from irshrink import edit
+from irshrink.program.ops import Float32
+from irshrink.program.reference.dispatch import Array
+
+#: Operators on constants that exporters and quantizers leave in front of weights.
+_MOVES = ("Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
+
+
+@dataclass(frozen=True)
+class Codes:
+    """The integers that a DequantizeLinear turns into a constant.
+
+    Attributes:
+        integers: as stored.
+        scale, zero_point: one number each, or one per index of ``axis``.
+        axis: None for one scale per tensor.
+    """
+
+    integers: NDArray[np.int64]
+    scale: Float32
+    zero_point: NDArray[np.int64]
+    axis: int | None
+
+    def broadcast(self, parameters: Array) -> Array:
+        """``scale`` or ``zero_point`` in a shape that broadcasts against ``integers``."""
+        if self.axis is None:
+            return parameters.reshape(())
+        shape = [1] * self.integers.ndim
+        shape[self.axis] = -1
+        return parameters.reshape(shape)
+
+    def real(self) -> Float32:
+        """``float32(q - zero_point) * scale``."""
+        centred = self.integers - self.broadcast(self.zero_point)
+        result: Float32 = centred.astype(np.float32) * self.broadcast(self.scale)
+        return result
+
+
+@dataclass(frozen=True)
+class Constant:
+    """An array known at compile time; ``codes`` when it comes out of a DequantizeLinear."""
+
+    array: Array
+    codes: Codes | None = None
+
+
+class Constants:
+    """Looks constants up, each value once."""
+
+    def __init__(self) -> None:
+        self._known: dict[ir.Value, Constant | None] = {}
+
+    def get(self, value: ir.Value | None) -> Constant | None:
+        """The constant that ``value`` is, or None when it varies."""
+        if value is None:
+            return None
+        if value not in self._known:
+            self._known[value] = self._find(value)
+        return self._known[value]
+
+    def array(self, value: ir.Value | None) -> Array | None:
+        constant = self.get(value)
+        return None if constant is None else constant.array
+
+    def _find(self, value: ir.Value) -> Constant | None:
+        array = edit.constant(value)
+        if array is not None:
+            return Constant(array)
+        node = value.producer()
+        if node is None:
+            return None
+        if node.op_type == "DequantizeLinear":
+            return self._dequantized(node)
+        if node.op_type == "QuantizeLinear":
+            return self._quantized(node)
+        if node.op_type in _MOVES:
+            return self._moved(node)
+        return None
+
+    def _dequantized(self, node: ir.Node) -> Constant | None:
+        stored, scale = self.get(node.inputs[0]), self.array(node.inputs[1])
+        if stored is None or scale is None or edit.attribute_int(node, "block_size", 0):
+            return None
+        codes = self._codes(node, stored.array.astype(np.int64), scale)
+        return None if codes is None else Constant(codes.real(), codes)
+
+    def _quantized(self, node: ir.Node) -> Constant | None:
+        """Weights that a quantizer left in float, with a QuantizeLinear behind them."""
+        real, scale = self.array(node.inputs[0]), self.array(node.inputs[1])
+        zero_point = self.array(edit.input_of(node, 2))
+        if real is None or scale is None or edit.attribute_int(node, "block_size", 0):
+            return None
+        dtype = np.dtype(np.uint8) if zero_point is None else zero_point.dtype
+        if dtype not in (np.int8, np.uint8):
+            return None
+        codes = self._codes(node, np.zeros(real.shape, np.int64), scale)
+        if codes is None:
+            return None
+        limits = np.iinfo(dtype)
+        rounded = np.rint(real.astype(np.float32) / codes.broadcast(codes.scale))
+        shifted = rounded.astype(np.int64) + codes.broadcast(codes.zero_point)
+        return Constant(np.clip(shifted, limits.min, limits.max).astype(dtype))
+
+    def _codes(self, node: ir.Node, integers: NDArray[np.int64], scale: Array) -> Codes | None:
+        zero = self.get(edit.input_of(node, 2))
+        if zero is None and edit.input_of(node, 2) is not None:
+            return None
+        zero_point = np.zeros(scale.shape) if zero is None else zero.array
+        axis: int | None = None
+        if scale.size > 1:
+            axis = edit.attribute_int(node, "axis", 1)
+            axis += integers.ndim if axis < 0 else 0
+        return Codes(integers, scale.astype(np.float32), zero_point.astype(np.int64), axis)
+
+    def _moved(self, node: ir.Node) -> Constant | None:
+        source = self.get(node.inputs[0])
+        if source is None:
+            return None
+        if node.op_type == "Transpose":
+            return _transposed(source, edit.attribute_ints(node, "perm"))
+        shape = _known_shape(node.outputs[0])
+        if node.op_type == "Identity" or shape is None:
+            return source if node.op_type == "Identity" else None
+        array = source.array.reshape(shape)
+        codes = source.codes
+        if codes is None or codes.axis is not None:
+            return Constant(array)
+        return Constant(array, Codes(codes.integers.reshape(shape), codes.scale, codes.zero_point, None))
+
+
+def _transposed(source: Constant, permutation: tuple[int, ...] | None) -> Constant:
+    order = permutation or tuple(reversed(range(source.array.ndim)))
+    codes = source.codes
+    if codes is not None:
+        axis = None if codes.axis is None else order.index(codes.axis)
+        codes = Codes(codes.integers.transpose(order), codes.scale, codes.zero_point, axis)
+    return Constant(source.array.transpose(order), codes)
+
+
+def _known_shape(value: ir.Value) -> tuple[int, ...] | None:
+    shape: Any = edit.static_shape(value)
+    return None if shape is None else tuple(int(size) for size in shape)

@@ -1,0 +1,72 @@
+"""The last steps on a list of operators: dead ones go, additions move into convolutions."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+
+from irshrink.program.ops import AddInt8, Addition, ConvInt8, Op
+from irshrink.program.program import Tensor
+
+
+def without_dead(ops: Sequence[Op], outputs: Collection[str]) -> list[Op]:
+    """The operators that an output depends on."""
+    needed = set(outputs)
+    kept: list[Op] = []
+    for op in reversed(ops):
+        if op.output in needed:
+            needed.update(op.inputs)
+            kept.insert(0, op)
+    return kept
+
+
+def with_residuals(ops: Sequence[Op], tensors: dict[str, Tensor], outputs: Collection[str]) -> list[Op]:
+    """Additions to the output of a convolution that nobody else reads, computed by the convolution.
+
+    Of two such convolutions the later one takes it; the other operand must be there before it runs. The
+    arithmetic is the same two steps, so no byte changes.
+    """
+    fused = list(ops)
+    for add in [op for op in ops if isinstance(op, AddInt8)]:
+        place = _host(add, fused, tensors, outputs)
+        if place is None:
+            continue
+        conv = fused[place]
+        assert isinstance(conv, ConvInt8)
+        other = add.inputs[1 - add.inputs.index(conv.output)]
+        fused[place] = replace(
+            conv,
+            origin=(*conv.origin, *add.origin),
+            inputs=(*conv.inputs, other),
+            output=add.output,
+            residual=_conv_first(add.addition, add.inputs.index(conv.output)),
+        )
+        fused.remove(add)
+    return fused
+
+
+def _host(
+    add: AddInt8, ops: Sequence[Op], tensors: dict[str, Tensor], outputs: Collection[str]
+) -> int | None:
+    """Index of the convolution that can take the addition, None when there is none."""
+    places = {op.output: index for index, op in enumerate(ops)}
+    for name in sorted(add.inputs, key=lambda name: -places.get(name, -1)):
+        place = places.get(name)
+        other = add.inputs[1 - add.inputs.index(name)]
+        if place is None or name == other or places.get(other, -1) >= place:
+            continue
+        conv, readers = ops[place], sum(name in op.inputs for op in ops)
+        if not isinstance(conv, ConvInt8) or conv.residual is not None:
+            continue
+        same = tensors[name].shape == tensors[other].shape == tensors[add.output].shape
+        if same and readers == 1 and name not in outputs:
+            return place
+    return None
+
+
+def _conv_first(addition: Addition, index: int) -> Addition:
+    """The addition with the convolution's result as operand a; integer addition commutes."""
+    if index == 0:
+        return addition
+    (a, b), (za, zb) = addition.multipliers, addition.zero_points
+    return replace(addition, multipliers=(b, a), zero_points=(zb, za))

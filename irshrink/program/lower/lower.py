@@ -1,0 +1,198 @@
+"""From a graph to a program."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import Literal
+
+import onnx_ir as ir
+
+from irshrink import edit
+from irshrink.errors import ModelError, UnsupportedModelError
+from irshrink.module import Module
+from irshrink.program.lower.builder import label
+from irshrink.program.lower.chains import leaves, parameters
+from irshrink.program.lower.finish import with_residuals, without_dead
+from irshrink.program.lower.lowering import Lowering
+from irshrink.program.lower.refusal import Refusal, Unsupported
+from irshrink.program.lower.table import ADVICE, DEFAULT_ADVICE, MICROSOFT, RULES
+from irshrink.program.lower.view import View, view_of
+from irshrink.program.program import Port, Program, Quantization
+
+Io = Literal["quantized", "float"]
+
+
+def lower(module: Module, *, io: Io = "quantized") -> Program:
+    """The program of a graph; QDQ regions in integers, the rest in float32.
+
+    Args:
+        module: a graph with static shapes, cleaned up; QDQ nodes where it is quantized.
+        io: ``quantized`` makes ports int8 where the graph quantizes its inputs and dequantizes its outputs;
+            ``float`` keeps them as the graph has them.
+
+    Raises:
+        UnsupportedModelError: some nodes cannot run; the message lists every one and what would help.
+        ModelError: an input has a dimension or a type that cannot be compiled.
+    """
+    run = _run(module, io)
+    if run.failures:
+        lines = "\n".join(f"  {failure}" for failure in run.failures)
+        raise UnsupportedModelError(f"{_where(module)}these nodes cannot run on the target:\n{lines}")
+    return _program(module, run, io)
+
+
+def unsupported(module: Module) -> list[Unsupported]:
+    """Every node that could not be lowered at all; needs no calibration.
+
+    Raises:
+        ModelError: an input has a dimension or a type that cannot be compiled.
+    """
+    return _run(module, "float").failures
+
+
+@dataclass(frozen=True)
+class _Run:
+    lowering: Lowering
+    inputs: list[Port]
+    failures: list[Unsupported]
+
+
+def _run(module: Module, io: Io) -> _Run:
+    """Every node lowered, or a failure for each that could not be."""
+    graph = module.graph
+    lowering = Lowering(graph)
+    inputs = [
+        _input_port(module, lowering, value, io)
+        for value in graph.inputs
+        if value.name not in graph.initializers
+    ]
+    failures: list[Unsupported] = []
+    for node in graph:
+        if all(lowering.constants.get(output) is not None for output in node.outputs):
+            continue
+        failure = _lower_node(lowering, node)
+        if failure is not None:
+            failures.append(failure)
+    return _Run(lowering, inputs, failures)
+
+
+def _lower_node(lowering: Lowering, node: ir.Node) -> Unsupported | None:
+    """Run the node's rule; after a failure the known shapes of its outputs let the rest be checked."""
+    failure: Unsupported | None = None
+    ready = all(value is None or lowering.knows(value) for value in node.inputs)
+    rule = RULES.get(node.op_type)
+    if rule is None or not (node.domain in edit.ONNX_DOMAINS or node.op_type in MICROSOFT):
+        advice = ADVICE.get(node.op_type, DEFAULT_ADVICE)
+        failure = Unsupported(label(node), node.op_type, "no kernel for it", advice)
+    elif node in lowering.absorbed:
+        lowering.bind(node.outputs[0], lowering.view(_varying(lowering, node)))
+    elif ready:
+        try:
+            rule(lowering, node)
+        except Refusal as refusal:
+            failure = Unsupported(label(node), node.op_type, refusal.reason, refusal.advice)
+    for output in node.outputs:
+        shape = edit.static_shape(output)
+        if not lowering.knows(output) and shape is not None:
+            tensor = lowering.builder.tensor(output.name or "unknown", shape, "float32")
+            lowering.bind(output, view_of(tensor, shape))
+    return failure
+
+
+def _varying(lowering: Lowering, node: ir.Node) -> ir.Value | None:
+    """The input of an absorbed clamp or bias that is not a constant."""
+    return next(value for value in node.inputs if lowering.constants.get(value) is None)
+
+
+def _input_port(module: Module, lowering: Lowering, value: ir.Value, io: Io) -> Port:
+    name = value.name or ""
+    shape = edit.static_shape(value)
+    if shape is None:
+        dims = "unknown" if value.shape is None else value.shape
+        raise ModelError(
+            f"{_where(module)}input '{name}' has dynamic dimensions {dims}. Give fixed sizes with --shape."
+        )
+    shape = tuple(int(size) for size in shape)
+    if prod(shape) == 0:
+        raise ModelError(f"{_where(module)}input '{name}' of shape {list(shape)} is empty. Give it a size.")
+    dtype, quantization, stored = _input_format(module, lowering, value, io)
+    tensor = lowering.builder.tensor(name, shape, dtype, quantization)
+    view = view_of(tensor, shape)
+    lowering.bind(value, view if stored is None else View(tensor, view.axes, stored))
+    return Port(name, tensor, shape)
+
+
+def _input_format(
+    module: Module, lowering: Lowering, value: ir.Value, io: Io
+) -> tuple[str, Quantization | None, str | None]:
+    """Element type of the tensor, how to read it, and the integer type when the graph takes integers."""
+    element = ir.DataType.FLOAT if value.dtype is None else value.dtype
+    readers = [node for node in leaves(value) if node is not None]
+    whole = bool(readers) and len(readers) == len(leaves(value))
+    if element == ir.DataType.FLOAT:
+        quantizers = whole and all(node.op_type == "QuantizeLinear" for node in readers)
+        if io == "float" or not quantizers:
+            return "float32", None, None
+        found = _agreed(lowering, readers, None)
+        return ("float32", None, None) if found is None else ("int8", found, None)
+    if element not in (ir.DataType.INT8, ir.DataType.UINT8):
+        raise ModelError(
+            f"{_where(module)}input '{value.name}' is {element.name}; only float32, int8 and uint8 run "
+            "on the target. Export the model with such an input."
+        )
+    stored = element.name.lower()
+    if stored == "uint8":
+        lowering.notes.append(f"Input '{value.name}' is uint8 in the model: give it x - 128 as int8.")
+    reread = [node for node in readers if node.op_type == "DequantizeLinear"]
+    found = _agreed(lowering, reread, stored) if reread else None
+    return "int8", found or Quantization(1.0, -128 if stored == "uint8" else 0), stored
+
+
+def _agreed(lowering: Lowering, nodes: list[ir.Node], stored: str | None) -> Quantization | None:
+    """The parameters that all these nodes share."""
+    try:
+        found = {parameters(node, lowering.constants, stored)[0] for node in nodes}
+    except Refusal:
+        return None  # the node's own rule will say it
+    return found.pop() if len(found) == 1 else None
+
+
+def _program(module: Module, run: _Run, io: Io) -> Program:
+    lowering, builder = run.lowering, run.lowering.builder
+    taken = {port.tensor for port in run.inputs} | set(builder.constants)
+    outputs: list[Port] = []
+    for value in module.graph.outputs:
+        view = lowering.view(value)
+        if io == "float" and view.stored is None:
+            view = builder.as_float(view)
+        if view.stored == "uint8":
+            lowering.notes.append(
+                f"Output '{value.name}' is uint8 in the model: it comes as x - 128 in int8."
+            )
+        tensor = builder.dense(view, range(view.rank))
+        if builder.root(tensor) in taken:
+            tensor = builder.copied(tensor)
+        taken.add(builder.root(tensor))
+        outputs.append(Port(value.name or "", tensor, view.shape))
+    results = [port.tensor for port in outputs]
+    ops = with_residuals(without_dead(builder.ops, results), builder.tensors, results)
+    used = {name for op in ops for name in (*op.inputs, op.output)} | {port.tensor for port in run.inputs}
+    return Program(
+        tensors={name: tensor for name, tensor in builder.tensors.items() if name in used},
+        ops=ops,
+        inputs=run.inputs,
+        outputs=outputs,
+        notes=_notes(module, lowering),
+        constants={name: array for name, array in builder.constants.items() if name in used},
+    )
+
+
+def _notes(module: Module, lowering: Lowering) -> list[str]:
+    if not any(node.op_type == "QuantizeLinear" for node in module.graph):
+        return ["The model is not quantized: everything runs in float.", *lowering.notes]
+    return list(dict.fromkeys(lowering.notes))
+
+
+def _where(module: Module) -> str:
+    return "" if module.source is None else f"{module.source}: "

@@ -1,0 +1,186 @@
+"""The state of one lowering, and what every rule asks of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from irshrink import edit
+from irshrink.program.lower.builder import Builder, label
+from irshrink.program.lower.chains import Sink, sink
+from irshrink.program.lower.constants import Codes, Constant, Constants
+from irshrink.program.lower.refusal import Refusal
+from irshrink.program.lower.view import View, view_of
+from irshrink.program.ops import Float32, Op
+from irshrink.program.program import Quantization
+from irshrink.program.reference.dispatch import Array
+
+
+class Lowering:
+    """Values lowered so far.
+
+    Attributes:
+        builder: the program under construction.
+        constants: of the graph.
+        opset: version of the ONNX operator set.
+        absorbed: clamp nodes that an earlier operator already computes.
+        notes: sentences for the report.
+    """
+
+    def __init__(self, graph: ir.Graph) -> None:
+        self.builder = Builder()
+        self.constants = Constants()
+        self.opset = edit.opset(graph)
+        self.absorbed: set[ir.Node] = set()
+        self.notes: list[str] = []
+        self._views: dict[ir.Value, View] = {}
+        self._quantized = any(node.op_type == "QuantizeLinear" for node in graph)
+
+    def knows(self, value: ir.Value) -> bool:
+        return value in self._views or self.constants.get(value) is not None
+
+    def bind(self, value: ir.Value, view: View) -> None:
+        """``value`` is ``view`` from here on."""
+        self._views[value] = view
+
+    def view(self, value: ir.Value | None) -> View:
+        """Where a value lies; a constant becomes a constant tensor."""
+        if value is None:
+            raise Refusal("an input is missing", "Export the model again.")
+        if value not in self._views:
+            constant = self.constants.get(value)
+            assert constant is not None, value.name
+            self._views[value] = self._constant_view(value.name or "constant", constant)
+        return self._views[value]
+
+    def real(self, node: ir.Node, index: int) -> View:
+        """Input ``index`` as real numbers.
+
+        Raises:
+            Refusal: it is stored integers, which only a DequantizeLinear may read.
+        """
+        view = self.view(edit.input_of(node, index))
+        if view.stored is not None:
+            raise Refusal(
+                f"it computes with stored {view.stored}", "Put a DequantizeLinear between (QDQ format)."
+            )
+        return view
+
+    def floating(self, node: ir.Node, index: int) -> View:
+        """Input ``index`` in float32."""
+        return self.builder.as_float(self.real(node, index))
+
+    def weights(self, node: ir.Node, index: int, what: str) -> Constant:
+        """A constant float input.
+
+        Raises:
+            Refusal: it is computed at run time, or not float32.
+        """
+        constant = self.constants.get(edit.input_of(node, index))
+        if constant is None:
+            raise Refusal(f"its {what} are computed at run time", "Make them constants of the model.")
+        if constant.array.dtype != np.float32:
+            raise Refusal(f"its {what} are {constant.array.dtype}", "Export the model in float32.")
+        return constant
+
+    def integers(self, node: ir.Node, index: int, what: str) -> tuple[int, ...] | None:
+        """A constant integer input as a tuple, None when it is left out.
+
+        Raises:
+            Refusal: it is computed at run time.
+        """
+        value = edit.input_of(node, index)
+        if value is None:
+            return None
+        array = self.constants.array(value)
+        if array is None:
+            raise Refusal(f"its {what} are computed at run time", "Fold constants, or export static shapes.")
+        return tuple(int(number) for number in array.reshape(-1))
+
+    def sink(self, node: ir.Node) -> Sink | None:
+        """The QuantizeLinear behind a node."""
+        return sink(node.outputs[0], self.constants)
+
+    def float_note(self, node: ir.Node, reason: str) -> None:
+        """Say why a node of a quantized model runs in float."""
+        if self._quantized:
+            self.notes.append(f"{node.op_type} '{label(node)}' runs in float: {reason}.")
+
+    def emit_int8(
+        self,
+        operator: type[Op],
+        node: ir.Node,
+        inputs: Sequence[str],
+        shape: Sequence[int],
+        /,
+        *,
+        sink: Sink,
+        also: Sequence[ir.Node] = (),
+        **fields: Any,
+    ) -> str:
+        """Append an operator that computes a node and the clamps up to its QuantizeLinear.
+
+        Args:
+            shape: physical shape of the output.
+            also: further nodes that the operator computes.
+        """
+        self.absorbed.update(sink.absorbed)
+        origin = (node, *also, *sink.absorbed)
+        output = self.builder.tensor(_value_name(origin[-1]), shape, "int8", sink.quantization)
+        return self.builder.emit(operator, label(node), origin, inputs, output, **fields)
+
+    def emit(
+        self,
+        operator: type[Op],
+        node: ir.Node,
+        inputs: Sequence[str],
+        shape: Sequence[int],
+        /,
+        *,
+        quantization: Quantization | None = None,
+        also: Sequence[ir.Node] = (),
+        **fields: Any,
+    ) -> str:
+        """Append an operator: float32, or int8 of the given quantization."""
+        dtype = "float32" if quantization is None else "int8"
+        origin = (node, *also)
+        output = self.builder.tensor(_value_name(origin[-1]), shape, dtype, quantization)
+        return self.builder.emit(operator, label(node), origin, inputs, output, **fields)
+
+    def _constant_view(self, name: str, constant: Constant) -> View:
+        coded = None if constant.codes is None else int8_codes(constant.codes)
+        if coded is not None:
+            tensor = self.builder.constant(name, *coded)
+        elif constant.array.dtype == np.float32:
+            tensor = self.builder.constant(name, constant.array)
+        else:
+            raise Refusal(
+                f"it computes with {constant.array.dtype} numbers", "Only float32 and int8 run on the target."
+            )
+        return view_of(tensor, constant.array.shape)
+
+
+def int8_codes(codes: Codes) -> tuple[Array, Quantization] | None:
+    """Codes of a constant operand as int8, None when they are per channel or do not fit."""
+    if codes.axis is not None or not codes.integers.size:
+        return None
+    zero_point = int(codes.zero_point.reshape(()))
+    for shift in (0, 128):  # uint8 codes lie 128 higher
+        shifted = codes.integers - shift
+        if min(shifted.min(), zero_point - shift) >= -128 and max(shifted.max(), zero_point - shift) <= 127:
+            scale = float(codes.scale.reshape(()))
+            return shifted.astype(np.int8), Quantization(scale, zero_point - shift)
+    return None
+
+
+def broadcast_constant(array: Array, rank: int, order: Sequence[int]) -> Float32:
+    """A constant operand in the physical axes of a view: rank padded in front, axes in ``order``."""
+    padded = array.reshape((1,) * (rank - array.ndim) + array.shape)
+    return np.ascontiguousarray(padded.transpose(order))
+
+
+def _value_name(node: ir.Node) -> str:
+    return node.outputs[0].name or node.op_type

@@ -1,0 +1,1 @@
+"""How each ONNX operator becomes operators of the program; the table is ``irshrink.program.lower.table``."""

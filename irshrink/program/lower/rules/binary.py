@@ -1,0 +1,229 @@
+"""Add, Sub, Mul, Div, Min, Max and Pow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from irshrink.program.lower.chains import Sink
+from irshrink.program.lower.lowering import Lowering, broadcast_constant, int8_codes
+from irshrink.program.lower.numbers import addition_multipliers, layer_multiplier, table
+from irshrink.program.lower.refusal import Refusal
+from irshrink.program.lower.view import View, view_of
+from irshrink.program.ops import (
+    AddInt8,
+    Addition,
+    BinaryF32,
+    BinaryKind,
+    MulInt8,
+    Requantization,
+    TableInt8,
+    UnaryF32,
+)
+from irshrink.program.program import Quantization
+from irshrink.program.reference.dispatch import Array
+
+F64 = NDArray[np.float64]
+
+KINDS: dict[str, BinaryKind] = {
+    "Add": "add",
+    "Div": "div",
+    "Max": "max",
+    "Min": "min",
+    "Mul": "mul",
+    "Sub": "sub",
+    "Sum": "add",
+}
+_EXACT: dict[BinaryKind, Callable[[F64, F64], F64]] = {
+    "add": np.add,
+    "div": np.divide,
+    "max": np.maximum,
+    "min": np.minimum,
+    "mul": np.multiply,
+    "sub": np.subtract,
+}
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """Two operands whose physical axes broadcast against each other.
+
+    Attributes:
+        tensors: of both, in order.
+        shape: physical shape of the result.
+        view: the result's layout, on any tensor.
+    """
+
+    tensors: tuple[str, str]
+    shape: tuple[int, ...]
+    view: View
+
+
+def binary(lowering: Lowering, node: ir.Node) -> None:
+    """Two tensors, or a tensor and a constant; NumPy broadcasting."""
+    if len(node.inputs) != 2:
+        raise Refusal(f"it has {len(node.inputs)} inputs", "Use operators of two inputs.")
+    kind = KINDS[node.op_type]
+    arrays = [lowering.constants.array(value) for value in node.inputs]
+    for index, array in enumerate(arrays):
+        if array is not None and _has_table(lowering, node, array, 1 - index):
+            _scalar_table(lowering, node, kind, array, index)
+            return
+    if _integer(lowering, node, kind):
+        return
+    for index, array in enumerate(arrays):
+        if array is not None and arrays[1 - index] is None:
+            _with_constant(lowering, node, kind, index)
+            return
+    pair = _aligned(lowering, lowering.floating(node, 0), lowering.floating(node, 1))
+    tensor = lowering.emit(BinaryF32, node, pair.tensors, pair.shape, kind=kind)
+    lowering.bind(node.outputs[0], pair.view.on(tensor))
+
+
+def power(lowering: Lowering, node: ir.Node) -> None:
+    """x ** 2 and x ** 0.5."""
+    exponent = lowering.constants.array(node.inputs[1])
+    number = exponent.item() if exponent is not None and exponent.size == 1 else None
+    if number not in (0.5, 1, 2):
+        raise Refusal("only the powers 0.5, 1 and 2 run on the target", "Rewrite it by products or roots.")
+    x = lowering.floating(node, 0)
+    shape = lowering.builder.shape(x.tensor)
+    tensor = x.tensor
+    if number == 2:
+        tensor = lowering.emit(BinaryF32, node, [tensor, tensor], shape, kind="mul")
+    elif number == 0.5:
+        tensor = lowering.emit(UnaryF32, node, [tensor], shape, kind="sqrt")
+    lowering.bind(node.outputs[0], x.on(tensor))
+
+
+def _has_table(lowering: Lowering, node: ir.Node, constant: Array, index: int) -> bool:
+    """Whether a node is a function of one int8 value: the other operand is a single number."""
+    if constant.size != 1 or lowering.constants.get(node.inputs[index]) is not None:
+        return False
+    x = lowering.real(node, index)
+    quantized = lowering.builder.quantization(x) is not None and lowering.sink(node) is not None
+    return quantized and constant.ndim <= x.rank
+
+
+def _scalar_table(lowering: Lowering, node: ir.Node, kind: BinaryKind, constant: Array, index: int) -> None:
+    x, sink = lowering.real(node, 1 - index), lowering.sink(node)
+    held = lowering.builder.quantization(x)
+    assert held is not None
+    assert sink is not None
+    number = np.float64(constant.reshape(()))
+
+    def function(real: F64) -> F64:
+        return _EXACT[kind](number, real) if index == 0 else _EXACT[kind](real, number)
+
+    entries = table(function, held, sink.quantization, sink.low, sink.high)
+    shape = lowering.builder.shape(x.tensor)
+    tensor = lowering.emit_int8(TableInt8, node, [x.tensor], shape, sink=sink, table=entries)
+    lowering.bind(node.outputs[0], x.on(tensor))
+
+
+def _integer(lowering: Lowering, node: ir.Node, kind: BinaryKind) -> bool:
+    """Emit AddInt8 or MulInt8; False, with a note, when the node must run in float."""
+    sink = lowering.sink(node)
+    if not all(_is_int8(lowering, node, index) for index in (0, 1)):
+        lowering.float_note(node, "its operands are not both quantized")
+        return False
+    if sink is None:
+        lowering.float_note(node, "its output is not quantized")
+        return False
+    if kind not in ("add", "sub", "mul"):
+        lowering.float_note(node, "it has no integer form")
+        return False
+    pair = _aligned(lowering, lowering.real(node, 0), lowering.real(node, 1))
+    a, b = (lowering.builder.tensors[name].quantization for name in pair.tensors)
+    assert a is not None
+    assert b is not None
+    y, zero_points = sink.quantization, (a.zero_point, b.zero_point)
+    if kind == "mul":
+        multiplier = layer_multiplier(a.scale, np.array([b.scale], np.float32), y.scale)
+        form = Requantization(multiplier=multiplier, zero_point=y.zero_point, low=sink.low, high=sink.high)
+        tensor = lowering.emit_int8(
+            MulInt8, node, pair.tensors, pair.shape, sink=sink, zero_points=zero_points, requantization=form
+        )
+    else:
+        addition = _addition(a, b, sink, subtract=kind == "sub")
+        if addition is None:
+            lowering.float_note(node, "its scales are millions of times apart")
+            return False
+        tensor = lowering.emit_int8(AddInt8, node, pair.tensors, pair.shape, sink=sink, addition=addition)
+    lowering.bind(node.outputs[0], pair.view.on(tensor))
+    return True
+
+
+def _addition(a: Quantization, b: Quantization, sink: Sink, *, subtract: bool) -> Addition | None:
+    y = sink.quantization
+    found = addition_multipliers(a.scale, b.scale, y.scale)
+    if found is None:
+        return None
+    multipliers, shift = found
+    return Addition(
+        multipliers=(multipliers[0], -multipliers[1] if subtract else multipliers[1]),
+        shift=shift,
+        zero_points=(a.zero_point, b.zero_point),
+        zero_point=y.zero_point,
+        low=sink.low,
+        high=sink.high,
+    )
+
+
+def _is_int8(lowering: Lowering, node: ir.Node, index: int) -> bool:
+    constant = lowering.constants.get(node.inputs[index])
+    if constant is not None:
+        return constant.codes is not None and int8_codes(constant.codes) is not None
+    return lowering.builder.quantization(lowering.real(node, index)) is not None
+
+
+def _with_constant(lowering: Lowering, node: ir.Node, kind: BinaryKind, index: int) -> None:
+    """BinaryF32 whose operand ``index`` is written into the operator."""
+    constant = lowering.weights(node, index, "operands").array
+    x = lowering.floating(node, 1 - index)
+    logical = np.broadcast_shapes(x.shape, constant.shape)
+    padded = _padded(lowering, x, len(logical))
+    order = padded.order()
+    if constant.size == 1 and len(logical) == x.rank:
+        source, shape, view = x.tensor, lowering.builder.shape(x.tensor), x
+        operand = constant.reshape((1,) * len(shape))
+    else:
+        if order is None:
+            order = tuple(range(padded.rank))
+        source = lowering.builder.dense(padded, order)
+        shape = tuple(logical[axis] for axis in order)
+        view = view_of(source, logical, order)
+        operand = broadcast_constant(constant, len(logical), order)
+    tensor = lowering.emit(
+        BinaryF32, node, [source], shape, kind=kind, constant=operand, constant_first=index == 0
+    )
+    lowering.bind(node.outputs[0], view.on(tensor))
+
+
+def _aligned(lowering: Lowering, a: View, b: View) -> Aligned:
+    """Both operands in the layout of the first one that has the result's shape."""
+    builder = lowering.builder
+    if a.axes == b.axes:
+        shape = builder.shape(a.tensor)
+        return Aligned((a.tensor, builder.reshaped(b.tensor, shape)), shape, a)
+    logical = np.broadcast_shapes(a.shape, b.shape)
+    operands = [_padded(lowering, view, len(logical)) for view in (a, b)]
+    order = _common_order(operands, logical)
+    tensors = (builder.dense(operands[0], order), builder.dense(operands[1], order))
+    return Aligned(tensors, tuple(logical[axis] for axis in order), view_of(tensors[0], logical, order))
+
+
+def _common_order(views: Sequence[View], shape: tuple[int, ...]) -> tuple[int, ...]:
+    for view in sorted(views, key=lambda view: view.shape != shape):
+        order = view.order()
+        if order is not None:
+            return order
+    return tuple(range(len(shape)))
+
+
+def _padded(lowering: Lowering, view: View, rank: int) -> View:
+    return lowering.builder.view_as(view, (1,) * (rank - view.rank) + view.shape)

@@ -1,0 +1,226 @@
+"""Gemm and MatMul."""
+
+from __future__ import annotations
+
+from math import prod
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from irshrink import edit
+from irshrink.program.lower.chains import clamp_behind, sink
+from irshrink.program.lower.constants import Codes, Constant
+from irshrink.program.lower.lowering import Lowering
+from irshrink.program.lower.numbers import fits_int32, layer_multiplier
+from irshrink.program.lower.refusal import Refusal
+from irshrink.program.lower.rules.layer import IntegerLayer, float_bias, integer_layer
+from irshrink.program.lower.view import View, view_of
+from irshrink.program.ops import DenseF32, DenseInt8, MatMulF32, MatMulInt8, Requantization
+
+
+def gemm(lowering: Lowering, node: ir.Node) -> None:
+    """``alpha * x @ w + beta * c`` with constant w and c."""
+    if edit.attribute_int(node, "transA", 0):
+        raise Refusal("its first factor is transposed (transA)", "Put a Transpose in front instead.")
+    weight = lowering.weights(node, 1, "weights")
+    if not edit.attribute_int(node, "transB", 0):
+        weight = _transposed(weight)
+    weight = _scaled(weight, edit.attribute_float(node, "alpha", 1.0))
+    bias = None if edit.input_of(node, 2) is None else lowering.weights(node, 2, "biases")
+    if bias is not None:
+        bias = _scaled(_row(bias, weight.array.shape[0]), edit.attribute_float(node, "beta", 1.0))
+    _dense(lowering, node, weight, bias, ())
+
+
+def matmul(lowering: Lowering, node: ir.Node) -> None:
+    """A product by a constant matrix, with the Add of a bias behind it, or of two computed tensors."""
+    factor = lowering.constants.get(edit.input_of(node, 1))
+    varying = lowering.constants.get(edit.input_of(node, 0)) is None
+    if factor is None or factor.array.ndim != 2 or not varying:
+        _matmul(lowering, node)
+        return
+    weight = _transposed(lowering.weights(node, 1, "weights"))
+    add, bias = _bias_behind(lowering, node, weight.array.shape[0])
+    _dense(lowering, node, weight, bias, add)
+
+
+def _dense(
+    lowering: Lowering, node: ir.Node, weight: Constant, bias: Constant | None, add: tuple[ir.Node, ...]
+) -> None:
+    """A product with weights [N, K], the ``add`` of its bias included.
+
+    The input's last axis may lie in memory in any order (a flattened channels-last image): the weights'
+    columns are put into that order instead of the bytes.
+    """
+    x = lowering.real(node, 0)
+    channels, features = weight.array.shape
+    if x.shape[-1] != features:
+        raise Refusal(f"{x.shape[-1]} features do not fit {features} weights", "Export the model again.")
+    offsets = _column_offsets(x)
+    if offsets is None:
+        x = lowering.builder.row_major(x)
+    else:
+        weight = _columns_moved(weight, offsets)
+    end = (*add, node)[0].outputs[0]
+    shape = (*x.shape[:-1], channels)
+    layer = integer_layer(lowering.builder.quantization(x), weight, bias, sink(end, lowering.constants))
+    lowering.absorbed.update(add)
+    if isinstance(layer, IntegerLayer):
+        source = lowering.builder.reshaped(x.tensor, x.shape)
+        tensor = lowering.emit_int8(
+            DenseInt8,
+            node,
+            [source],
+            shape,
+            sink=layer.sink,
+            also=add,
+            weight=layer.weight,
+            bias=layer.bias,
+            requantization=layer.requantization,
+        )
+    else:
+        lowering.float_note(node, layer)
+        tensor = _float(lowering, node, x, (weight, bias), add)
+    lowering.bind(node.outputs[0], view_of(tensor, shape))
+
+
+def _float(
+    lowering: Lowering,
+    node: ir.Node,
+    x: View,
+    constants: tuple[Constant, Constant | None],
+    add: tuple[ir.Node, ...],
+) -> str:
+    weight, bias = constants
+    clamp = clamp_behind((*add, node)[0].outputs[0], lowering.constants)
+    lowering.absorbed.update(clamp.absorbed)
+    source = lowering.builder.reshaped(lowering.builder.as_float(x).tensor, x.shape)
+    return lowering.emit(
+        DenseF32,
+        node,
+        [source],
+        (*x.shape[:-1], weight.array.shape[0]),
+        also=(*add, *clamp.absorbed),
+        weight=np.ascontiguousarray(weight.array),
+        bias=float_bias(bias, weight.array.shape[0]),
+        low=clamp.low,
+        high=clamp.high,
+    )
+
+
+def _column_offsets(x: View) -> NDArray[np.int64] | None:
+    """Where each feature lies within its row of memory, None when rows are not whole and in order."""
+    features = x.shape[-1]
+    offsets = x.offsets(x.rank - 1)
+    rows = View(x.tensor, (*x.axes[:-1], ((features, 1),) if features > 1 else ()))
+    if not np.array_equal(np.sort(offsets), np.arange(features)) or not rows.is_dense(range(x.rank)):
+        return None
+    return offsets
+
+
+def _columns_moved(weight: Constant, offsets: NDArray[np.int64]) -> Constant:
+    """Column k of [N, K] goes to ``offsets[k]``."""
+    order = np.argsort(offsets)
+    codes = weight.codes
+    if codes is not None:
+        per_column = codes.axis == 1
+        scale = codes.scale[order] if per_column else codes.scale
+        zero_point = codes.zero_point[order] if per_column else codes.zero_point
+        codes = Codes(codes.integers[:, order], scale, zero_point, codes.axis)
+    return Constant(weight.array[:, order], codes)
+
+
+def _transposed(weight: Constant) -> Constant:
+    codes = weight.codes
+    if codes is not None:
+        axis = None if codes.axis is None else 1 - codes.axis
+        codes = Codes(codes.integers.T, codes.scale, codes.zero_point, axis)
+    return Constant(weight.array.T, codes)
+
+
+def _scaled(constant: Constant, factor: float) -> Constant:
+    """Times ``alpha`` or ``beta`` of Gemm; then it is not the stored integers any more."""
+    return constant if factor == 1.0 else Constant(constant.array * np.float32(factor))
+
+
+def _row(bias: Constant, channels: int) -> Constant:
+    if bias.array.size not in (1, channels) or (bias.array.ndim and bias.array.shape[-1] != bias.array.size):
+        raise Refusal(
+            f"a bias of shape {list(bias.array.shape)} is not one number per output",
+            "Add it by an Add behind the product.",
+        )
+    return bias
+
+
+def _bias_behind(
+    lowering: Lowering, node: ir.Node, channels: int
+) -> tuple[tuple[ir.Node, ...], Constant | None]:
+    """The Add of one constant per output column that alone reads a MatMul, and the constant."""
+    users = tuple(node.outputs[0].uses())
+    if len(users) != 1 or node.outputs[0].is_graph_output() or users[0].node.op_type != "Add":
+        return (), None
+    add = users[0].node
+    constant = lowering.constants.get(add.inputs[1 - users[0].idx])
+    rank = lowering.real(node, 0).rank
+    if constant is None or constant.array.dtype != np.float32 or constant.array.ndim > rank:
+        return (), None
+    if constant.array.size != channels or constant.array.shape[-1:] != (channels,):
+        return (), None
+    return (add,), constant
+
+
+def _matmul(lowering: Lowering, node: ir.Node) -> None:
+    a, b = _same_batches(lowering, lowering.real(node, 0), lowering.real(node, 1))
+    shape = (*a.shape[:-1], b.shape[-1])
+    reason, builder = _why_float(lowering, node, a, b), lowering.builder
+    target, qa, qb = lowering.sink(node), builder.quantization(a), builder.quantization(b)
+    if reason is None and target is not None and qa is not None and qb is not None:
+        y = target.quantization
+        requantization = Requantization(
+            multiplier=layer_multiplier(qa.scale, np.array([qb.scale], np.float32), y.scale),
+            zero_point=y.zero_point,
+            low=target.low,
+            high=target.high,
+        )
+        inputs = [builder.dense(a, range(a.rank)), builder.dense(b, range(b.rank))]
+        tensor = lowering.emit_int8(
+            MatMulInt8,
+            node,
+            inputs,
+            shape,
+            sink=target,
+            zero_points=(qa.zero_point, qb.zero_point),
+            requantization=requantization,
+        )
+    else:
+        lowering.float_note(node, reason or "its operands are not quantized")
+        factors = [builder.dense(builder.as_float(view), range(view.rank)) for view in (a, b)]
+        tensor = lowering.emit(MatMulF32, node, factors, shape)
+    lowering.bind(node.outputs[0], view_of(tensor, shape))
+
+
+def _why_float(lowering: Lowering, node: ir.Node, a: View, b: View) -> str | None:
+    if lowering.builder.quantization(a) is None or lowering.builder.quantization(b) is None:
+        return "its inputs are not both quantized"
+    if lowering.sink(node) is None:
+        return "its output is not quantized"
+    largest = a.shape[-1] * 255 * 255
+    return None if fits_int32(-largest, largest) else "its accumulator could overflow 32 bits"
+
+
+def _same_batches(lowering: Lowering, a: View, b: View) -> tuple[View, View]:
+    """Both with the same leading axes; a plain matrix on the right makes the left one a plain matrix too."""
+    if a.rank < 2 or b.rank < 2:
+        raise Refusal("a factor has one axis only", "Reshape it to a matrix.")
+    if a.shape[:-2] == b.shape[:-2]:
+        return a, b
+    if prod(a.shape[:-2]) == prod(b.shape[:-2]) == 1:
+        rank = max(a.rank, b.rank)
+        return tuple(  # type: ignore[return-value]
+            lowering.builder.view_as(view, (1,) * (rank - view.rank) + view.shape) for view in (a, b)
+        )
+    raise Refusal(
+        f"its batches {list(a.shape[:-2])} and {list(b.shape[:-2])} differ",
+        "Expand the smaller factor, or make it a constant matrix.",
+    )

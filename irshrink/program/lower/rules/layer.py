@@ -1,0 +1,78 @@
+"""The integer form of a layer with weights: Conv, Gemm, MatMul by a constant."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import inf
+
+import numpy as np
+from numpy.typing import NDArray
+
+from irshrink.program.lower.chains import Sink
+from irshrink.program.lower.constants import Codes, Constant
+from irshrink.program.lower.numbers import extreme_sums, fits_int32, layer_multiplier
+from irshrink.program.ops import Float32, Int8, Int32, Requantization
+from irshrink.program.program import Quantization
+
+
+@dataclass(frozen=True)
+class IntegerLayer:
+    """Weights [Co, ...], bias [Co] with the input's zero point folded in, and the way to int8."""
+
+    weight: Int8
+    bias: Int32
+    requantization: Requantization
+    sink: Sink
+
+
+def integer_layer(
+    x: Quantization | None, weight: Constant, bias: Constant | None, sink: Sink | None
+) -> IntegerLayer | str:
+    """The layer in integers, or the reason why it must run in float.
+
+    Args:
+        weight: output channels first.
+        bias: one number per output channel.
+    """
+    codes = weight.codes
+    if x is None or codes is None or sink is None:
+        what = "input is" if x is None else "weights are" if codes is None else "output is"
+        return f"its {what} not quantized"
+    if codes.axis not in (None, 0):
+        return "its weights are not quantized along the output channels"
+    integers = codes.integers - codes.broadcast(codes.zero_point)
+    if integers.min(initial=0) < -128 or integers.max(initial=0) > 127:
+        return "its weights less their zero point need more than 8 bits"
+    multiplier = layer_multiplier(x.scale, codes.scale.reshape(-1), sink.quantization.scale)
+    if not (np.all(codes.scale > 0) and np.all(multiplier > 0) and np.all(multiplier < inf)):
+        return "its scales are zero or out of float32's range"
+    folded = _bias(bias, x.scale, codes, integers.shape[0])
+    folded = folded - x.zero_point * integers.reshape(integers.shape[0], -1).sum(axis=1)
+    if not fits_int32(*extreme_sums(integers, folded)):
+        return "its accumulator could overflow 32 bits"
+    requantization = Requantization(
+        multiplier=multiplier, zero_point=sink.quantization.zero_point, low=sink.low, high=sink.high
+    )
+    return IntegerLayer(integers.astype(np.int8), folded.astype(np.int32), requantization, sink)
+
+
+def _bias(bias: Constant | None, x_scale: float, weight: Codes, channels: int) -> NDArray[np.int64]:
+    """The bias in steps of ``x_scale * weight_scale``: as stored when those are its steps, else rounded."""
+    if bias is None:
+        return np.zeros(channels, np.int64)
+    steps = np.float64(np.float32(x_scale)) * weight.scale.astype(np.float64).reshape(-1)
+    codes = bias.codes
+    if codes is not None and not codes.zero_point.any():
+        stored = codes.scale.astype(np.float64).reshape(-1)
+        if np.allclose(stored, steps, rtol=1e-5, atol=0.0):
+            return np.broadcast_to(codes.integers.reshape(-1), (channels,))
+    rounded = np.rint(bias.array.astype(np.float64).reshape(-1) / steps)
+    return np.broadcast_to(np.clip(rounded, -(2.0**40), 2.0**40).astype(np.int64), (channels,))
+
+
+def float_bias(bias: Constant | None, channels: int) -> Float32:
+    """float32 [Co]; adding 0 turns -0 into 0, so that padding with zeros never shows in the sign."""
+    if bias is None:
+        return np.zeros(channels, np.float32)
+    result: Float32 = np.broadcast_to(bias.array.reshape(-1), (channels,)).astype(np.float32) + np.float32(0)
+    return result

@@ -1,0 +1,268 @@
+"""Operators that reorder, cut and join: most only change the view."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+import numpy as np
+import onnx_ir as ir
+
+from irshrink import edit
+from irshrink.program.lower.chains import Sink
+from irshrink.program.lower.lowering import Lowering
+from irshrink.program.lower.numbers import quantize, table
+from irshrink.program.lower.refusal import Refusal
+from irshrink.program.lower.view import View, view_of
+from irshrink.program.ops import Concat, Int8, Pad, Slice
+from irshrink.program.program import Quantization
+
+_STATIC = "Export the model with static shapes, or fold constants."
+
+
+def identity(lowering: Lowering, node: ir.Node) -> None:
+    """Identity, and Dropout at inference."""
+    if len(node.outputs) > 1 and node.outputs[1].uses():
+        raise Refusal("its mask is used", "Only the values of Dropout run on the target.")
+    lowering.bind(node.outputs[0], lowering.view(node.inputs[0]))
+
+
+def transpose(lowering: Lowering, node: ir.Node) -> None:
+    x = lowering.view(node.inputs[0])
+    permutation = edit.attribute_ints(node, "perm") or tuple(reversed(range(x.rank)))
+    lowering.bind(node.outputs[0], x.transposed(permutation))
+
+
+def reshape(lowering: Lowering, node: ir.Node) -> None:
+    x = lowering.view(node.inputs[0])
+    wanted = lowering.integers(node, 1, "sizes")
+    if wanted is None:
+        raise Refusal("its sizes are missing", _STATIC)
+    copies = not edit.attribute_int(node, "allowzero", 0)
+    shape = [x.shape[i] if size == 0 and copies else size for i, size in enumerate(wanted)]
+    if -1 in shape:
+        known = -prod(shape)
+        shape[shape.index(-1)] = prod(x.shape) // known if known else 0
+    _bind_shape(lowering, node, x, shape)
+
+
+def flatten(lowering: Lowering, node: ir.Node) -> None:
+    x = lowering.view(node.inputs[0])
+    axis = edit.attribute_int(node, "axis", 1)
+    axis += x.rank if axis < 0 else 0
+    _bind_shape(lowering, node, x, [prod(x.shape[:axis]), prod(x.shape[axis:])])
+
+
+def squeeze(lowering: Lowering, node: ir.Node) -> None:
+    x = lowering.view(node.inputs[0])
+    axes = _axes(lowering, node)
+    gone = {i for i, size in enumerate(x.shape) if size == 1}
+    if axes is not None:
+        gone = {_positive(axis, x.rank) for axis in axes}
+    _bind_shape(lowering, node, x, [size for i, size in enumerate(x.shape) if i not in gone])
+
+
+def unsqueeze(lowering: Lowering, node: ir.Node) -> None:
+    x = lowering.view(node.inputs[0])
+    axes = _axes(lowering, node) or ()
+    rank = x.rank + len(axes)
+    new = {_positive(axis, rank) for axis in axes}
+    sizes = iter(x.shape)
+    _bind_shape(lowering, node, x, [1 if i in new else next(sizes) for i in range(rank)])
+
+
+def expand(lowering: Lowering, node: ir.Node) -> None:
+    """Expand that adds axes of size 1 at most."""
+    x = lowering.view(node.inputs[0])
+    wanted = lowering.integers(node, 1, "sizes") or ()
+    shape = np.broadcast_shapes(x.shape, wanted)
+    if prod(shape) != prod(x.shape):
+        raise Refusal("it repeats data", "Let the operator behind it broadcast, or use Concat.")
+    _bind_shape(lowering, node, x, shape)
+
+
+def concat(lowering: Lowering, node: ir.Node) -> None:
+    """In int8 when all parts are: each through a table when its scale is not the result's."""
+    parts = [lowering.real(node, index) for index in range(len(node.inputs))]
+    axis = _positive(edit.attribute_int(node, "axis", 0), parts[0].rank)
+    held = [lowering.builder.quantization(part) for part in parts]
+    sink = lowering.sink(node)
+    quantization = _joint_quantization(held, sink)
+    tables: list[Int8 | None] = [None] * len(parts)
+    if quantization is not None:
+        tables = [_rescaling(own, quantization, sink) for own in held]
+    elif any(own is not None for own in held):
+        lowering.float_note(node, "its inputs and its output are not all quantized")
+        parts = [lowering.builder.as_float(part) for part in parts]
+    shape = list(parts[0].shape)
+    shape[axis] = sum(part.shape[axis] for part in parts)
+    order = _shared_order(parts)
+    inputs = [lowering.builder.dense(part, order) for part in parts]
+    tensor = lowering.emit(
+        Concat,
+        node,
+        inputs,
+        [shape[place] for place in order],
+        quantization=quantization,
+        also=() if quantization is None or sink is None else sink.absorbed,
+        axis=order.index(axis),
+        tables=tuple(tables),
+    )
+    if quantization is not None and sink is not None:
+        lowering.absorbed.update(sink.absorbed)
+    lowering.bind(node.outputs[0], view_of(tensor, shape, order))
+
+
+def split(lowering: Lowering, node: ir.Node) -> None:
+    x = lowering.view(node.inputs[0])
+    axis = _positive(edit.attribute_int(node, "axis", 0), x.rank)
+    sizes = edit.attribute_ints(node, "split") or lowering.integers(node, 1, "sizes")
+    if sizes is None:
+        count = len(node.outputs)
+        each = -(-x.shape[axis] // count)
+        sizes = (each,) * (count - 1) + (x.shape[axis] - each * (count - 1),)
+    start = 0
+    for output, size in zip(node.outputs, sizes, strict=True):
+        _bind_slice(lowering, node, output, x, {axis: (start, start + size, 1)})
+        start += size
+
+
+def slice_(lowering: Lowering, node: ir.Node) -> None:
+    x = lowering.view(node.inputs[0])
+    starts = edit.attribute_ints(node, "starts") or lowering.integers(node, 1, "starts") or ()
+    ends = edit.attribute_ints(node, "ends") or lowering.integers(node, 2, "ends") or ()
+    axes = (
+        edit.attribute_ints(node, "axes") or lowering.integers(node, 3, "axes") or tuple(range(len(starts)))
+    )
+    steps = lowering.integers(node, 4, "steps") or (1,) * len(starts)
+    if min(steps, default=1) < 1:
+        raise Refusal("it runs backwards (a negative step)", "Store the data in the other order.")
+    ranges: dict[int, tuple[int, int, int]] = {}
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        place = _positive(axis, x.rank)
+        ranges[place] = slice(start, end, step).indices(x.shape[place])
+    _bind_slice(lowering, node, node.outputs[0], x, ranges)
+
+
+def gather(lowering: Lowering, node: ir.Node) -> None:
+    """Gather by constant indices at equal distances, which is a Slice."""
+    x = lowering.view(node.inputs[0])
+    axis = _positive(edit.attribute_int(node, "axis", 0), x.rank)
+    indices = lowering.constants.array(node.inputs[1])
+    if indices is None or indices.ndim > 1 or indices.size == 0:
+        raise Refusal("its indices are computed at run time", "Only constant, evenly spaced indices run.")
+    places = [_positive(int(i), x.shape[axis]) for i in indices.reshape(-1)]
+    step = places[1] - places[0] if len(places) > 1 else 1
+    if step < 1 or places != list(range(places[0], places[-1] + 1, step)):
+        raise Refusal("its indices are not evenly spaced", "Use Slice or Concat.")
+    y = _sliced(lowering, node, x, {axis: (places[0], places[-1] + 1, step)})
+    if indices.ndim == 0:
+        y = lowering.builder.view_as(y, [size for i, size in enumerate(y.shape) if i != axis])
+    lowering.bind(node.outputs[0], y)
+
+
+def pad(lowering: Lowering, node: ir.Node) -> None:
+    """A constant border; in int8 when its number is a stored integer, or is quantized right behind."""
+    if edit.attribute_string(node, "mode", "constant") != "constant":
+        raise Refusal("it pads with copies of the data", "Only constant padding runs on the target.")
+    x = lowering.real(node, 0)
+    pads = edit.attribute_ints(node, "pads") or lowering.integers(node, 1, "pads") or ()
+    axes = [_positive(a, x.rank) for a in lowering.integers(node, 3, "axes") or range(x.rank)]
+    half = len(pads) // 2
+    borders = dict(zip(axes, zip(pads[:half], pads[half:], strict=True), strict=True))
+    if min(pads, default=0) < 0:
+        raise Refusal("it crops (a negative pad)", "Use a Slice instead.")
+    number = lowering.constants.array(edit.input_of(node, 2))
+    value = edit.attribute_float(node, "value", 0.0) if number is None else float(number.item())
+    x, stored = _border(lowering, node, x, value)
+    order = x.order() or tuple(range(x.rank))
+    shape = [size + sum(borders.get(axis, (0, 0))) for axis, size in enumerate(x.shape)]
+    tensor = lowering.emit(
+        Pad,
+        node,
+        [lowering.builder.dense(x, order)],
+        [shape[axis] for axis in order],
+        quantization=lowering.builder.quantization(x),
+        pads=tuple(borders.get(axis, (0, 0)) for axis in order),
+        value=stored,
+    )
+    lowering.bind(node.outputs[0], view_of(tensor, shape, order))
+
+
+def _border(lowering: Lowering, node: ir.Node, x: View, value: float) -> tuple[View, float]:
+    """The tensor to pad and what to pad it with."""
+    held, sink = lowering.builder.quantization(x), lowering.sink(node)
+    if held is None:
+        return x, value
+    if value == 0.0 or (sink is not None and sink.quantization == held):
+        return x, float(quantize(np.array(value, np.float32), held))
+    lowering.float_note(node, "its border is not a stored integer")
+    return lowering.builder.as_float(x), value
+
+
+def _bind_shape(lowering: Lowering, node: ir.Node, x: View, shape: Sequence[int]) -> None:
+    if prod(shape) != prod(x.shape):
+        raise Refusal(f"{list(x.shape)} does not fit {list(shape)}", _STATIC)
+    lowering.bind(node.outputs[0], lowering.builder.view_as(x, shape))
+
+
+def _bind_slice(
+    lowering: Lowering, node: ir.Node, output: ir.Value, x: View, ranges: dict[int, tuple[int, int, int]]
+) -> None:
+    if output.uses() or output.is_graph_output():
+        lowering.bind(output, _sliced(lowering, node, x, ranges))
+
+
+def _sliced(lowering: Lowering, node: ir.Node, x: View, ranges: dict[int, tuple[int, int, int]]) -> View:
+    """A copy of some indices of some axes, in the layout of ``x``."""
+    full = [ranges.get(axis, (0, size, 1)) for axis, size in enumerate(x.shape)]
+    shape = [len(range(*bounds)) for bounds in full]
+    if prod(shape) == 0:
+        raise Refusal("nothing is left of its input", "The model is damaged; export it again.")
+    if shape == list(x.shape):
+        return x
+    order = x.order() or tuple(range(x.rank))
+    physical = [full[axis] for axis in order]
+    tensor = lowering.emit(
+        Slice,
+        node,
+        [lowering.builder.dense(x, order)],
+        [shape[axis] for axis in order],
+        quantization=lowering.builder.quantization(x),
+        starts=tuple(start for start, _, _ in physical),
+        ends=tuple(end for _, end, _ in physical),
+        steps=tuple(step for _, _, step in physical),
+    )
+    return View(tensor, view_of(tensor, shape, order).axes, x.stored)
+
+
+def _joint_quantization(held: Sequence[Quantization | None], sink: Sink | None) -> Quantization | None:
+    """The integers of a Concat's result: those that it is quantized to, or those that all parts share."""
+    if any(own is None for own in held):
+        return None
+    if sink is not None:
+        return sink.quantization
+    return held[0] if len(set(held)) == 1 else None
+
+
+def _rescaling(own: Quantization | None, wanted: Quantization, sink: Sink | None) -> Int8 | None:
+    assert own is not None
+    low, high = (-128, 127) if sink is None else (sink.low, sink.high)
+    if own == wanted and (low, high) == (-128, 127):
+        return None
+    return table(lambda real: real, own, wanted, low, high)
+
+
+def _shared_order(views: Sequence[View]) -> tuple[int, ...]:
+    """The memory order that most of the views have already."""
+    orders = [order for order in (view.order() for view in views) if order is not None]
+    orders.append(tuple(range(views[0].rank)))
+    return max(orders, key=lambda order: sum(view.is_dense(order) for view in views))
+
+
+def _axes(lowering: Lowering, node: ir.Node) -> tuple[int, ...] | None:
+    return edit.attribute_ints(node, "axes") or lowering.integers(node, 1, "axes")
+
+
+def _positive(axis: int, rank: int) -> int:
+    return axis + rank if axis < 0 else axis

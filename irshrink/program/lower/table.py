@@ -1,0 +1,93 @@
+"""ONNX operator -> rule. What is not here cannot be lowered; ADVICE says what would help."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import onnx_ir as ir
+
+from irshrink.program.lower.lowering import Lowering
+from irshrink.program.lower.rules import (
+    binary,
+    convolution,
+    dense,
+    movement,
+    normalization,
+    pooling,
+    quantization,
+    unary,
+)
+
+Rule = Callable[[Lowering, ir.Node], None]
+
+RULES: dict[str, Rule] = {
+    "Conv": convolution.conv,
+    "Gemm": dense.gemm,
+    "MatMul": dense.matmul,
+    "QuantizeLinear": quantization.quantize_linear,
+    "DequantizeLinear": quantization.dequantize_linear,
+    "Cast": quantization.cast,
+    "Relu": unary.clip,
+    "Clip": unary.clip,
+    **dict.fromkeys(unary.FUNCTIONS, unary.unary),
+    **dict.fromkeys(binary.KINDS, binary.binary),
+    "Pow": binary.power,
+    "MaxPool": pooling.max_pool,
+    "GlobalMaxPool": pooling.global_max_pool,
+    "AveragePool": pooling.average_pool,
+    "GlobalAveragePool": pooling.global_average_pool,
+    "ReduceMax": pooling.reduce,
+    "ReduceMean": pooling.reduce,
+    "ReduceSum": pooling.reduce,
+    "Softmax": normalization.softmax,
+    "LayerNormalization": normalization.layer_normalization,
+    "BatchNormalization": normalization.batch_normalization,
+    "Identity": movement.identity,
+    "Dropout": movement.identity,
+    "Transpose": movement.transpose,
+    "Reshape": movement.reshape,
+    "Flatten": movement.flatten,
+    "Squeeze": movement.squeeze,
+    "Unsqueeze": movement.unsqueeze,
+    "Expand": movement.expand,
+    "Concat": movement.concat,
+    "Split": movement.split,
+    "Slice": movement.slice_,
+    "Gather": movement.gather,
+    "Pad": movement.pad,
+}
+
+#: Operators that live in Microsoft's domain too, with the same meaning.
+MICROSOFT = frozenset({"DequantizeLinear", "Gelu", "QuantizeLinear"})
+
+_RECURRENT = "Unroll the recurrence into Gemm, Sigmoid and Tanh when exporting, or use a convolutional model."
+_CONTROL = "Export the model with static shapes and without control flow."
+_QOPERATOR = (
+    "Export the quantized model in QDQ format (QuantizeLinear and DequantizeLinear around float nodes)."
+)
+
+ADVICE: dict[str, str] = {
+    "ConvInteger": _QOPERATOR,
+    "ConvTranspose": "Replace it by an upsampling by repetition and a Conv.",
+    "DynamicQuantizeLinear": "Quantize statically, with calibration samples.",
+    "GRU": _RECURRENT,
+    "If": _CONTROL,
+    "InstanceNormalization": "Train with BatchNormalization, which folds into the layer before it.",
+    "LSTM": _RECURRENT,
+    "LogSoftmax": "Remove it: the largest output stays the largest; or use Softmax.",
+    "Loop": _CONTROL,
+    "MatMulInteger": _QOPERATOR,
+    "NonMaxSuppression": "Cut the model before it and do this step in the application.",
+    "PRelu": "Use LeakyRelu or Relu.",
+    "QGemm": _QOPERATOR,
+    "QLinearConv": _QOPERATOR,
+    "QLinearMatMul": _QOPERATOR,
+    "RNN": _RECURRENT,
+    "Scan": _CONTROL,
+    "Shape": "Export the model with static shapes; fold-constants then removes it.",
+    "TopK": "Cut the model before it and do this step in the application.",
+    "Where": "Fold its condition, or express it by Min, Max or Clip.",
+}
+DEFAULT_ADVICE = (
+    "Replace it by supported operators, or cut the model there and do this step in the application."
+)
