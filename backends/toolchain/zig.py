@@ -14,6 +14,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from irshrink.errors import BudgetError, ToolError
@@ -32,6 +33,7 @@ _OBJECT_FLAGS = (
     "-fno-asynchronous-unwind-tables",
     "-ffunction-sections",
     "-fdata-sections",
+    "-fomit-frame-pointer",  # one more register for inner loops
     "-g0",
 )
 
@@ -75,10 +77,14 @@ def compile_objects(
     objects = [folder / f"{source.stem}.o" for source in sources]
     if len(set(objects)) != len(objects):
         raise ToolError(f"two C files have the same name: {', '.join(s.name for s in sources)}.")
-    for source, out in zip(sources, objects, strict=True):
+
+    def compile_one(source: Path, out: Path) -> None:
         where = [source.parent, *include]
         arguments = [*_target_flags(target), *_compile_flags(target, optimize, where), *flags]
         _zig(["cc", *arguments, "-c", source.name, "-o", str(out.absolute())], cwd=source.parent)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(compile_one, sources, objects))  # in order, so the first error is always the same one
     return objects
 
 

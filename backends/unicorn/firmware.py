@@ -30,7 +30,7 @@ class EmulationResult:
         outputs: bytes of every output, in port order.
         instructions: executed by ``model_run``, exact; None when not counted.
         stack_bytes: from the stack pointer at the call of ``model_run`` down to the lowest address that it
-            wrote or, when counted, that its stack pointer reached.
+            wrote and, when counted, that its stack pointer reached.
         arena_used_bytes: from the start of the arena to the last byte that was written.
         calls: ``(function, instructions)`` of every call out of ``model_run``, in order, callees included;
             empty when not counted.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 
 
 def instructions(code: bytes) -> list[tuple[int, int]]:
@@ -25,18 +26,61 @@ def instructions(code: bytes) -> list[tuple[int, int]]:
     return found
 
 
-def lowers_stack(instruction: int) -> bool:
-    """Whether it can lower the stack pointer: PUSH, VPUSH, SUB, MOV, ADD, or a store with writeback."""
+def stack_change(instruction: int) -> int | None:
+    """Bytes that it adds to the stack pointer (negative: lowers it); None when registers decide."""
     if instruction < 0x10000:
-        push = instruction & 0xFE00 == 0xB400
-        subtract = instruction & 0xFF80 == 0xB080
-        move_or_add = instruction & 0xFF87 in (0x4485, 0x4685)
-        return push or subtract or move_or_add
+        return _stack_change_16(instruction)
     first, second = instruction >> 16, instruction & 0xFFFF
-    store = first in (0xE92D, 0xE96D) or (first == 0xF84D and second & 0x0F00 == 0x0D00)
-    vector = first & 0xFFBF == 0xED2D and second & 0x0E00 == 0x0A00
-    subtracts = first & 0xFBE0 == 0xF1A0 or first & 0xFBF0 == 0xF2A0 or first & 0xFFE0 == 0xEBA0
-    return store or vector or (subtracts and second & 0x0F00 == 0x0D00)
+    for first_mask, first_bits, second_mask, second_bits, change in _TRANSFERS:
+        if first & first_mask == first_bits and second & second_mask == second_bits:
+            return change(second)
+    return _stack_arithmetic(first, second)
+
+
+# Loads and stores that write SP back: masks and values of both halfwords, and the change from the second one.
+_TRANSFERS: tuple[tuple[int, int, int, int, Callable[[int], int]], ...] = (
+    (0xFFFF, 0xE92D, 0x0000, 0x0000, lambda registers: -4 * registers.bit_count()),  # STMDB SP!
+    (0xFFFF, 0xE8BD, 0x0000, 0x0000, lambda registers: 4 * registers.bit_count()),  # LDMIA SP!
+    (0xFFFF, 0xE96D, 0x0000, 0x0000, lambda words: -4 * (words & 0xFF)),  # STRD [SP, #-n]!
+    (0xFFFF, 0xE8FD, 0x0000, 0x0000, lambda words: 4 * (words & 0xFF)),  # LDRD [SP], #n
+    (0xFFFF, 0xF84D, 0x0F00, 0x0D00, lambda offset: -(offset & 0xFF)),  # STR [SP, #-n]!
+    (0xFFFF, 0xF85D, 0x0F00, 0x0B00, lambda offset: offset & 0xFF),  # LDR [SP], #n
+    (0xFFBF, 0xED2D, 0x0E00, 0x0A00, lambda words: -4 * (words & 0xFF)),  # VPUSH
+    (0xFFBF, 0xECBD, 0x0E00, 0x0A00, lambda words: 4 * (words & 0xFF)),  # VPOP
+)
+
+
+def _stack_change_16(instruction: int) -> int | None:
+    if instruction & 0xFE00 == 0xB400:  # PUSH
+        return -4 * (instruction & 0x1FF).bit_count()
+    if instruction & 0xFE00 == 0xBC00:  # POP
+        return 4 * (instruction & 0x1FF).bit_count()
+    if instruction & 0xFF00 == 0xB000:  # ADD SP and SUB SP, immediate
+        return 4 * (instruction & 0x7F) * (-1 if instruction & 0x80 else 1)
+    return None if instruction & 0xFF87 in (0x4485, 0x4685) else 0  # ADD and MOV to SP
+
+
+def _stack_arithmetic(first: int, second: int) -> int | None:
+    """ADD and SUB to SP in their 32-bit forms."""
+    if second & 0x8F00 != 0x0D00:
+        return 0
+    low = (first >> 10 & 1) << 11 | (second >> 12 & 7) << 8 | second & 0xFF
+    if first & 0xFBEF in (0xF10D, 0xF1AD):
+        return _expand_immediate(low) * (-1 if first & 0xFBEF == 0xF1AD else 1)
+    if first & 0xFBFF in (0xF20D, 0xF2AD):
+        return low * (-1 if first & 0xFBFF == 0xF2AD else 1)
+    register = first & 0xFFE0 in (0xEB00, 0xEBA0)
+    other_base = first & 0xFBE0 in (0xF100, 0xF1A0) or first & 0xFBF0 in (0xF200, 0xF2A0)
+    return None if register or other_base else 0
+
+
+def _expand_immediate(low: int) -> int:
+    """ThumbExpandImm of A5.3.2: 12 bits to a 32-bit constant."""
+    byte = low & 0xFF
+    if low >> 10 == 0:
+        return byte * (1, 0x00010001, 0x01000100, 0x01010101)[low >> 8]
+    value, turn = 0x80 | low & 0x7F, low >> 7
+    return value >> turn | value << (32 - turn) & 0xFFFFFFFF
 
 
 def word_aligned_base(instruction: int) -> int | None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from irshrink.backends.toolchain.elf import Elf
-from irshrink.backends.unicorn.thumb import instructions, lowers_stack
+from irshrink.backends.unicorn.thumb import instructions, stack_change
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class Trace:
 
     Attributes:
         instructions: executed in all.
-        lowest_sp: lowest stack pointer seen between basic blocks.
+        lowest_sp: lowest value of the stack pointer.
         calls: ``(function, instructions)`` of every call out of the functions that were asked for, in order,
             callees included.
         blocks: ``(address, bytes)`` of every basic block that ran.
@@ -27,6 +27,11 @@ class Trace:
     blocks: tuple[tuple[int, int], ...]
 
 
+# Instructions, whether it belongs to a caller, how far it lowers the stack pointer (0 or negative bytes), and
+# whether it moves it by a register, so that only the next block shows how far.
+_Block = tuple[int, bool, int, bool]
+
+
 class Tracer:
     """Counts per basic block: the block's instructions are decoded once and added every time it runs."""
 
@@ -34,10 +39,10 @@ class Tracer:
         symbols = [elf.symbol(name) for name in callers if elf.has(name)]
         self._inside = [(s.address, s.address + s.size) for s in symbols]
         self._uc, self._elf, self._sp = uc, elf, sp
-        self._blocks: dict[tuple[int, int], tuple[int, bool, bool]] = {}
+        self._blocks: dict[tuple[int, int], _Block] = {}
         self._count = 0
         self._lowest = initial_sp
-        self._look_at_sp = False
+        self._check_next = False
         self._was_inside = True
         self._crossings: list[tuple[int, int]] = []  # address and count, at every change of side
 
@@ -45,10 +50,10 @@ class Tracer:
         block = self._blocks.get((address, size))
         if block is None:
             block = self._blocks[address, size] = self._decode(address, size)
-        count, inside, lowers = block
-        if self._look_at_sp:
-            self._lowest = min(self._lowest, uc.reg_read(self._sp))
-        self._look_at_sp = lowers
+        count, inside, dip, unknown = block
+        if dip or self._check_next:
+            self._lowest = min(self._lowest, uc.reg_read(self._sp) + dip)
+        self._check_next = unknown
         if inside is not self._was_inside:
             self._crossings.append((address, self._count))
             self._was_inside = inside
@@ -62,10 +67,17 @@ class Tracer:
         ]
         return Trace(self._count, self._lowest, tuple(calls) if self._inside else (), tuple(self._blocks))
 
-    def _decode(self, address: int, size: int) -> tuple[int, bool, bool]:
+    def _decode(self, address: int, size: int) -> _Block:
         code = instructions(bytes(self._uc.mem_read(address, size)))
         inside = any(start <= address < end for start, end in self._inside)
-        return len(code), inside, any(lowers_stack(instruction) for _, instruction in code)
+        sp = dip = 0
+        unknown = False
+        for _, instruction in code:
+            change = stack_change(instruction)
+            unknown |= change is None
+            sp += change or 0
+            dip = min(dip, sp)
+        return len(code), inside, dip, unknown
 
     def _name(self, address: int) -> str:
         function = self._elf.function_at(address)
