@@ -52,7 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code; errors are one sentence on stderr."""
     try:
-        code = app.main(args=None if arguments is None else list(arguments), standalone_mode=False)
+        given = sys.argv[1:] if arguments is None else list(arguments)
+        code = app.main(args=given, prog_name="irshrink", standalone_mode=False)
     except BrokenPipeError:  # `irshrink passes | head`
         sys.stderr.close()
         return 1

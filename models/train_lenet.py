@@ -56,7 +56,8 @@ def main(folder: Path) -> None:
         print(f"{name}: {100 * errors / len(test):.2f} % of the test set wrong")
         torch.onnx.export(
             net.eval(), (x[:1],), Path(__file__).parent / f"{name}.onnx", opset_version=17, dynamo=False,
-            input_names=["input"], output_names=["logits"], dynamic_axes={"input": {0: "N"}, "logits": {0: "N"}},
+            input_names=["input"], output_names=["logits"],
+            dynamic_axes={"input": {0: "N"}, "logits": {0: "N"}},
         )  # fmt: skip
 
 

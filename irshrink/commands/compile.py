@@ -103,7 +103,7 @@ def _with_options(function: F) -> F:
     return function
 
 
-@click.command("compile")
+@click.command("compile", short_help="Compile a model into a checked C library.")
 @click.argument("model", type=click.Path(path_type=Path))
 @_with_options
 def compile_command(

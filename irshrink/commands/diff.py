@@ -9,7 +9,7 @@ import click
 from irshrink.console import print_json
 
 
-@click.command("diff")
+@click.command("diff", short_help="Compare two models: structure and numbers.")
 @click.argument("a", type=click.Path(path_type=Path))
 @click.argument("b", type=click.Path(path_type=Path))
 @click.option(

@@ -9,7 +9,7 @@ import click
 from irshrink.console import print_json
 
 
-@click.command("inspect")
+@click.command("inspect", short_help="Show what is in a model and what a target makes of it.")
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option(
     "-t", "--target", metavar="NAME", help="Say what would run in integer, in float, or not at all."

@@ -12,7 +12,7 @@ import click
 from irshrink.console import print_json, table
 
 
-@click.command("passes")
+@click.command("passes", short_help="List passes and their options.")
 @click.argument("name", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def passes_command(name: str | None, as_json: bool) -> None:
@@ -34,14 +34,16 @@ def passes_command(name: str | None, as_json: bool) -> None:
 
 def describe(name: str, cls: type[Any]) -> dict[str, Any]:
     """Name, documentation and options of a pass as plain data."""
-    doc = inspect.getdoc(cls) or inspect.getdoc(inspect.getmodule(cls)) or ""
-    if doc.startswith(f"{cls.__name__}("):  # what dataclass writes when there is no docstring
-        doc = inspect.getdoc(inspect.getmodule(cls)) or ""
+    of_class, of_module = (inspect.getdoc(thing) or "" for thing in (cls, inspect.getmodule(cls)))
+    if of_class.startswith(f"{cls.__name__}("):  # what dataclass writes when there is no docstring
+        of_class = ""
+    documented = of_class and not of_class.startswith("Attributes:")
+    summary = (of_class if documented else of_module).partition("\n\n")[0]
     return {
         "name": name,
         "lossy": cls.lossy,
-        "summary": " ".join(doc.partition("\n\n")[0].split()),
-        "doc": doc,
+        "summary": " ".join(summary.split()),
+        "doc": f"{of_class}\n\n{of_module}" if documented else f"{of_module}\n\n{of_class}",
         "options": [_option(field) for field in dataclasses.fields(cast(Any, cls))],
     }
 
@@ -60,7 +62,7 @@ def _option(field: dataclasses.Field[Any]) -> dict[str, Any]:
 
 def _page(described: dict[str, Any]) -> str:
     kind = "lossy: may change the numbers" if described["lossy"] else "keeps the numbers"
-    lines = [f"{described['name']} ({kind})", "", textwrap.indent(described["doc"], "  "), ""]
+    lines = [f"{described['name']} ({kind})", "", textwrap.indent(described["doc"].strip(), "  "), ""]
     if not described["options"]:
         return "\n".join([*lines, "No options."])
     rows = [

@@ -9,7 +9,7 @@ import click
 from irshrink.console import print_json, progress
 
 
-@click.command("run")
+@click.command("run", short_help="Run a build and check every output byte.")
 @click.argument("build", type=click.Path(path_type=Path))
 @click.option(
     "--input",

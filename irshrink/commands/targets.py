@@ -7,7 +7,7 @@ import click
 from irshrink.console import print_json, table
 
 
-@click.command("targets")
+@click.command("targets", short_help="List targets and boards.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def targets_command(as_json: bool) -> None:
     """List targets, and boards with their memory."""

@@ -70,7 +70,8 @@ class Program:
     Attributes:
         constants: contents of the tensors that nobody writes: they live in flash, not in the arena, and
             operators read them like any other (a per-channel operand of an AddInt8, say).
-        notes: sentences for the report: which nodes run in float and why.
+        notes: sentences for the report.
+        float_reasons: why a node runs in float although the model is quantized, by ONNX node name.
     """
 
     tensors: dict[str, Tensor]
@@ -79,6 +80,7 @@ class Program:
     outputs: list[Port]
     notes: list[str] = field(default_factory=list)
     constants: dict[str, NDArray[np.generic]] = field(default_factory=dict)
+    float_reasons: dict[str, str] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Op]:
         return iter(self.ops)

@@ -28,16 +28,14 @@ def layer_rows(
     program: Program,
     costs: Mapping[str, OpCost],
     instructions: Mapping[str, int],
-    float_reasons: Mapping[str, str],
 ) -> list[dict[str, Any]]:
     """One row per operator, in execution order.
 
     Args:
         costs: by operator name.
         instructions: of one inference by operator name; empty when they were not counted.
-        float_reasons: why a node stays float32, by ONNX node name.
     """
-    return [_row(program, op, costs.get(op.name), instructions.get(op.name), float_reasons) for op in program]
+    return [_row(program, op, costs.get(op.name), instructions.get(op.name)) for op in program]
 
 
 def macs(program: Program, op: Op) -> int:
@@ -67,9 +65,7 @@ def quantization(value: Quantization | None) -> dict[str, Any] | None:
     return None if value is None else {"scale": value.scale, "zero_point": value.zero_point}
 
 
-def _row(
-    program: Program, op: Op, cost: OpCost | None, instructions: int | None, reasons: Mapping[str, str]
-) -> dict[str, Any]:
+def _row(program: Program, op: Op, cost: OpCost | None, instructions: int | None) -> dict[str, Any]:
     output = program.tensors[op.output]
     dtype = element_type(program, op)
     return {
@@ -78,7 +74,7 @@ def _row(
         "kernel": cost.kernel if cost else None,
         "origin": list(op.origin),
         "dtype": dtype,
-        "why_float": _why_float(op, dtype, reasons),
+        "why_float": _why_float(program, op, dtype),
         "input_shapes": [list(program.tensors[name].shape) for name in op.inputs],
         "output_shape": list(output.shape),
         "output_bytes": output.nbytes,
@@ -90,7 +86,8 @@ def _row(
     }
 
 
-def _why_float(op: Op, dtype: str, reasons: Mapping[str, str]) -> str | None:
+def _why_float(program: Program, op: Op, dtype: str) -> str | None:
+    reasons = program.float_reasons
     if dtype != "float32" or isinstance(op, _BORDERS):
         return None
-    return next((reasons[node] for node in op.origin if node in reasons), "not quantized in the graph")
+    return next((reasons[node] for node in op.origin if node in reasons), "it is not quantized")

@@ -84,7 +84,6 @@ class BuildFacts:
             output bytes ``mismatched_bytes`` differ from the reference (of ``compared_bytes``).
         accuracy: None when there was no data to measure with.
         data: by role, ``calibration`` and ``eval``.
-        float_reasons: why a node stays float32, by ONNX node name.
         notes: sentences that the user should read.
         recipe: the resolved recipe without paths.
     """
@@ -101,7 +100,6 @@ class BuildFacts:
     compared_bytes: int
     accuracy: AccuracyFacts | None = None
     data: Mapping[str, DataFacts] = field(default_factory=dict)
-    float_reasons: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
     recipe: Mapping[str, Any] = field(default_factory=dict)
 
@@ -113,7 +111,6 @@ def build_report(facts: BuildFacts) -> dict[str, Any]:
         program,
         {cost.op: cost for cost in artifact.costs},
         facts.run.op_instructions if facts.run else {},
-        facts.float_reasons,
     )
     report = {
         "format": 1,

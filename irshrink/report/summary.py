@@ -14,7 +14,7 @@ def summary(report: Mapping[str, Any], out: Path) -> str:
     lines = [f"{report['model']['name']} for {report['board'] or report['target']}", ""]
     lines.append(table(_rows(report)))
     in_float = [layer for layer in report["layers"] if layer["why_float"]]
-    if in_float:
+    if in_float and any(layer["dtype"] == "int8" for layer in report["layers"]):
         lines += ["", f"{len(in_float)} of {len(report['layers'])} layers run in float:"]
         lines += [f"  {layer['name']} ({layer['op']}): {layer['why_float']}" for layer in in_float[:10]]
         lines += [f"  and {len(in_float) - 10} more, see report.html"] if len(in_float) > 10 else []

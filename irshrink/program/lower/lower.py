@@ -185,6 +185,7 @@ def _program(module: Module, run: _Run, io: Io) -> Program:
         outputs=outputs,
         notes=_notes(module, lowering),
         constants={name: array for name, array in builder.constants.items() if name in used},
+        float_reasons=lowering.float_reasons,
     )
 
 

@@ -28,6 +28,7 @@ class Lowering:
         opset: version of the ONNX operator set.
         absorbed: clamp nodes that an earlier operator already computes.
         notes: sentences for the report.
+        float_reasons: why a node of a quantized model runs in float, by its name.
     """
 
     def __init__(self, graph: ir.Graph) -> None:
@@ -36,6 +37,7 @@ class Lowering:
         self.opset = edit.opset(graph)
         self.absorbed: set[ir.Node] = set()
         self.notes: list[str] = []
+        self.float_reasons: dict[str, str] = {}
         self._views: dict[ir.Value, View] = {}
         self._quantized = any(node.op_type == "QuantizeLinear" for node in graph)
 
@@ -107,7 +109,7 @@ class Lowering:
     def float_note(self, node: ir.Node, reason: str) -> None:
         """Say why a node of a quantized model runs in float."""
         if self._quantized:
-            self.notes.append(f"{node.op_type} '{label(node)}' runs in float: {reason}.")
+            self.float_reasons[label(node)] = reason
 
     def emit_int8(
         self,

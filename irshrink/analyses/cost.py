@@ -1,0 +1,47 @@
+"""Multiply-accumulates of an ONNX graph."""
+
+from __future__ import annotations
+
+from math import prod
+
+import onnx_ir as ir
+
+from irshrink.edit import attribute_int, static_shape
+
+
+def graph_macs(graph: ir.Graph) -> dict[ir.Node, int | None]:
+    """Multiply-accumulates of one inference by node, for those that have any; None where shapes are open."""
+    return {node: node_macs(node) for node in graph if node.op_type in _COUNTED and node.domain == ""}
+
+
+def node_macs(node: ir.Node) -> int | None:
+    """Of one Conv, ConvTranspose, Gemm or MatMul: outputs times the length of each one's sum."""
+    return _COUNTED[node.op_type](node)
+
+
+def _conv(node: ir.Node) -> int | None:
+    """Weights [Co, Ci / group, ...window]."""
+    output, weight = static_shape(node.outputs[0]), static_shape(node.inputs[1])
+    return None if output is None or weight is None else prod(output) * prod(weight[1:])
+
+
+def _conv_transpose(node: ir.Node) -> int | None:
+    """Every input value meets a row of the weights [Ci, Co / group, ...window]."""
+    data, weight = static_shape(node.inputs[0]), static_shape(node.inputs[1])
+    return None if data is None or weight is None else prod(data) * prod(weight[1:])
+
+
+def _gemm(node: ir.Node) -> int | None:
+    output, left = static_shape(node.outputs[0]), static_shape(node.inputs[0])
+    if output is None or left is None:
+        return None
+    transposed = attribute_int(node, "transA", 0)
+    return prod(output) * left[0 if transposed else 1]
+
+
+def _matmul(node: ir.Node) -> int | None:
+    output, left = static_shape(node.outputs[0]), static_shape(node.inputs[0])
+    return None if output is None or left is None else prod(output) * left[-1]
+
+
+_COUNTED = {"Conv": _conv, "ConvTranspose": _conv_transpose, "Gemm": _gemm, "MatMul": _matmul}

@@ -1,0 +1,142 @@
+"""How two models differ, in structure and in numbers: ``irshrink diff``."""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from irshrink import onnxrt
+from irshrink.console import count, table
+from irshrink.errors import ModelError
+from irshrink.files import sha256
+from irshrink.module import Module, load_module
+from irshrink.samples import input_specs, load_samples
+from irshrink.samples_random import random_samples
+from irshrink.static_shapes import fix_input_shapes
+from irshrink.text import model_text
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def diff_models(
+    a: Path, b: Path, *, data: Path | None = None, samples: int = 8, seed: int = 0
+) -> dict[str, Any]:
+    """Compare two models with the same inputs.
+
+    Args:
+        data: samples to run both on; random ones when not given.
+        samples: how many.
+
+    Returns:
+        Plain data: ``equal_files``, counts of operators and weights, ``text`` (a unified diff, weights as
+        digests), and for every output the differences, relative to the largest value of ``a``.
+
+    Raises:
+        ModelError: a file cannot be read or run, or the models have other inputs or outputs.
+        SamplesError: the data does not fit.
+    """
+    modules = [load_module(path) for path in (a, b)]
+    for module in modules:
+        fix_input_shapes(module, {})
+    return {
+        "a": str(a),
+        "b": str(b),
+        "equal_files": sha256(a) == sha256(b),
+        "operators": _operators(*modules),
+        "parameters": [_parameters(module) for module in modules],
+        "bytes": [path.stat().st_size for path in (a, b)],
+        "text": _text(*modules),
+        "outputs": _numbers(*modules, data, samples, seed),
+        "samples": str(data) if data else f"random, seed {seed}",
+    }
+
+
+def render(result: Mapping[str, Any], *, with_text: bool) -> str:
+    """The comparison for the terminal."""
+    if result["equal_files"]:
+        return f"{result['a']} and {result['b']} are the same file, byte for byte"
+    lines = [f"a: {result['a']}", f"b: {result['b']}", ""]
+    rows = [
+        (o["op"], str(o["a"]), str(o["b"]), f"{o['b'] - o['a']:+d}" if o["a"] != o["b"] else "")
+        for o in result["operators"]
+    ]
+    rows += [("parameters", *(count(n) for n in result["parameters"]), "")]
+    rows += [("file, bytes", *(count(n) for n in result["bytes"]), "")]
+    lines.append(table(rows, ("", "a", "b", "")))
+    if with_text and result["text"]:
+        lines += ["", *result["text"]]
+    lines += ["", f"outputs on {result['outputs'][0]['samples']} samples ({result['samples']}):"]
+    for output in result["outputs"]:
+        lines.append(f"  {output['name']}: {_sentence(output)}")
+    return "\n".join(lines)
+
+
+def _operators(a: Module, b: Module) -> list[dict[str, Any]]:
+    counts = [Counter(node.op_type for node in module.graph) for module in (a, b)]
+    return [{"op": op, "a": counts[0][op], "b": counts[1][op]} for op in sorted({*counts[0], *counts[1]})]
+
+
+def _parameters(module: Module) -> int:
+    tensors = (value.const_value for value in module.graph.initializers.values())
+    return sum(int(tensor.size) for tensor in tensors if tensor is not None)
+
+
+def _text(a: Module, b: Module) -> list[str]:
+    texts = [model_text(module.model).splitlines() for module in (a, b)]
+    return list(difflib.unified_diff(*texts, "a", "b", lineterm="", n=2))
+
+
+def _numbers(a: Module, b: Module, data: Path | None, samples: int, seed: int) -> list[dict[str, Any]]:
+    specs = input_specs(a.graph)
+    if [(s.name, s.shape, s.dtype) for s in specs] != [
+        (s.name, s.shape, s.dtype) for s in input_specs(b.graph)
+    ]:
+        raise ModelError("the models take different inputs, so their outputs cannot be compared.")
+    names = [str(value.name) for value in a.graph.outputs]
+    if names != [str(value.name) for value in b.graph.outputs]:
+        raise ModelError("the models have different outputs, so these cannot be compared.")
+    if data is None:
+        feeds = list(random_samples(specs, samples, seed).feeds())
+    else:
+        feeds = list(load_samples(data, specs, role="evaluation").head(samples).feeds())
+    sessions = [onnxrt.session(module.to_proto()) for module in (a, b)]
+    results = [[onnxrt.run(session, feed) for feed in feeds] for session in sessions]
+    return [_output(name, (r[name] for r in results[0]), (r[name] for r in results[1])) for name in names]
+
+
+def _output(name: str, left: Iterable[Array], right: Iterable[Array]) -> dict[str, Any]:
+    pairs = [(np.asarray(x, np.float64), np.asarray(y, np.float64)) for x, y in zip(left, right, strict=True)]
+    for x, y in pairs:
+        if x.shape != y.shape:
+            raise ModelError(
+                f"output '{name}' has the shape {list(x.shape)} in one, {list(y.shape)} in the other."
+            )
+    worst = max(float(np.abs(x - y).max(initial=0)) for x, y in pairs)
+    largest = max(float(np.abs(x).max(initial=0)) for x, _ in pairs)
+    same = sum(int(np.argmax(x)) == int(np.argmax(y)) for x, y in pairs)
+    return {
+        "name": name,
+        "samples": len(pairs),
+        "max_abs_difference": worst,
+        "max_abs_value": largest,
+        "same_largest": same,
+    }
+
+
+def _sentence(output: Mapping[str, Any]) -> str:
+    if output["max_abs_difference"] == 0:
+        return "equal"
+    share = (
+        f" ({100 * output['max_abs_difference'] / output['max_abs_value']:.3g} % of the largest value)"
+        if output["max_abs_value"]
+        else ""
+    )
+    return (
+        f"largest difference {output['max_abs_difference']:.4g}{share}; "
+        f"the largest element is the same one in {output['same_largest']} of {output['samples']} samples"
+    )

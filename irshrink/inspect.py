@@ -1,0 +1,172 @@
+"""What is in a model, and what a target would make of it: ``irshrink inspect``."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+
+from irshrink.analyses.cost import graph_macs
+from irshrink.console import count, table
+from irshrink.errors import ModelError
+from irshrink.module import Module, load_module
+from irshrink.passes.cleanup import cleanup_steps
+from irshrink.pipeline import Pipeline
+from irshrink.program.lower import lower, unsupported
+from irshrink.registry import backend_for, make_pass
+from irshrink.report.layers import layer_rows
+from irshrink.samples import input_specs
+from irshrink.samples_random import random_samples
+from irshrink.shapes import infer_shapes
+from irshrink.static_shapes import fix_input_shapes
+from irshrink.target import Target, load_target
+
+
+def inspect_model(
+    path: Path, *, target: str | None = None, shapes: Mapping[str, Sequence[int]] | None = None
+) -> dict[str, Any]:
+    """Facts about a model as plain data.
+
+    Args:
+        target: name of a target or board; its view of the model is added under ``target``.
+        shapes: static shapes of inputs.
+
+    Raises:
+        ModelError: the file cannot be read, or ``target`` is given and a shape is open.
+        TargetError: no such target.
+    """
+    hardware = None if target is None else load_target(target)
+    module = load_module(path)
+    notes = _fix_shapes(module, shapes or {}, required=hardware is not None)
+    infer_shapes(module.model)
+    facts = {**_model_facts(path, module), "notes": notes}
+    if hardware is not None:
+        facts["target"] = _view(module, hardware)
+    return facts
+
+
+def render(facts: Mapping[str, Any]) -> str:
+    """The facts for the terminal."""
+    lines = [
+        f"{facts['name']}: {count(facts['nodes'])} nodes, {count(facts['parameters'])} parameters, "
+        f"{'unknown' if facts['macs'] is None else count(facts['macs'])} multiply-accumulates, "
+        f"opset {facts['opset']}"
+    ]
+    lines += [f"  input   {_port(port)}" for port in facts["inputs"]]
+    lines += [f"  output  {_port(port)}" for port in facts["outputs"]]
+    lines += [f"  note: {note}" for note in facts["notes"]]
+    rows = [(o["op"], str(o["count"]), count(o["macs"]) if o["macs"] else "") for o in facts["operators"]]
+    lines += ["", table(rows, ("operator", "nodes", "MACs"))]
+    if "target" in facts:
+        lines += ["", *_render_view(facts["target"])]
+    return "\n".join(lines)
+
+
+def _fix_shapes(module: Module, shapes: Mapping[str, Sequence[int]], *, required: bool) -> list[str]:
+    try:
+        return fix_input_shapes(module, shapes)
+    except ModelError as e:
+        if required:
+            raise
+        return [str(e)]
+
+
+def _model_facts(path: Path, module: Module) -> dict[str, Any]:
+    graph = module.graph
+    macs = graph_macs(graph)
+    by_op: dict[str, list[int | None]] = {}
+    for node, number in macs.items():
+        by_op.setdefault(node.op_type, []).append(number)
+    tensors = [value.const_value for value in graph.initializers.values()]
+    return {
+        "name": path.name,
+        "opset": graph.opset_imports.get(""),
+        "producer": module.model.producer_name or None,
+        "nodes": len(graph),
+        "parameters": sum(int(t.size) for t in tensors if t is not None and t.dtype.is_floating_point()),
+        "macs": _total(list(macs.values())),
+        "inputs": [_value(v) for v in graph.inputs if v.name not in graph.initializers],
+        "outputs": [_value(v) for v in graph.outputs],
+        "operators": [
+            {"op": op, "count": number, "macs": _total(by_op.get(op, [0]))}
+            for op, number in sorted(Counter(_op_name(node) for node in graph).items(), key=_by_count)
+        ],
+    }
+
+
+def _view(module: Module, target: Target) -> dict[str, Any]:
+    """What would run in integers, in float, or not at all.
+
+    The model goes through the same passes as in a compilation, quantized on made-up samples: which kernel
+    runs a node depends on the graph, not on the scales.
+    """
+    Pipeline(cleanup_steps()).run(module, target)
+    refused = unsupported(module)
+    view: dict[str, Any] = {
+        "name": target.board or target.name,
+        "nodes_after_cleanup": len(module.graph),
+        "integer": [],
+        "float": [],
+        "unsupported": [
+            {"node": r.node, "op": r.op_type, "reason": r.reason, "advice": r.advice} for r in refused
+        ],
+    }
+    if refused:
+        return view
+    module.calibration = random_samples(input_specs(module.graph), 2)
+    steps = [make_pass("quantize-int8"), *backend_for(target).legalize(target)]
+    Pipeline(steps).run(module, target)
+    program = lower(module)
+    for layer in layer_rows(program, {}, {}):
+        row = {"layer": layer["name"], "op": layer["op"], "macs": layer["macs"], "why": layer["why_float"]}
+        view["float" if layer["dtype"] == "float32" else "integer"].append(row)
+    return view
+
+
+def _render_view(view: Mapping[str, Any]) -> list[str]:
+    refused = view["unsupported"]
+    lines = [f"on {view['name']}, {view['nodes_after_cleanup']} nodes after cleanup:"]
+    if refused:
+        lines.append(f"  cannot be compiled: {len(refused)} nodes have no kernel")
+        return lines + [f"    {r['op']} '{r['node']}': {r['reason']}. {r['advice']}" for r in refused]
+    whole = sum(row["macs"] for part in ("integer", "float") for row in view[part])
+    for part in ("integer", "float"):
+        macs = sum(row["macs"] for row in view[part])
+        share = f", {100 * macs / whole:.1f} % of the MACs" if whole else ""
+        lines.append(f"  {part}: {len(view[part])} layers{share}")
+    lines += [f"    {row['layer']} ({row['op']}): {row['why']}" for row in view["float"] if row["why"]]
+    return lines
+
+
+def _value(value: ir.Value) -> dict[str, Any]:
+    dims = None
+    if value.shape is not None:
+        dims = [d if isinstance(d, int) else d.value for d in value.shape]
+    return {
+        "name": value.name,
+        "dtype": None if value.dtype is None else value.dtype.name.lower(),
+        "shape": dims,
+    }
+
+
+def _port(port: Mapping[str, Any]) -> str:
+    dims = (
+        "unknown" if port["shape"] is None else ", ".join("?" if d is None else str(d) for d in port["shape"])
+    )
+    return f"{port['name']}: {port['dtype']} [{dims}]"
+
+
+def _op_name(node: ir.Node) -> str:
+    return f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+
+
+def _by_count(item: tuple[str, int]) -> tuple[int, str]:
+    return -item[1], item[0]
+
+
+def _total(numbers: Sequence[int | None]) -> int | None:
+    known = [number for number in numbers if number is not None]
+    return sum(known) if len(known) == len(numbers) else None

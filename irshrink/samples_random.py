@@ -1,0 +1,44 @@
+"""Made-up samples: for questions about structure, where the values do not matter."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from irshrink.samples import Array, InputSpec, Samples
+
+
+@dataclass(frozen=True)
+class RandomSource:
+    """See :class:`irshrink.samples.Source`. Floats are standard normal, integers 0 or 1."""
+
+    inputs: tuple[InputSpec, ...]
+    count: int
+    seed: int
+    labels: Array | None = None
+
+    def rows(self, select: Array) -> Iterator[dict[str, Array]]:
+        for row in select:
+            rng = np.random.default_rng([self.seed, int(row)])
+            yield {spec.name: _values(rng, spec) for spec in self.inputs}
+
+    def describe(self, row: int) -> str:
+        return f"random sample {row}"
+
+    def digest(self, select: Array) -> str:
+        return hashlib.sha256(f"random {self.seed} {select.tolist()}".encode()).hexdigest()
+
+
+def random_samples(inputs: Sequence[InputSpec], count: int, seed: int = 0) -> Samples:
+    """``count`` samples that depend on the seed and their position only."""
+    return Samples(Path("random"), tuple(inputs), RandomSource(tuple(inputs), count, seed), np.arange(count))
+
+
+def _values(rng: np.random.Generator, spec: InputSpec) -> Array:
+    if spec.dtype.kind == "f":
+        return rng.standard_normal(spec.sample_shape).astype(spec.dtype)
+    return rng.integers(0, 2, spec.sample_shape).astype(spec.dtype)
