@@ -1,32 +1,28 @@
-"""int8 convolution in row form.
+"""int8 convolution as dot products of contiguous bytes.
 
-In NHWC a filter row is one run of ``kw * Ci`` bytes, so output pixel p of a row reads ``kh`` runs, the one of
-filter row ky at ``row(ky) + p * stride * Ci``. No im2col: the tile walks those runs directly. Any width works
-because the last tile of a row overlaps the one before; any channel count because the last block does.
-
-*Direct* kernels read the input where it is. Padded layers go through a *ring* of as many padded rows as the
-filter spans: each input row is copied once, padding costs no second image, and since an output row is
-written only after the rows it needs are in the ring, the output may overwrite the input (``in_place``).
-
-Dilated columns and groups break a filter row into one run per column (``segmented``).
+A pointwise layer reads its pixels where they are (*direct*). For every other layer the window of each pixel
+of the tile is copied into a *patch* of ``kh * kw * Ci`` contiguous bytes first, padding included: one loop,
+no border cases, any stride, dilation and group, and the copy is shared by all output channels. Pixels are
+counted through the whole image, so that no row ends in a half-filled tile; the last tile overlaps the one
+before, and so does the last block of channels.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
-
-import numpy as np
+from typing import Any
 
 from irshrink.backends.tvm.kernels.call import Argument, Constant, Input, KernelCall, Output, Workspace
 from irshrink.backends.tvm.kernels.depthwise import select_depthwise
 from irshrink.backends.tvm.kernels.epilogue import Epilogue, epilogue_arguments
-from irshrink.backends.tvm.kernels.ring import Ring
 from irshrink.backends.tvm.kernels.tiles import Accumulators, Tile, choose_tile, pack_weights
 from irshrink.backends.tvm.tir import (
+    Buffer,
     Expr,
     Function,
     TirFunction,
+    address,
     constant,
     minimum,
     quotient,
@@ -38,17 +34,13 @@ from irshrink.program.ops import ConvInt8
 from irshrink.program.program import Program
 from irshrink.target import Target
 
+#: Word copies may write this far past the end of a patch, and read as far past the end of the input.
+_SLACK = 3
 
-@dataclass(frozen=True)
-class Geometry:
-    """Which form of the kernel a layer needs; a hashable argument of the generator."""
-
-    ring: bool
-    segmented: bool
-
-    @property
-    def suffix(self) -> str:
-        return ("_ring" if self.ring else "") + ("_segmented" if self.segmented else "")
+_WINDOW = (
+    "out_w", "stride_h", "stride_w", "pad_top", "pad_left", "rows", "columns", "dilation_h", "dilation_w",
+    "in_h", "in_w", "in_channels", "pad_value", "groups", "group_in",
+)  # fmt: skip
 
 
 def select_convolution(op: ConvInt8, program: Program, target: Target) -> KernelCall:
@@ -56,104 +48,127 @@ def select_convolution(op: ConvInt8, program: Program, target: Target) -> Kernel
     if op.depthwise:
         return select_depthwise(op, program, target)
     x, y = program.tensors[op.inputs[0]], program.tensors[op.output]
-    _, _, width, channels_in = x.shape
-    _, out_h, out_w, channels = y.shape
-    ring = Ring.of(op.window, x.shape, y.shape, op.input_zero_point)
-    geometry = Geometry(any(op.window.pads), op.groups > 1 or op.window.dilations[1] > 1)
-    segments = _segments(op, geometry)
-    rows_as_one = not geometry.ring and op.window.kernel == (1, 1) and op.window.strides == (1, 1)
-    out_h, out_w = (1, out_h * out_w) if rows_as_one else (out_h, out_w)
-    tile = choose_tile(target, out_w, channels // op.groups, segments.shape[2])
-    if (channels // op.groups) % tile.channels:
-        tile = replace(tile, channels=1) if op.groups > 1 else tile  # a block must not straddle groups
+    channels, depth = len(op.weight), op.weight[0].size
+    pixels, group_out = y.elements // channels, channels // op.groups
+    tile = choose_tile(target, pixels, group_out, depth)
+    direct = op.window.kernel == (1, 1) and op.window.strides == (1, 1) and not any(op.window.pads)
+    patch = not direct or op.groups > 1
     epilogue = Epilogue.of(op.requantization, op.residual)
     arguments: list[Argument] = [
         Input(0),
-        Constant("weight", pack_weights(segments, tile)),
+        Constant("weight", pack_weights(op.weight.reshape(op.groups, group_out, depth), tile)),
         Constant("bias", op.bias),
         *epilogue_arguments(op.requantization, channels, op.residual),
         Output(),
-        out_h,
-        out_w,
-        -(-out_w // tile.pixels),
-        channels,
-        op.window.kernel[0],
-        tile.steps(segments.shape[2]),
-        op.window.strides[1] * channels_in,
+        *(pixels, channels, group_out, tile.steps(depth), _pitch(depth) if patch else depth),
     ]
-    if geometry.segmented:
-        arguments += [op.window.kernel[1], op.window.dilations[1] * channels_in]
-        arguments += [channels // op.groups, channels_in // op.groups]
-    row_bytes = width * channels_in
-    rows = [op.window.dilations[0] * row_bytes, op.window.strides[0] * row_bytes]
-    arguments += [Workspace(), *ring.arguments()] if geometry.ring else rows
-    overlaps = out_w % tile.pixels != 0 or channels % tile.channels != 0
-    in_place = [0] if geometry.ring and ring.in_place else []
-    if op.residual is not None and not overlaps:
-        in_place.append(1)
+    if patch:
+        window, (_, in_h, in_w, in_channels) = op.window, x.shape
+        arguments += [Workspace(), y.shape[2], *window.strides, *window.pads[:2], *window.kernel]
+        arguments += [*window.dilations, in_h, in_w, in_channels, op.input_zero_point]
+        arguments += [op.groups, in_channels // op.groups]
+    overlaps = pixels % tile.pixels != 0 or group_out % tile.channels != 0
     return KernelCall(
-        function=convolution(tile, geometry, epilogue),
+        function=convolution(tile, patch, epilogue),
         arguments=tuple(arguments),
-        workspace_bytes=ring.nbytes + tile.overread(segments.shape[2]) if geometry.ring else 0,
-        overread_bytes=0 if geometry.ring else tile.overread(segments.shape[2]),
-        in_place=tuple(in_place),
+        workspace_bytes=tile.pixels * _pitch(depth) + _SLACK if patch else 0,
+        overread_bytes=_SLACK if patch else tile.overread(depth),
+        # a value that was added to already would be added to again where tiles overlap
+        in_place=(1,) if op.residual is not None and not overlaps else (),
     )
 
 
-def _segments(op: ConvInt8, geometry: Geometry) -> np.ndarray[tuple[int, int, int], np.dtype[np.int8]]:
-    """Weights as [Co, runs of one window, bytes of one run]."""
-    channels, kh, kw, group_channels = op.weight.shape
-    runs = (kh * kw, group_channels) if geometry.segmented else (kh, kw * group_channels)
-    return op.weight.reshape(channels, *runs)
+def _pitch(depth: int) -> int:
+    """Bytes from one patch to the next: whole words."""
+    return -(-depth // 4) * 4
+
+
+@dataclass
+class _Layer:
+    """What the parts of the generated function share."""
+
+    f: Function
+    sums: Accumulators
+    epilogue: Epilogue
+    given: list[Any]
+    weight: Buffer
+    bias: Buffer
+    y: Buffer
+    channels: Expr
+    steps: Expr
+    pitch: Expr
+
+    def tile(self, source: Buffer, start: Expr, block: Expr, pixel: Expr, channel: Expr) -> None:
+        """One tile: pixels at ``source[start]``, weights of block ``block``, results stored."""
+        tile = self.sums.tile
+        self.sums.start(self.bias, channel)
+        at = [start + self.pitch * p for p in range(tile.pixels)]
+        self.sums.run(source, at, self.weight, block * (self.steps * tile.channels), self.steps)
+        for p in range(tile.pixels):
+            for c in range(tile.channels):
+                out = (pixel + p) * self.channels + channel + c
+                acc = self.sums.value(p, c)
+                self.epilogue.emit(self.f, self.given, acc, channel + c, self.y, out)
 
 
 @cache
-def convolution(tile: Tile, geometry: Geometry, epilogue: Epilogue) -> TirFunction:
+def convolution(tile: Tile, patch: bool, epilogue: Epilogue) -> TirFunction:
     """The C function for one tile, geometry and epilogue; all sizes are run-time arguments."""
-    name = f"conv_s8_{tile.suffix}{geometry.suffix}{epilogue.suffix}"
+    name = f"conv_s8_{tile.suffix}{'_patch' if patch else ''}{epilogue.suffix}"
     extra = epilogue.parameters()
-    sizes = ["out_h", "out_w", "tiles", "channels", "rows", "steps", "pixel_step"]
-    segmented = ["columns", "column_step", "group_out", "group_in"] if geometry.segmented else []
-    last = Ring.parameters() if geometry.ring else scalars("row_step", "out_row_step")
-    with Function(name, "Convolution of int8, row form.") as f:
+    with Function(name, "Convolution of int8: dot products of contiguous bytes.") as f:
         x, weight, bias, *rest = f.parameters(
             read("x", "int8"),
             constant("weight", tile.weight_dtype),
             constant("bias", "int32"),
             *extra,
             write("y", "int8"),
-            *scalars(*sizes, *segmented),
-            *last,
+            *scalars("pixels", "channels", "group_out", "steps", "pitch"),
+            *([write("patch", "int8"), *scalars(*_WINDOW)] if patch else []),
         )
-        given, rest = rest[: len(extra)], rest[len(extra) :]
-        y, (out_h, out_w, tiles, channels, rows, steps, pixel_step), rest = rest[0], rest[1:8], rest[8:]
-        columns, column_step, group_out, group_in = rest[:4] if geometry.segmented else (1, 0, 0, 0)
-        rest = rest[len(segmented) :]
+        given, (y, pixels, channels, group_out, steps, pitch, *window) = rest[: len(extra)], rest[len(extra) :]
         sums = Accumulators.allocate(f, tile)
-        block = f.bind("block", rows * columns * steps * tile.channels)
-        with f.loop("out_y", out_h) as oy:
-            ring = Ring.emit(f, rest, x, oy) if geometry.ring else None
-            source = ring.rows if ring else x
-            with f.loop("b", quotient(channels + (tile.channels - 1), tile.channels)) as b:
-                channel = f.bind("channel", minimum(b * tile.channels, channels - tile.channels))
-                first = quotient(channel, group_out) * group_in if geometry.segmented else None
-                with f.loop("t", tiles) as t:
-                    column = f.bind("column", minimum(t * tile.pixels, out_w - tile.pixels))
-                    sums.start(bias, channel)
-                    with f.loop("ky", rows) as ky:
-                        row = ring.row(f, ky) if ring else oy * rest[1] + ky * rest[0]
-                        start: Expr = row + column * pixel_step
-                        start = f.bind("start", start + first if first is not None else start)
-                        at = [start + pixel_step * p for p in range(tile.pixels)]
-                        if not geometry.segmented:
-                            sums.run(source, at, weight, b * block + ky * steps * tile.channels, steps)
-                        else:
-                            with f.loop("kx", columns) as kx:
-                                w = b * block + (ky * columns + kx) * steps * tile.channels
-                                sums.run(source, [a + kx * column_step for a in at], weight, w, steps)
-                    for p in range(tile.pixels):
-                        for c in range(tile.channels):
-                            out = ((oy * out_w + column) + p) * channels + channel + c
-                            epilogue.emit(f, given, sums.value(p, c), channel + c, y, out)
+        layer = _Layer(f, sums, epilogue, given, weight, bias, y, channels, steps, pitch)
+        tiles = f.bind("tiles", quotient(pixels + (tile.pixels - 1), tile.pixels))
+        blocks = f.bind("blocks", quotient(group_out + (tile.channels - 1), tile.channels))
+        if patch:
+            _patch_loops(layer, x, window, pixels, group_out, tiles, blocks)
+        else:
+            _direct_loops(layer, x, pixels, group_out, tiles, blocks)
     return f.result
 
+
+def _direct_loops(
+    layer: _Layer, x: Buffer, pixels: Expr, group_out: Expr, tiles: Expr, blocks: Expr
+) -> None:
+    """Blocks of channels outside, so that their bias and multipliers are loaded once."""
+    f, tile = layer.f, layer.sums.tile
+    with f.loop("b", blocks) as b:
+        channel = f.bind("channel", minimum(b * tile.channels, group_out - tile.channels))
+        with f.loop("t", tiles) as t:
+            pixel = f.bind("pixel", minimum(t * tile.pixels, pixels - tile.pixels))
+            layer.tile(x, f.bind("start", pixel * layer.pitch), b, pixel, channel)
+
+
+def _patch_loops(
+    layer: _Layer, x: Buffer, window: list[Any], pixels: Expr, group_out: Expr, tiles: Expr, blocks: Expr
+) -> None:
+    """Pixels outside: a patch is copied once and serves all channels of its group."""
+    f, tile = layer.f, layer.sums.tile
+    patch, w = window[0], dict(zip(_WINDOW, window[1:], strict=True))
+    with f.loop("t", tiles) as t:
+        pixel = f.bind("pixel", minimum(t * tile.pixels, pixels - tile.pixels))
+        with f.loop("g", w["groups"]) as g:
+            for p in range(tile.pixels):
+                out_y = f.bind("out_y", quotient(pixel + p, w["out_w"]))
+                out_x = f.bind("out_x", (pixel + p) - out_y * w["out_w"])
+                f.call(
+                    "irs_patch", address(patch, layer.pitch * p), address(x, g * w["group_in"]),
+                    out_y * w["stride_h"] - w["pad_top"], out_x * w["stride_w"] - w["pad_left"],
+                    *(w[k] for k in ("rows", "columns", "dilation_h", "dilation_w", "in_h", "in_w")),
+                    *(w[k] for k in ("in_channels", "group_in", "pad_value")),
+                )  # fmt: skip
+            with f.loop("b", blocks) as b:
+                inside = minimum(b * tile.channels, group_out - tile.channels)
+                channel = f.bind("channel", g * group_out + inside)
+                layer.tile(patch, 0, g * blocks + b, pixel, channel)

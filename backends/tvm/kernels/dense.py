@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from irshrink.backends.tvm.kernels.call import Constant, Input, KernelCall, Output
-from irshrink.backends.tvm.kernels.convolution import Geometry, convolution
+from irshrink.backends.tvm.kernels.convolution import convolution
 from irshrink.backends.tvm.kernels.epilogue import Epilogue, epilogue_arguments
 from irshrink.backends.tvm.kernels.tiles import choose_tile, pack_weights
 from irshrink.program.ops import DenseInt8
@@ -18,14 +18,14 @@ def select_dense(op: DenseInt8, program: Program, target: Target) -> KernelCall:
     tile = choose_tile(target, pixels, channels, depth)
     arguments = (
         Input(0),
-        Constant("weight", pack_weights(op.weight.reshape(channels, 1, depth), tile)),
+        Constant("weight", pack_weights(op.weight[None], tile)),
         Constant("bias", op.bias),
         *epilogue_arguments(op.requantization, channels),
         Output(),
-        *(1, pixels, -(-pixels // tile.pixels), channels, 1, tile.steps(depth), depth, 0, 0),
+        *(pixels, channels, channels, tile.steps(depth), depth),
     )
     return KernelCall(
-        function=convolution(tile, Geometry(ring=False, segmented=False), Epilogue.of(op.requantization)),
+        function=convolution(tile, False, Epilogue.of(op.requantization)),
         arguments=arguments,
         overread_bytes=tile.overread(depth),
     )

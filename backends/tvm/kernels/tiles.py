@@ -9,7 +9,7 @@ pixel and the matching weights of every channel, so each loaded word is used sev
 | plain | 1 byte: load, load, MLA | Cortex-M3, and remainders |
 | simd  | 1 byte of a pixel against 16 channels, a loop that compilers vectorize | host |
 
-Weights are packed ``[block][segment][step][channel]``: a tile reads them in one forward run.
+Weights are packed ``[group][block][step][channel]``: a tile reads them in one forward run.
 """
 
 from __future__ import annotations
@@ -29,12 +29,17 @@ Style = Literal["dsp", "plain", "simd"]
 
 @dataclass(frozen=True)
 class Tile:
-    """A style and its size; a hashable argument of kernel generators."""
+    """A style and its size; a hashable argument of kernel generators.
+
+    ``unroll`` steps are written out in the inner loop; with ``whole`` they are the whole depth, and there is
+    no inner loop.
+    """
 
     style: Style
     pixels: int
     channels: int
     unroll: int = 1
+    whole: bool = False
 
     @property
     def step_bytes(self) -> int:
@@ -46,20 +51,20 @@ class Tile:
 
     @property
     def suffix(self) -> str:
-        unroll = f"u{self.unroll}" if self.unroll > 1 else ""
+        unroll = f"x{self.unroll}" if self.whole else f"u{self.unroll}" if self.unroll > 1 else ""
         return f"{self.style}_{self.pixels}x{self.channels}{unroll}"
 
-    def steps(self, segment_bytes: int) -> int:
-        """Steps over one contiguous run of input bytes; the last may read past it, against zero weights."""
-        return -(-segment_bytes // self.step_bytes)
+    def steps(self, depth: int) -> int:
+        """Steps over ``depth`` contiguous bytes; the last may read past them, against zero weights."""
+        return -(-depth // self.step_bytes)
 
-    def overread(self, segment_bytes: int) -> int:
-        """Bytes read past the end of a segment."""
-        return self.steps(segment_bytes) * self.step_bytes - segment_bytes
+    def overread(self, depth: int) -> int:
+        """Bytes read past the end of a pixel."""
+        return self.steps(depth) * self.step_bytes - depth
 
 
-def choose_tile(target: Target, pixels: int, channels: int, segment_bytes: int) -> Tile:
-    """The tile for an output of ``pixels`` x ``channels``; measured in benchmarks/kernels.py."""
+def choose_tile(target: Target, pixels: int, channels: int, depth: int) -> Tile:
+    """The tile for ``pixels`` x ``channels`` sums of ``depth`` products; measured in benchmarks/kernels.py."""
     if target.has("simd"):
         return Tile("simd", min(4, pixels), 16 if channels >= 16 else 1)
     style: Style = "dsp" if target.has("dsp") else "plain"
@@ -69,7 +74,9 @@ def choose_tile(target: Target, pixels: int, channels: int, segment_bytes: int) 
         size = (min(4, pixels), 1)
     else:
         size = (2, 2)
-    steps = Tile(style, *size).steps(segment_bytes)
+    steps = Tile(style, *size).steps(depth)
+    if style == "dsp" and steps <= 3:
+        return Tile(style, *size, steps, whole=True)
     unroll = next(u for u in (4, 2, 1) if steps % u == 0) if style == "plain" else 2 - steps % 2
     return Tile(style, *size, unroll)
 
@@ -79,15 +86,16 @@ def block_starts(channels: int, width: int) -> list[int]:
     return [min(start, channels - width) for start in range(0, channels, width)]
 
 
-def pack_weights(segments: NDArray[np.int8], tile: Tile) -> NDArray[np.generic]:
-    """Weights [channel, segment, bytes] in the order in which a tile reads them."""
-    channels, count, nbytes = segments.shape
-    steps = tile.steps(nbytes)
-    padded = np.zeros((channels, count, steps * tile.step_bytes), np.int8)
-    padded[:, :, :nbytes] = segments
-    blocks = np.stack([padded[s : s + tile.channels] for s in block_starts(channels, tile.channels)])
-    split = blocks.reshape(len(blocks), tile.channels, count, steps, tile.step_bytes)
-    packed = np.ascontiguousarray(split.transpose(0, 2, 3, 1, 4))
+def pack_weights(weights: NDArray[np.int8], tile: Tile) -> NDArray[np.generic]:
+    """Weights [group, channel, depth] as [group][block][step][channel][byte], the order of the inner loop."""
+    groups, channels, depth = weights.shape
+    steps = tile.steps(depth)
+    padded = np.zeros((groups, channels, steps * tile.step_bytes), np.int8)
+    padded[:, :, :depth] = weights
+    starts = block_starts(channels, tile.channels)
+    blocks = np.stack([padded[:, s : s + tile.channels] for s in starts], axis=1)
+    split = blocks.reshape(groups, len(starts), tile.channels, steps, tile.step_bytes)
+    packed = np.ascontiguousarray(split.transpose(0, 1, 3, 2, 4))
     return packed.view(np.int32).reshape(-1) if tile.style == "dsp" else packed.reshape(-1)
 
 
@@ -109,13 +117,15 @@ class Accumulators:
             self._over_channels(lambda c, p=p: (self._at(p, c), bias[channel + c]))
 
     def run(self, x: Buffer, at: Sequence[Expr], weight: Buffer, w: Expr, steps: Expr) -> None:
-        """Feed one segment: pixel p reads from byte ``at[p]``, weights from element ``w``."""
-        unroll, tile = self.tile.unroll, self.tile
+        """Feed one run of bytes: pixel p reads from byte ``at[p]``, weights from element ``w``."""
+        unroll = self.tile.unroll
+        if self.tile.whole:
+            for u in range(unroll):
+                self._step(x, at, weight, w, u)
+            return
         with self.f.loop("k", quotient(steps, unroll) if unroll > 1 else steps) as k:
             for u in range(unroll):
-                step = k * unroll + u
-                xs = [p + step * tile.step_bytes for p in at]
-                self._step(x, xs, weight, w + step * tile.channels)
+                self._step(x, at, weight, w, k * unroll + u)
 
     def value(self, pixel: int, channel: Any) -> Expr:
         return self.sums[self._at(pixel, channel)]
@@ -124,23 +134,27 @@ class Accumulators:
         index = channel + pixel * self.tile.channels
         return i32(index)
 
-    def _step(self, x: Buffer, xs: Sequence[Expr], weight: Buffer, w: Expr) -> None:
+    def _step(self, x: Buffer, at: Sequence[Expr], weight: Buffer, w: Expr, step: Any) -> None:
+        xs, w = [p + step * self.tile.step_bytes for p in at], w + step * self.tile.channels
         if self.tile.style == "dsp":
             self._step_dsp(x, xs, weight, w)
         else:
             self._step_bytes(x, xs, weight, w)
 
     def _step_dsp(self, x: Buffer, xs: Sequence[Expr], weight: Buffer, w: Expr) -> None:
+        """The inputs' halves stay in registers, one weight word at a time passes by."""
         f, tile = self.f, self.tile
-        words = [f.bind(f"x{p}", inline("int32", "irs_load32", address(x, at))) for p, at in enumerate(xs)]
-        weights = [f.bind(f"w{c}", weight[w + c]) for c in range(tile.channels)]
-        for half in ("even", "odd"):
-            ws = [f.bind(f"w{c}_{half}", inline("int32", f"irs_{half}", v)) for c, v in enumerate(weights)]
-            for p in range(tile.pixels):
-                xh = f.bind(f"x{p}_{half}", inline("int32", f"irs_{half}", words[p]))
-                for c in range(tile.channels):
+        halves = []
+        for p, at in enumerate(xs):
+            word = f.bind(f"x{p}", inline("int32", "irs_load32", address(x, at)))
+            halves.append([f.bind(f"x{p}_{h}", inline("int32", f"irs_{h}", word)) for h in ("even", "odd")])
+        for c in range(tile.channels):
+            word = f.bind(f"w{c}", weight[w + c])
+            for half, name in enumerate(("even", "odd")):
+                wh = f.bind(f"w{c}_{name}", inline("int32", f"irs_{name}", word))
+                for p in range(tile.pixels):
                     at = self._at(p, c)
-                    f.store(self.sums, at, inline("int32", "irs_mla_dual", xh, ws[c], self.sums[at]))
+                    f.store(self.sums, at, inline("int32", "irs_mla_dual", halves[p][half], wh, self.sums[at]))
 
     def _step_bytes(self, x: Buffer, xs: Sequence[Expr], weight: Buffer, w: Expr) -> None:
         f = self.f

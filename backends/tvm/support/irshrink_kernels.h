@@ -220,6 +220,60 @@ IRS_NOINLINE void irs_copy(int8_t *to, const int8_t *from, int32_t n)
     }
 }
 
+/* irs_fill and irs_copy in whole words: up to 3 bytes past the end are written, too, for the next run to
+ * overwrite, and as many may be read. */
+IRS_INLINE void irs_fill_words(int8_t *p, int32_t value, int32_t n)
+{
+    int32_t word = (int32_t)((uint32_t)(value & 0xFF) * 0x01010101u);
+    for (; n > 0; n -= 4, p += 4) {
+        irs_store32(p, word);
+    }
+}
+
+IRS_INLINE void irs_copy_words(int8_t *to, const int8_t *from, int32_t n)
+{
+    for (; n >= 16; n -= 16, to += 16, from += 16) {
+        int32_t a = irs_load32(from), b = irs_load32(from + 4);
+        int32_t c = irs_load32(from + 8), d = irs_load32(from + 12);
+        irs_store32(to, a);
+        irs_store32(to + 4, b);
+        irs_store32(to + 8, c);
+        irs_store32(to + 12, d);
+    }
+    for (; n > 0; n -= 4, to += 4, from += 4) {
+        irs_store32(to, irs_load32(from));
+    }
+}
+
+/* The window of one output pixel as contiguous bytes [rows][columns][run]: `run` of the `channels` bytes of
+ * each pixel of x, which is `in_h` by `in_w`; outside of it `value`. */
+IRS_NOINLINE void irs_patch(int8_t *to, const int8_t *x, int32_t top, int32_t left, int32_t rows,
+                            int32_t columns, int32_t dilation_h, int32_t dilation_w, int32_t in_h,
+                            int32_t in_w, int32_t channels, int32_t run, int32_t value)
+{
+    int32_t row_bytes = columns * run;
+    int32_t first = left < 0 ? irs_min_i32(-left, columns) : 0;
+    int32_t last = irs_max_i32(irs_min_i32(in_w - left, columns), first);
+    for (int32_t ky = 0; ky < rows; ++ky, top += dilation_h, to += row_bytes) {
+        if (top < 0 || top >= in_h) {
+            irs_fill_words(to, value, row_bytes);
+        } else if (dilation_w == 1 && run == channels) {
+            irs_fill_words(to, value, first * run);
+            irs_copy_words(to + first * run, x + (top * in_w + left + first) * run, (last - first) * run);
+            irs_fill_words(to + last * run, value, (columns - last) * run);
+        } else {
+            for (int32_t kx = 0; kx < columns; ++kx) {
+                int32_t column = left + kx * dilation_w;
+                if (column < 0 || column >= in_w) {
+                    irs_fill_words(to + kx * run, value, run);
+                } else {
+                    irs_copy_words(to + kx * run, x + (top * in_w + column) * channels, run);
+                }
+            }
+        }
+    }
+}
+
 /* One padded row: `left` bytes of `value`, the row (all `value` when it lies outside), `right` bytes. */
 IRS_NOINLINE void irs_pad_row(int8_t *to, const int8_t *x, int32_t row, int32_t rows, int32_t row_bytes,
                               int32_t left, int32_t right, int32_t value)
