@@ -60,10 +60,10 @@ class Module:
         return Module(copy, self.calibration, list(self.history), self.source)
 
     def text(self) -> str:
-        """The graph in ONNX's textual syntax, weights abbreviated; what literate tests compare."""
-        import onnx
+        """The graph in ONNX's textual syntax, weights abbreviated; what dumps and differences show."""
+        from irshrink.text import model_text
 
-        return str(onnx.printer.to_text(self.to_proto()))
+        return model_text(self.model)
 
     def to_proto(self) -> Any:
         """The model as ``onnx.ModelProto``."""

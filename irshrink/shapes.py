@@ -32,6 +32,34 @@ def proto_without_weights(model: ir.Model) -> Any:
     return ir.to_proto(copy)
 
 
+def check_proto(proto: Any) -> None:
+    """ONNX's checker.
+
+    Raises:
+        ModelError: the model breaks the specification; the message is the checker's.
+    """
+    import onnx
+
+    try:
+        onnx.checker.check_model(proto)
+    except onnx.checker.ValidationError as e:
+        raise ModelError(_one_line(e)) from e
+
+
+def inferred_proto(proto: Any) -> Any:
+    """ONNX's shape inference, small constants propagated.
+
+    Raises:
+        ModelError: types or shapes contradict each other; the message is ONNX's.
+    """
+    import onnx
+
+    try:
+        return onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True, data_prop=True)
+    except onnx.shape_inference.InferenceError as e:
+        raise ModelError(f"shapes in the model contradict each other: {_one_line(e)}") from e
+
+
 def infer_shapes(model: ir.Model) -> int:
     """Fill in types and shapes in place; what is known already is refined, never forgotten.
 
@@ -41,15 +69,7 @@ def infer_shapes(model: ir.Model) -> int:
     Raises:
         ModelError: types or shapes in the model contradict each other.
     """
-    import onnx
-
-    try:
-        inferred = onnx.shape_inference.infer_shapes(
-            proto_without_weights(model), check_type=True, strict_mode=True, data_prop=True
-        )
-    except onnx.shape_inference.InferenceError as e:
-        lines = [line for line in str(e).splitlines() if line.strip()]
-        raise ModelError(f"shapes in the model contradict each other: {' '.join(lines)}") from e
+    inferred = inferred_proto(proto_without_weights(model))
     count = 0
     for graph, result in zip(model.graphs(), ir.from_proto(inferred).graphs(), strict=True):
         values = ir.convenience.create_value_mapping(graph)
@@ -88,3 +108,7 @@ def _better(known: ir.Shape, other: ir.Shape, axis: int) -> int | ir.SymbolicDim
     if isinstance(other[axis], int) or known.is_unknown_dim(axis):
         return other[axis]
     return known[axis]
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(line.strip() for line in str(error).splitlines() if line.strip())

@@ -1,7 +1,9 @@
 """Every built-in pass: its name on the command line and in recipes, and where it lives."""
 
 BUILTIN_PASSES: dict[str, str] = {
-    "eliminate-common-subexpressions": "irshrink.passes.eliminate_common_subexpressions:EliminateCommonSubexpressions",
+    "eliminate-common-subexpressions": (
+        "irshrink.passes.eliminate_common_subexpressions:EliminateCommonSubexpressions"
+    ),
     "eliminate-dead-code": "irshrink.passes.eliminate_dead_code:EliminateDeadCode",
     "eliminate-identity": "irshrink.passes.eliminate_identity:EliminateIdentity",
     "fold-affine": "irshrink.passes.fold_affine:FoldAffine",

@@ -44,7 +44,9 @@ class FoldAffine:
     lossy: ClassVar[bool] = False
 
     def run(self, module: Module, ctx: Context) -> PassResult:
-        folded = rewrite_each(module.graph, ctx, _AFFINE, _fold)
+        folded = 0
+        while count := rewrite_each(module.graph, ctx, _AFFINE, _fold):
+            folded += count  # a chain in front of an operator folds from its end
         return PassResult(folded > 0, stats={"folded": folded})
 
 
