@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from irshrink.backends.package.files import Vector, write_package
+from irshrink.backends.package.measure import library_sizes
 from irshrink.backends.toolchain import zig
 from irshrink.backends.toolchain.elf import read_elf
 from irshrink.backends.unicorn import runner
@@ -320,3 +321,16 @@ def test_thumb_encodings(code: str, change: int | None, base: int | None) -> Non
     assert [offset for offset, _ in found] == [0, 2, 2 + len(raw)]
     assert stack_change(found[1][1]) == change
     assert word_aligned_base(found[1][1]) == base
+
+
+def test_sizes_of_the_library_alone(tmp_path: Path) -> None:
+    """Smaller than the firmware, arena and helpers of compiler-rt included, and no board limits it."""
+    code = "int model_run(void) { return (int)(model_arena[0] * 0.5f + 8.0f) / model_arena[1]; }"
+    folder = package(tmp_path, load_target("cortex-m3"), code)
+    tiny = with_memory(load_target("cortex-m3"), flash=256, ram=600)
+    sizes = library_sizes(folder, tiny)
+    assert sizes.bss == 64
+    assert 200 < sizes.code < 2000  # soft float counts
+    runner.build_firmware(folder, load_target("cortex-m3"), tmp_path / "firmware.elf")
+    assert sizes.flash < read_elf(tmp_path / "firmware.elf").sizes.flash
+    assert library_sizes(folder, load_target("host")).bss == 64

@@ -24,6 +24,8 @@ TEMPLATES = Path(__file__).parent / "templates"
 UNLIMITED_BYTES = 16 << 20
 #: What the linker demands for the stack; the emulator measures what a model really takes.
 LEAST_STACK_BYTES = 512
+#: Stack in the emulator when RAM has more to give: it is painted and read back for every inference.
+MOST_STACK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,7 @@ def linker_script(target: Target, *, guard_bytes: int = 0) -> str:
         "ram_bytes": ram_bytes(target) + 3 * guard_bytes,
         "guard_bytes": guard_bytes,
         "least_stack_bytes": LEAST_STACK_BYTES,
+        "most_stack_bytes": MOST_STACK_BYTES,
     }
     return _render("cortex-m.ld.j2", values)
 

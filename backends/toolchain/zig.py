@@ -89,9 +89,19 @@ def compile_objects(
 
 
 def link_firmware(
-    objects: Sequence[Path], target: Target, linker_script: Path, out: Path, *, entry: str = "Reset_Handler"
+    objects: Sequence[Path],
+    target: Target,
+    linker_script: Path,
+    out: Path,
+    *,
+    entry: str = "Reset_Handler",
+    keep: Sequence[str] = (),
 ) -> None:
     """Link a bare-metal ELF; unused sections are dropped, the symbol table is kept.
+
+    Args:
+        entry: where execution starts; it and what it reaches is used.
+        keep: symbols that count as used, too.
 
     The linker script must discard ``.debug*``, ``.ARM.exidx*`` and ``.ARM.extab*`` of compiler-rt.
 
@@ -110,6 +120,7 @@ def link_firmware(
             f"-Wl,-T,{linker_script.absolute()}",
             "-Wl,--gc-sections",
             f"-Wl,-e,{entry}",
+            *[f"-Wl,-u,{symbol}" for symbol in keep],
             "-o",
             str(out.absolute()),
         ],

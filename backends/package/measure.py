@@ -1,0 +1,48 @@
+"""How much flash and RAM the library of a package takes, without start-up code and test."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from irshrink import files
+from irshrink.backends.package.files import linker_script
+from irshrink.backends.toolchain import zig
+from irshrink.backends.toolchain.elf import Sizes, read_elf, total
+from irshrink.target import Target, with_memory
+
+#: The functions of model.h: what a program can call.
+API = (
+    "model_run",
+    "model_run_in",
+    "model_input",
+    "model_output",
+    "model_input_in",
+    "model_output_in",
+    "model_input_bytes",
+    "model_output_bytes",
+)
+_ENOUGH = 256 << 20
+
+
+def library_sizes(folder: Path, target: Target, *, optimize: str = "-O2", flags: Sequence[str] = ()) -> Sizes:
+    """Sizes of ``src/*.c`` and of what it needs from the compiler's library (memcpy, soft float).
+
+    On bare metal the linked sizes, everything in model.h being used; on the host the sum over the objects.
+    The memory of a board does not limit it: the caller compares and can say by how much a model is too large.
+
+    Raises:
+        ToolError: it does not compile.
+    """
+    source = folder / "src"
+    with tempfile.TemporaryDirectory(prefix="irshrink-") as scratch:
+        work = Path(scratch)
+        sources = sorted(source.glob("*.c"))
+        objects = zig.compile_objects(sources, target, work, include=[source], optimize=optimize, flags=flags)
+        if not zig.is_bare_metal(target):
+            return total([read_elf(o).sizes for o in objects])
+        script, image = work / "library.ld", work / "library.elf"
+        files.write_text(script, linker_script(with_memory(target, _ENOUGH, _ENOUGH)))
+        zig.link_firmware(objects, target, script, image, entry=API[0], keep=API[1:])
+        return read_elf(image).sizes
