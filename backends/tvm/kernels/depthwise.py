@@ -1,10 +1,12 @@
-"""int8 depthwise convolution: a few channels of a few pixels at a time, one tap after the other.
+"""int8 depthwise convolution: a few channels of a few neighbouring pixels at a time.
 
-Rows always come from a ring, so that the output may overwrite the input: a depthwise layer then needs one
-image and a few rows instead of two images.
+Rows come from a ring, so that the output may overwrite the input: a depthwise layer then needs one image and
+a few rows instead of two images.
 
-A tap of the dsp style is one word of four channels: two SXTB16 split it into pairs, and SMLABB / SMLATT add
-each channel's product to its own accumulator. The weights' halves serve all pixels of the tile.
+The dsp style takes four channels in two passes, bytes 0 and 2 of each word, then bytes 1 and 3: SXTB16 gives a
+pair of channels, SMLABB and SMLATT add each one's product to its own accumulator. A word of the input serves
+every pixel of the tile whose window it lies in, so stride and dilation along the row are arguments of the
+generator. Two passes cost the loads twice, but one pass would need more accumulators than there are registers.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from numpy.typing import NDArray
 
 from irshrink.backends.tvm.kernels.call import Argument, Constant, Input, KernelCall, Output, Workspace
 from irshrink.backends.tvm.kernels.epilogue import Epilogue, epilogue_arguments
-from irshrink.backends.tvm.kernels.ring import Ring
+from irshrink.backends.tvm.kernels.ring import Ring, RingRows
 from irshrink.backends.tvm.kernels.tiles import Style, block_starts
 from irshrink.backends.tvm.tir import (
     Buffer,
@@ -35,23 +37,38 @@ from irshrink.backends.tvm.tir import (
     scalars,
     write,
 )
-from irshrink.program.ops import ConvInt8
+from irshrink.program.ops import ConvInt8, Window
 from irshrink.program.program import Program
 from irshrink.target import Target
+
+_SIZES = (
+    "out_h", "out_w", "tiles", "channels", "multiplier_in", "rows", "columns", "pixel_step", "column_step",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class DepthwiseTile:
-    """``pixels`` x ``channels`` accumulators; ``columns`` of the filter are unrolled (0: a loop)."""
+    """``pixels`` x ``channels`` outputs at a time; a hashable argument of the generator.
+
+    ``rows`` and ``columns`` of the filter are written out where they are not 0; ``stride`` and ``dilation``
+    are those along the row, for the dsp style.
+    """
 
     style: Style
     pixels: int
     channels: int
+    rows: int = 0
     columns: int = 0
+    stride: int = 1
+    dilation: int = 1
 
     @property
     def suffix(self) -> str:
-        return f"{self.style}_{self.pixels}x{self.channels}" + (f"_k{self.columns}" if self.columns else "")
+        text = f"{self.style}_{self.pixels}x{self.channels}"
+        if self.style != "dsp":
+            return text
+        dilation = f"d{self.dilation}" if self.dilation > 1 else ""
+        return f"{text}_k{self.rows or 'n'}x{self.columns}s{self.stride}{dilation}"
 
 
 def select_depthwise(op: ConvInt8, program: Program, target: Target) -> KernelCall:
@@ -59,7 +76,7 @@ def select_depthwise(op: ConvInt8, program: Program, target: Target) -> KernelCa
     x, y = program.tensors[op.inputs[0]], program.tensors[op.output]
     _, out_h, out_w, channels = y.shape
     multiplier = channels // x.shape[3]
-    tile = _choose(target, out_w, channels, multiplier, op.window.kernel[1])
+    tile = _choose(target, out_w, channels, multiplier, op.window)
     ring = Ring.of(op.window, x.shape, y.shape, op.input_zero_point)
     epilogue = Epilogue.of(op.requantization, op.residual)
     arguments: list[Argument] = [
@@ -86,11 +103,15 @@ def select_depthwise(op: ConvInt8, program: Program, target: Target) -> KernelCa
     )
 
 
-def _choose(target: Target, out_w: int, channels: int, multiplier: int, columns: int) -> DepthwiseTile:
+def _choose(target: Target, out_w: int, channels: int, multiplier: int, window: Window) -> DepthwiseTile:
     if target.has("simd") and channels >= 16 and multiplier == 1:
         return DepthwiseTile("simd", 1, 16)
-    if target.has("dsp") and channels >= 4 and multiplier == 1:
-        return DepthwiseTile("dsp", min(2, out_w), 4, columns if columns <= 5 else 0)
+    rows, columns = window.kernel
+    if target.has("dsp") and channels >= 4 and multiplier == 1 and columns <= 7:
+        written_out = rows if rows * columns <= 9 else 0
+        return DepthwiseTile(
+            "dsp", min(3, out_w), 4, written_out, columns, window.strides[1], window.dilations[1]
+        )
     return DepthwiseTile("plain", min(4, out_w), 1)
 
 
@@ -103,9 +124,8 @@ def _pack(taps: NDArray[np.int8], tile: DepthwiseTile) -> NDArray[np.generic]:
 
 @cache
 def depthwise(tile: DepthwiseTile, epilogue: Epilogue) -> TirFunction:
-    """The C function for one tile and epilogue; all sizes are run-time arguments."""
+    """The C function for one tile and epilogue; the remaining sizes are run-time arguments."""
     extra = epilogue.parameters()
-    sizes = ("out_h", "out_w", "tiles", "channels", "multiplier_in", "rows", "columns", "pixel_step", "column_step")
     with Function(f"depthwise_s8_{tile.suffix}{epilogue.suffix}", "Depthwise convolution of int8.") as f:
         x, weight, bias, *rest = f.parameters(
             read("x", "int8"),
@@ -113,96 +133,105 @@ def depthwise(tile: DepthwiseTile, epilogue: Epilogue) -> TirFunction:
             constant("bias", "int32"),
             *extra,
             write("y", "int8"),
-            *scalars(*sizes),
+            *scalars(*_SIZES),
             *Ring.parameters(),
         )
-        given, (y, *rest) = rest[: len(extra)], rest[len(extra) :]
-        out_h, out_w, tiles, channels, multiplier, rows, columns, pixel_step, column_step = rest[:9]
-        columns = tile.columns or columns
-        taps = _Taps(f, tile, weight, f.local("acc", "int32", tile.pixels * tile.channels))
-        with f.loop("out_y", out_h) as oy:
-            ring = Ring.emit(f, rest[9:], x, oy)
-            with f.loop("b", quotient(channels + (tile.channels - 1), tile.channels)) as b:
-                channel = f.bind("channel", minimum(b * tile.channels, channels - tile.channels))
-                source = quotient(channel, multiplier) if tile.channels == 1 else channel
-                with f.loop("t", tiles) as t:
-                    column = f.bind("column", minimum(t * tile.pixels, out_w - tile.pixels))
-                    taps.start(bias, channel)
-                    with f.loop("ky", rows) as ky:
-                        start = f.bind("start", ring.row(f, ky) + column * pixel_step + source)
-                        w = f.bind("w", (b * rows + ky) * columns)
-                        taps.row(ring.rows, start, pixel_step, column_step, w, columns)
-                    taps.finish(given, epilogue, y, (oy * out_w + column) * channels + channel, channels, channel)
+        given, (y, *sizes) = rest[: len(extra)], rest[len(extra) :]
+        n = dict(zip(_SIZES, sizes, strict=False))
+        body = _Body(f, tile, epilogue, given, weight, bias, y, n)
+        with f.loop("out_y", n["out_h"]) as oy:
+            ring = Ring.emit(f, sizes[len(_SIZES) :], x, oy)
+            rows = [f.bind(f"row{ky}", ring.row(f, ky)) for ky in range(tile.rows)]
+            with f.loop("b", quotient(n["channels"] + (tile.channels - 1), tile.channels)) as b:
+                channel = f.bind("channel", minimum(b * tile.channels, n["channels"] - tile.channels))
+                with f.loop("t", n["tiles"]) as t:
+                    column = f.bind("column", minimum(t * tile.pixels, n["out_w"] - tile.pixels))
+                    out = f.bind("out", (oy * n["out_w"] + column) * n["channels"] + channel)
+                    body.tile(ring, rows, b, column, channel, out)
     return f.result
 
 
 @dataclass
-class _Taps:
-    """Accumulators of one tile and the code for one filter row."""
+class _Body:
+    """The inside of the loops."""
 
     f: Function
-    tile: DepthwiseTile
+    kind: DepthwiseTile
+    epilogue: Epilogue
+    given: list[Any]
     weight: Buffer
-    sums: Buffer
+    bias: Buffer
+    y: Buffer
+    n: dict[str, Expr]
 
-    def start(self, bias: Buffer, channel: Expr) -> None:
-        for p in range(self.tile.pixels):
-            self._each(lambda c, p=p: (self._at(p, c), bias[channel + c]))
-
-    def row(self, x: Buffer, start: Expr, pixel_step: Expr, column_step: Expr, w: Expr, columns: Any) -> None:
-        """All taps of one filter row; unrolled when the tile knows how many there are."""
-        if not self.tile.columns:
-            with self.f.loop("kx", columns) as kx:
-                self._tap(x, start + kx * column_step, pixel_step, w + kx)
-            return
-        for kx in range(self.tile.columns):
-            self._tap(x, start + column_step * kx, pixel_step, w + kx)
-
-    def finish(
-        self, given: Any, epilogue: Epilogue, y: Buffer, out: Expr, pixel_out: Expr, channel: Expr
+    def tile(
+        self, ring: RingRows, rows: list[Expr], block: Expr, column: Expr, channel: Expr, out: Expr
     ) -> None:
-        """Store the tile; ``pixel_out`` is the distance of two pixels in the output."""
-        for p in range(self.tile.pixels):
-            for c in range(self.tile.channels):
-                acc = self.sums[self._at(p, c)]
-                epilogue.emit(self.f, given, acc, channel + c, y, out + pixel_out * p + c)
+        """``pixels`` x ``channels`` outputs from ``y[out]`` on."""
+        passes = ((0, 2), (1, 3)) if self.kind.style == "dsp" else (range(self.kind.channels),)
+        source = quotient(channel, self.n["multiplier_in"]) if self.kind.channels == 1 else channel
+        first = self.f.bind("first", column * self.n["pixel_step"] + source)
+        for number, channels in enumerate(passes):
+            sums = self.f.local(f"acc{number}", "int32", self.kind.pixels * len(channels))
+            self._start(sums, channels, channel)
+            self._rows(ring, rows, block, first, sums, number)
+            self._finish(sums, channels, channel, out)
 
-    def _tap(self, x: Buffer, at: Expr, pixel_step: Expr, w: Expr) -> None:
-        if self.tile.style == "dsp":
-            self._tap_dsp(x, at, pixel_step, w)
+    def _start(self, sums: Buffer, channels: Any, channel: Expr) -> None:
+        for p in range(self.kind.pixels):
+            for i, c in enumerate(channels):
+                self.f.store(sums, p * len(channels) + i, self.bias[channel + c])
+
+    def _rows(
+        self, ring: RingRows, rows: list[Expr], block: Expr, first: Expr, sums: Buffer, number: int
+    ) -> None:
+        taps = self._taps_dsp if self.kind.style == "dsp" else self._taps_bytes
+        if rows:
+            for ky, row in enumerate(rows):
+                taps(ring.rows, row + first, (block * len(rows) + ky) * self.kind.columns, sums, number)
             return
-        for p in range(self.tile.pixels):
-            place = at + pixel_step * p
-            self._each(
-                lambda c, p=p, place=place: (
-                    self._at(p, c),
-                    self.sums[self._at(p, c)]
-                    + cast("int32", x[place + c]) * cast("int32", self.weight[w * self.tile.channels + c]),
-                )
-            )
+        with self.f.loop("ky", self.n["rows"]) as ky:
+            start = self.f.bind("start", ring.row(self.f, ky) + first)
+            w = self.f.bind("w", (block * self.n["rows"] + ky) * (self.kind.columns or self.n["columns"]))
+            taps(ring.rows, start, w, sums, number)
 
-    def _tap_dsp(self, x: Buffer, at: Expr, pixel_step: Expr, w: Expr) -> None:
-        f = self.f
-        word = f.bind("w4", self.weight[w])
-        words = [
-            f.bind(f"x{p}", inline("int32", "irs_load32", address(x, at + pixel_step * p)))
-            for p in range(self.tile.pixels)
-        ]
-        for half, channels in (("even", (0, 2)), ("odd", (1, 3))):
-            wh = f.bind(f"w_{half}", inline("int32", f"irs_{half}", word))
-            for p, xw in enumerate(words):
-                xh = f.bind(f"x{p}_{half}", inline("int32", f"irs_{half}", xw))
-                for part, c in zip(("low", "high"), channels, strict=True):
-                    i = self._at(p, c)
-                    f.store(self.sums, i, inline("int32", f"irs_mla_{part}", xh, wh, self.sums[i]))
+    def _taps_dsp(self, x: Buffer, start: Expr, w: Expr, sums: Buffer, number: int) -> None:
+        """One filter row: every input word is loaded once and serves all windows it lies in."""
+        f, kind = self.f, self.kind
+        half = ("even", "odd")[number]
+        step = quotient(self.n["pixel_step"], kind.stride) if kind.stride > 1 else self.n["pixel_step"]
+        step = f.bind("step", step)
+        taps = [inline("int32", f"irs_{half}", self.weight[w + k]) for k in range(kind.columns)]
+        taps = [f.bind(f"w{k}", tap) for k, tap in enumerate(taps)]
+        uses: dict[int, list[tuple[int, int]]] = {}
+        for p in range(kind.pixels):
+            for k in range(kind.columns):
+                uses.setdefault(p * kind.stride + k * kind.dilation, []).append((p, k))
+        for place in sorted(uses):
+            word = inline("int32", "irs_load32", address(x, start + step * place))
+            value = f.bind(f"x{place}", inline("int32", f"irs_{half}", word))
+            for p, k in uses[place]:
+                for i, part in enumerate(("low", "high")):
+                    at = p * 2 + i
+                    f.store(sums, at, inline("int32", f"irs_mla_{part}", value, taps[k], sums[at]))
 
-    def _at(self, pixel: int, channel: Any) -> Any:
-        return channel + pixel * self.tile.channels
+    def _taps_bytes(self, x: Buffer, start: Expr, w: Expr, sums: Buffer, number: int) -> None:
+        kind, n = self.kind, self.n
+        with self.f.loop("kx", n["columns"]) as kx:
+            for p in range(kind.pixels):
+                place = start + kx * n["column_step"] + n["pixel_step"] * p
+                if kind.style == "simd":
+                    with self.f.loop("c", kind.channels) as c:
+                        self._byte(sums, c + p * kind.channels, x[place + c], (w + kx) * kind.channels + c)
+                else:
+                    self._byte(sums, p, x[place], w + kx)
 
-    def _each(self, assign: Any) -> None:
-        if self.tile.style == "simd":
-            with self.f.loop("c", self.tile.channels) as c:
-                self.f.store(self.sums, *assign(c))
-            return
-        for c in range(self.tile.channels):
-            self.f.store(self.sums, *assign(c))
+    def _byte(self, sums: Buffer, at: Any, x: Expr, w: Expr) -> None:
+        self.f.store(sums, at, sums[at] + cast("int32", x) * cast("int32", self.weight[w]))
+
+    def _finish(self, sums: Buffer, channels: Any, channel: Expr, out: Expr) -> None:
+        for p in range(self.kind.pixels):
+            for i, c in enumerate(channels):
+                at = out + self.n["channels"] * p + c
+                acc = sums[p * len(channels) + i]
+                self.epilogue.emit(self.f, self.given, acc, channel + c, self.y, at)

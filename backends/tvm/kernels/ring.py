@@ -116,7 +116,7 @@ class RingRows:
     span: Expr
     dilation: Expr
 
-    def row(self, f: Function, ky: Expr) -> Expr:
+    def row(self, f: Function, ky: Any) -> Expr:
         """Byte offset of filter row ``ky``'s input row."""
-        slot = f.bind("wrapped", self.slot + ky * self.dilation)
+        slot = f.bind("wrapped", self.slot + self.dilation * ky)
         return select(slot >= self.span, slot - self.span, slot) * self.pitch

@@ -184,7 +184,8 @@ IRS_INLINE int8_t irs_quantize(float v, int32_t zero_point)
 /* acc >> shift, made even where the bits shifted out are all 0: half_even if acc holds half a step, shift > 0 */
 IRS_INLINE int32_t irs_shift_to_even(int32_t acc, int32_t shift, int32_t mask)
 {
-    return (acc >> shift) & ~(int32_t)((acc & mask) == 0);
+    int32_t q = acc >> shift;
+    return (acc & mask) == 0 ? q & ~1 : q;
 }
 
 /* half_even(acc / 2^shift), shift in 0..30 */

@@ -1,0 +1,270 @@
+"""float32 convolution and dense layers.
+
+An output accumulates from its bias in the order ky, kx, ci, one rounding an operation; only channels and pixels
+may be computed side by side. Weights are therefore packed [group][block][ky][kx][ci][channel of the block], and
+a tile of pixels takes one element of each pixel and one vector of weights a step. Channels that do not fill a
+block are padded with zeros, computed and dropped. A dense layer is a convolution over one row of pixels.
+
+A window position outside the input contributes its product with 0, as the reference does: it is not skipped,
+because -0.0 + 0.0 is 0.0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from math import inf
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from irshrink.backends.tvm.kernels.call import Argument, Constant, Input, KernelCall, Output
+from irshrink.backends.tvm.kernels.elementwise_f32 import clipped, finite_bounds
+from irshrink.backends.tvm.tir import (
+    Buffer,
+    Expr,
+    Function,
+    TirFunction,
+    constant,
+    f32,
+    i32,
+    minimum,
+    quotient,
+    read,
+    remainder,
+    scalar,
+    scalars,
+    select,
+    write,
+)
+from irshrink.program.ops import ConvF32, DenseF32, Window
+from irshrink.program.program import Program
+from irshrink.target import Target
+
+_SIZES = (
+    "images", "out_h", "out_w", "height", "width", "channels", "kernel_h", "kernel_w", "stride_h", "stride_w",
+    "dilation_h", "dilation_w", "top", "left", "groups", "group_in", "group_out",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Form:
+    """Generator arguments.
+
+    Attributes:
+        pixels, channels: the register tile.
+        vector: loops over the channels of a tile, which compilers vectorize, instead of straight code.
+        depthwise: a block spans groups of one channel each, instead of the channels of one group.
+        padded: windows may lie partly outside the input.
+        low, high: which bounds of the fused clip are finite.
+    """
+
+    pixels: int
+    channels: int
+    vector: bool
+    depthwise: bool
+    padded: bool
+    low: bool
+    high: bool
+
+    @property
+    def suffix(self) -> str:
+        parts = [("_depthwise", self.depthwise), ("_padded", self.padded), ("_low", self.low), ("_high", self.high)]
+        style = "simd" if self.vector else "plain"
+        return f"_{style}_{self.pixels}x{self.channels}" + "".join(name for name, has in parts if has)
+
+    def each(self, f: Function, do: Callable[[Any], None]) -> None:
+        """``do(j)`` for every channel of the tile."""
+        if self.vector:
+            with f.loop("j", self.channels) as j:
+                do(j)
+            return
+        for j in range(self.channels):
+            do(j)
+
+
+def select_convolution_f32(op: ConvF32, program: Program, target: Target) -> KernelCall:
+    """float32 convolution; pointwise layers see the image as one row of pixels."""
+    (images, height, width, channels), (_, out_h, out_w, out_channels) = (
+        program.tensors[name].shape for name in (op.inputs[0], op.output)
+    )
+    window = op.window
+    plain = window.kernel == (1, 1) and window.strides == (1, 1) and not any(window.pads)
+    if plain:
+        images, height, width, out_h, out_w = 1, 1, images * height * width, 1, images * out_h * out_w
+    sizes = [images, out_h, out_w, height, width, channels, *window.kernel, *window.strides]
+    sizes += [*window.dilations, *window.pads[:2]]
+    return _select(op, op.weight, window, op.groups, sizes, target)
+
+
+def select_dense_f32(op: DenseF32, program: Program, target: Target) -> KernelCall:
+    """float32 dense layer: its rows are the pixels."""
+    channels, depth = op.weight.shape
+    pixels = program.tensors[op.output].elements // channels
+    sizes = [1, 1, pixels, 1, pixels, depth, 1, 1, 1, 1, 1, 1, 0, 0]
+    return _select(op, op.weight.reshape(channels, 1, 1, depth), Window(kernel=(1, 1)), 1, sizes, target)
+
+
+def _select(
+    op: ConvF32 | DenseF32, weight: NDArray[np.float32], window: Window, groups: int, sizes: list[int], target: Target
+) -> KernelCall:
+    channels = weight.shape[0]
+    depthwise = groups > 1 and groups == channels and weight.shape[3] == 1
+    group_out = channels if depthwise else channels // groups
+    simd = target.has("simd")
+    width = (16 if simd else 4) if group_out >= 4 else 1
+    low, high = float(np.float32(op.low)), float(np.float32(op.high))
+    form = Form(
+        pixels=min(4 if simd else 2, sizes[2]),
+        channels=width,
+        vector=simd and width > 1,
+        depthwise=depthwise,
+        padded=any(window.pads),
+        low=low != -inf,
+        high=high != inf,
+    )
+    groups = 1 if depthwise else groups
+    arguments: list[Argument] = [
+        Input(0),
+        Constant("weight", _pack(weight, groups, width)),
+        Constant("bias", _pack_bias(op.bias, channels, groups, width)),
+        Output(),
+        *sizes,
+        *(groups, weight.shape[3], group_out),
+        *finite_bounds(low, high),
+    ]
+    return KernelCall(_convolution(form), tuple(arguments))
+
+
+def _pack(weight: NDArray[np.float32], groups: int, width: int) -> NDArray[np.float32]:
+    """[Co, kh, kw, Ci] as [group][block][ky][kx][ci][channel], blocks padded with zeros."""
+    split = weight.reshape(groups, -1, *weight.shape[1:])
+    blocks = -(-split.shape[1] // width)
+    padded = np.zeros((groups, blocks * width, *weight.shape[1:]), np.float32)
+    padded[:, : split.shape[1]] = split
+    packed = padded.reshape(groups, blocks, width, *weight.shape[1:]).transpose(0, 1, 3, 4, 5, 2)
+    return np.ascontiguousarray(packed).reshape(-1)
+
+
+def _pack_bias(bias: NDArray[np.float32], channels: int, groups: int, width: int) -> NDArray[np.float32]:
+    return _pack(np.broadcast_to(bias, (channels,)).reshape(channels, 1, 1, 1), groups, width)
+
+
+@cache
+def _convolution(form: Form) -> TirFunction:
+    bounds = ["low"] * form.low + ["high"] * form.high
+    with Function(f"conv_f32{form.suffix}", "Convolution of float32.") as f:
+        x, weight, bias, y, *given = f.parameters(
+            read("x", "float32"),
+            constant("weight", "float32"),
+            constant("bias", "float32"),
+            write("y", "float32"),
+            *scalars(*_SIZES),
+            *(scalar(name, "float32") for name in bounds),
+        )
+        names = [*_SIZES, *bounds]
+        _Convolution(f, form, x, weight, bias, y, dict(zip(names, given, strict=True))).emit()
+    return f.result
+
+
+@dataclass
+class _Convolution:
+    """The body of one kernel."""
+
+    f: Function
+    form: Form
+    x: Buffer
+    weight: Buffer
+    bias: Buffer
+    y: Buffer
+    size: dict[str, Expr]
+
+    def emit(self) -> None:
+        f, form, size = self.f, self.form, self.size
+        self.acc = f.local("acc", "float32", form.pixels * form.channels)
+        blocks = f.bind("blocks", quotient(size["group_out"] + (form.channels - 1), form.channels))
+        step = f.bind("block_step", size["kernel_h"] * size["kernel_w"] * size["group_in"] * form.channels)
+        with f.loop("image", size["images"]) as image, f.loop("out_y", size["out_h"]) as oy:
+            with f.loop("b", size["groups"] * blocks) as b:
+                channel = f.bind("channel", remainder(b, blocks) * form.channels)
+                group = f.bind("group", quotient(b, blocks))
+                with f.loop("t", quotient(size["out_w"] + (form.pixels - 1), form.pixels)) as t:
+                    column = f.bind("column", minimum(t * form.pixels, size["out_w"] - form.pixels))
+                    self._start(b)
+                    first = channel if form.depthwise else group * size["group_in"]
+                    self._window(image, oy, column, first, b * step)
+                    pixel = (image * size["out_h"] + oy) * size["out_w"] + column
+                    self._store(pixel, group, channel)
+
+    def _start(self, block: Expr) -> None:
+        for p in range(self.form.pixels):
+            self.form.each(
+                self.f, lambda j, p=p: self.f.store(self.acc, self._at(p, j), self.bias[block * self.form.channels + j])
+            )
+
+    def _at(self, pixel: int, j: Any) -> Expr:
+        return i32(j + pixel * self.form.channels)
+
+    def _window(self, image: Expr, oy: Expr, column: Expr, first: Expr, weights: Expr) -> None:
+        """Every position of the window, for all pixels of the tile."""
+        f, form, size = self.f, self.form, self.size
+        with f.loop("ky", size["kernel_h"]) as ky:
+            y = f.bind("in_y", oy * size["stride_h"] - size["top"] + ky * size["dilation_h"])
+            row = f.bind("row", (image * size["height"] + y) * size["width"])
+            with f.loop("kx", size["kernel_w"]) as kx:
+                xs = [
+                    f.bind(f"in_x{p}", (column + p) * size["stride_w"] - size["left"] + kx * size["dilation_w"])
+                    for p in range(form.pixels)
+                ]
+                at = [f.bind(f"at{p}", (row + x) * size["channels"] + first) for p, x in enumerate(xs)]
+                inside = [f.bind(f"inside{p}", self._inside(y, x)) for p, x in enumerate(xs)] if form.padded else []
+                w = f.bind("w", weights + (ky * size["kernel_w"] + kx) * size["group_in"] * form.channels)
+                self._position(at, inside, w)
+
+    def _inside(self, y: Expr, x: Expr) -> Expr:
+        height, width = self.size["height"], self.size["width"]
+        valid = (y >= 0, y < height, x >= 0, x < width)
+        return select(_all(valid), 1, 0)
+
+    def _position(self, at: list[Expr], inside: list[Expr], w: Expr) -> None:
+        """One position: every input channel of a group, or (depthwise) one input channel a channel."""
+        f, form = self.f, self.form
+
+        def value(p: int, index: Expr) -> Expr:
+            loaded = self.x[at[p] + index]
+            return select(inside[p] != 0, loaded, f32(0.0)) if form.padded else loaded
+
+        def add(p: int, j: Any, x: Expr, w_at: Expr) -> None:
+            here = self._at(p, j)
+            f.store(self.acc, here, self.acc[here] + x * self.weight[w_at + j])
+
+        if form.depthwise:
+            for p in range(form.pixels):
+                form.each(f, lambda j, p=p: add(p, j, value(p, j), w))
+            return
+        with f.loop("ci", self.size["group_in"]) as ci:
+            for p in range(form.pixels):
+                x = f.bind(f"x{p}", value(p, ci))
+                form.each(f, lambda j, p=p, x=x: add(p, j, x, w + ci * form.channels))
+
+    def _store(self, pixel: Expr, group: Expr, channel: Expr) -> None:
+        """Clip and write the channels that exist."""
+        f, form, size = self.f, self.form, self.size
+        low, high = size.get("low"), size.get("high")
+        total = size["groups"] * size["group_out"]
+        count = f.bind("count", minimum(size["group_out"] - channel, form.channels))
+        for p in range(form.pixels):
+            at = f.bind("y_at", (pixel + p) * total + group * size["group_out"] + channel)
+            with f.loop("j", count) as j:
+                f.store(self.y, at + j, clipped(self.acc[self._at(p, j)], low, high))
+
+
+def _all(conditions: tuple[Expr, ...]) -> Expr:
+    from tvm import tirx
+
+    first, *rest = conditions
+    for condition in rest:
+        first = tirx.And(first, condition)
+    return first
