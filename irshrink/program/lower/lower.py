@@ -15,6 +15,7 @@ from irshrink.program.lower.builder import label
 from irshrink.program.lower.chains import leaves, parameters
 from irshrink.program.lower.finish import with_residuals, without_dead
 from irshrink.program.lower.lowering import Lowering
+from irshrink.program.lower.names import identifier
 from irshrink.program.lower.refusal import Refusal, Unsupported
 from irshrink.program.lower.table import ADVICE, DEFAULT_ADVICE, MICROSOFT, RULES
 from irshrink.program.lower.view import View, view_of
@@ -80,24 +81,31 @@ def _run(module: Module, io: Io) -> _Run:
 def _lower_node(lowering: Lowering, node: ir.Node) -> Unsupported | None:
     """Run the node's rule; after a failure the known shapes of its outputs let the rest be checked."""
     failure: Unsupported | None = None
-    ready = all(value is None or lowering.knows(value) for value in node.inputs)
-    rule = RULES.get(node.op_type)
-    if rule is None or not (node.domain in edit.ONNX_DOMAINS or node.op_type in MICROSOFT):
-        advice = ADVICE.get(node.op_type, DEFAULT_ADVICE)
-        failure = Unsupported(label(node), node.op_type, "no kernel for it", advice)
-    elif node in lowering.absorbed:
-        lowering.bind(node.outputs[0], lowering.view(_varying(lowering, node)))
-    elif ready:
-        try:
-            rule(lowering, node)
-        except Refusal as refusal:
-            failure = Unsupported(label(node), node.op_type, refusal.reason, refusal.advice)
+    try:
+        _apply_rule(lowering, node)
+    except Refusal as refusal:
+        failure = Unsupported(label(node), node.op_type, refusal.reason, refusal.advice)
     for output in node.outputs:
         shape = edit.static_shape(output)
         if not lowering.knows(output) and shape is not None:
-            tensor = lowering.builder.tensor(output.name or "unknown", shape, "float32")
+            tensor = lowering.builder.tensor(identifier(output.name or "unknown"), shape, "float32")
             lowering.bind(output, view_of(tensor, shape))
     return failure
+
+
+def _apply_rule(lowering: Lowering, node: ir.Node) -> None:
+    rule = RULES.get(node.op_type)
+    if rule is None or not (node.domain in edit.ONNX_DOMAINS or node.op_type in MICROSOFT):
+        raise Refusal("there is no kernel for it", ADVICE.get(node.op_type, DEFAULT_ADVICE))
+    if not all(value is None or lowering.knows(value) for value in node.inputs):
+        return  # what makes the missing input has failed, and said so
+    extra = next((value for value in node.outputs[1:] if lowering.is_read(value)), None)
+    if extra is not None and node.op_type != "Split":
+        raise Refusal(f"its output '{extra.name}' is used", "Only the first output runs on the target.")
+    if node in lowering.absorbed:
+        lowering.bind(node.outputs[0], lowering.view(_varying(lowering, node)))
+    else:
+        rule(lowering, node)
 
 
 def _varying(lowering: Lowering, node: ir.Node) -> ir.Value | None:
@@ -117,7 +125,7 @@ def _input_port(module: Module, lowering: Lowering, value: ir.Value, io: Io) -> 
     if prod(shape) == 0:
         raise ModelError(f"{_where(module)}input '{name}' of shape {list(shape)} is empty. Give it a size.")
     dtype, quantization, stored = _input_format(module, lowering, value, io)
-    tensor = lowering.builder.tensor(name, shape, dtype, quantization)
+    tensor = lowering.builder.tensor(identifier(name), shape, dtype, quantization)
     view = view_of(tensor, shape)
     lowering.bind(value, view if stored is None else View(tensor, view.axes, stored))
     return Port(name, tensor, shape)
@@ -160,10 +168,10 @@ def _agreed(lowering: Lowering, nodes: list[ir.Node], stored: str | None) -> Qua
 
 def _program(module: Module, run: _Run, io: Io) -> Program:
     lowering, builder = run.lowering, run.lowering.builder
-    taken = {port.tensor for port in run.inputs} | set(builder.constants)
+    taken = {port.tensor for port in run.inputs}
     outputs: list[Port] = []
     for value in module.graph.outputs:
-        view = lowering.view(value)
+        view = _output_view(module, lowering, value)
         if io == "float" and view.stored is None:
             view = builder.as_float(view)
         if view.stored == "uint8":
@@ -171,7 +179,7 @@ def _program(module: Module, run: _Run, io: Io) -> Program:
                 f"Output '{value.name}' is uint8 in the model: it comes as x - 128 in int8."
             )
         tensor = builder.dense(view, range(view.rank))
-        if builder.root(tensor) in taken:
+        if builder.root(tensor) in taken | set(builder.constants):
             tensor = builder.copied(tensor)
         taken.add(builder.root(tensor))
         outputs.append(Port(value.name or "", tensor, view.shape))
@@ -187,6 +195,15 @@ def _program(module: Module, run: _Run, io: Io) -> Program:
         constants={name: array for name, array in builder.constants.items() if name in used},
         float_reasons=lowering.float_reasons,
     )
+
+
+def _output_view(module: Module, lowering: Lowering, value: ir.Value) -> View:
+    try:
+        return lowering.view(value)
+    except Refusal as refusal:
+        raise ModelError(
+            f"{_where(module)}output '{value.name}': {refusal.reason}. {refusal.advice}"
+        ) from refusal
 
 
 def _notes(module: Module, lowering: Lowering) -> list[str]:

@@ -12,6 +12,7 @@ from irshrink import edit
 from irshrink.program.lower.builder import Builder, label
 from irshrink.program.lower.chains import Sink, sink
 from irshrink.program.lower.constants import Codes, Constant, Constants
+from irshrink.program.lower.names import identifier
 from irshrink.program.lower.refusal import Refusal
 from irshrink.program.lower.view import View, view_of
 from irshrink.program.ops import Float32, Op
@@ -44,6 +45,11 @@ class Lowering:
     def knows(self, value: ir.Value) -> bool:
         return value in self._views or self.constants.get(value) is not None
 
+    @staticmethod
+    def is_read(value: ir.Value) -> bool:
+        """Whether a node or the caller uses ``value``."""
+        return bool(value.uses()) or value.is_graph_output()
+
     def bind(self, value: ir.Value, view: View) -> None:
         """``value`` is ``view`` from here on."""
         self._views[value] = view
@@ -55,7 +61,7 @@ class Lowering:
         if value not in self._views:
             constant = self.constants.get(value)
             assert constant is not None, value.name
-            self._views[value] = self._constant_view(value.name or "constant", constant)
+            self._views[value] = self._constant_view(identifier(value.name or "constant"), constant)
         return self._views[value]
 
     def real(self, node: ir.Node, index: int) -> View:
@@ -132,7 +138,7 @@ class Lowering:
         self.absorbed.update(sink.absorbed)
         origin = (node, *also, *sink.absorbed)
         output = self.builder.tensor(_value_name(origin[-1]), shape, "int8", sink.quantization)
-        return self.builder.emit(operator, label(node), origin, inputs, output, **fields)
+        return self.builder.emit(operator, identifier(label(node)), origin, inputs, output, **fields)
 
     def emit(
         self,
@@ -150,7 +156,7 @@ class Lowering:
         dtype = "float32" if quantization is None else "int8"
         origin = (node, *also)
         output = self.builder.tensor(_value_name(origin[-1]), shape, dtype, quantization)
-        return self.builder.emit(operator, label(node), origin, inputs, output, **fields)
+        return self.builder.emit(operator, identifier(label(node)), origin, inputs, output, **fields)
 
     def _constant_view(self, name: str, constant: Constant) -> View:
         coded = None if constant.codes is None else int8_codes(constant.codes)
@@ -185,4 +191,4 @@ def broadcast_constant(array: Array, rank: int, order: Sequence[int]) -> Float32
 
 
 def _value_name(node: ir.Node) -> str:
-    return node.outputs[0].name or node.op_type
+    return identifier(node.outputs[0].name or node.op_type)

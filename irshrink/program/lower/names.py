@@ -10,6 +10,7 @@ _NOISE = re.compile(
     r"|_dequantized|_quantized|_dequant|_quant|_dq|_q|:0)$"
 )
 _LONGEST = 40
+_WORD = re.compile(r"_[A-Za-z]")
 
 
 class Names:
@@ -18,13 +19,12 @@ class Names:
     def __init__(self) -> None:
         self._taken: set[str] = set()
 
-    def new(self, hint: str) -> str:
-        """``hint`` as an identifier; a number follows when it is taken."""
-        base = identifier(hint)
-        name, count = base, 1
+    def new(self, identifier: str) -> str:
+        """``identifier``; a number follows when it is taken."""
+        name, count = identifier, 1
         while name in self._taken:
             count += 1
-            name = f"{base}_{count}"
+            name = f"{identifier}_{count}"
         self._taken.add(name)
         return name
 
@@ -39,8 +39,8 @@ def identifier(hint: str) -> str:
         text = shorter
     text = re.sub(r"\W+", "_", text, flags=re.ASCII).strip("_")
     if len(text) > _LONGEST:
-        cut = text.find("_", len(text) - _LONGEST)
-        text = text[cut + 1 :] if 0 <= cut < len(text) - _LONGEST // 2 else text[-_LONGEST:].lstrip("_")
+        whole = _WORD.search(text, len(text) - _LONGEST)
+        text = text[whole.start() + 1 :] if whole else text[-_LONGEST:]
     if not text or not text[0].isalpha():
         text = f"t_{text}".rstrip("_")
     return text

@@ -21,8 +21,9 @@ from irshrink.program.ops import DenseF32, DenseInt8, MatMulF32, MatMulInt8, Req
 
 def gemm(lowering: Lowering, node: ir.Node) -> None:
     """``alpha * x @ w + beta * c`` with constant w and c."""
+    x = lowering.real(node, 0)
     if edit.attribute_int(node, "transA", 0):
-        raise Refusal("its first factor is transposed (transA)", "Put a Transpose in front instead.")
+        x = x.transposed((1, 0))
     weight = lowering.weights(node, 1, "weights")
     if not edit.attribute_int(node, "transB", 0):
         weight = _transposed(weight)
@@ -30,7 +31,7 @@ def gemm(lowering: Lowering, node: ir.Node) -> None:
     bias = None if edit.input_of(node, 2) is None else lowering.weights(node, 2, "biases")
     if bias is not None:
         bias = _scaled(_row(bias, weight.array.shape[0]), edit.attribute_float(node, "beta", 1.0))
-    _dense(lowering, node, weight, bias, ())
+    _dense(lowering, node, x, (weight, bias), ())
 
 
 def matmul(lowering: Lowering, node: ir.Node) -> None:
@@ -42,18 +43,22 @@ def matmul(lowering: Lowering, node: ir.Node) -> None:
         return
     weight = _transposed(lowering.weights(node, 1, "weights"))
     add, bias = _bias_behind(lowering, node, weight.array.shape[0])
-    _dense(lowering, node, weight, bias, add)
+    _dense(lowering, node, lowering.real(node, 0), (weight, bias), add)
 
 
 def _dense(
-    lowering: Lowering, node: ir.Node, weight: Constant, bias: Constant | None, add: tuple[ir.Node, ...]
+    lowering: Lowering,
+    node: ir.Node,
+    x: View,
+    constants: tuple[Constant, Constant | None],
+    add: tuple[ir.Node, ...],
 ) -> None:
     """A product with weights [N, K], the ``add`` of its bias included.
 
     The input's last axis may lie in memory in any order (a flattened channels-last image): the weights'
     columns are put into that order instead of the bytes.
     """
-    x = lowering.real(node, 0)
+    weight, bias = constants
     channels, features = weight.array.shape
     if x.shape[-1] != features:
         raise Refusal(f"{x.shape[-1]} features do not fit {features} weights", "Export the model again.")

@@ -22,8 +22,6 @@ _STATIC = "Export the model with static shapes, or fold constants."
 
 def identity(lowering: Lowering, node: ir.Node) -> None:
     """Identity, and Dropout at inference."""
-    if len(node.outputs) > 1 and node.outputs[1].uses():
-        raise Refusal("its mask is used", "Only the values of Dropout run on the target.")
     lowering.bind(node.outputs[0], lowering.view(node.inputs[0]))
 
 
@@ -209,7 +207,7 @@ def _bind_shape(lowering: Lowering, node: ir.Node, x: View, shape: Sequence[int]
 def _bind_slice(
     lowering: Lowering, node: ir.Node, output: ir.Value, x: View, ranges: dict[int, tuple[int, int, int]]
 ) -> None:
-    if output.uses() or output.is_graph_output():
+    if lowering.is_read(output):
         lowering.bind(output, _sliced(lowering, node, x, ranges))
 
 
