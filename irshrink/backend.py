@@ -49,8 +49,8 @@ class Artifact:
 
     Attributes:
         folder: what the user gets.
-        code_bytes, weights_bytes: machine code and constants of the linked program: the model and, on bare
-            metal, start-up code of a few hundred bytes.
+        code_bytes, weights_bytes: machine code and constants of the linked library, compiler run-time
+            included; no start-up code, no test.
         flash_bytes: everything it takes in flash; ``ram_bytes``: arena and other static data, no stack.
     """
 

@@ -20,6 +20,7 @@ from irshrink.program.program import Program
 from irshrink.target import Target
 
 if TYPE_CHECKING:
+    from irshrink.backends.toolchain.elf import Sizes
     from irshrink.backends.tvm.emit import Step
 
 #: What is run: a firmware for the emulator, or a shared library for this machine.
@@ -52,6 +53,7 @@ class TvmBackend:
         self, program: Program, target: Target, folder: Path, vectors: Sequence[TestVector], title: str
     ) -> Artifact:
         from irshrink.backends.package.files import Vector, write_package
+        from irshrink.backends.package.measure import library_sizes
         from irshrink.backends.tvm.emit import emit_sources
 
         steps = choose_kernels(program, target)
@@ -62,8 +64,10 @@ class TvmBackend:
             files.write_text(folder / "src" / name, text)
         tests = [Vector(tuple(map(_bytes, v.inputs)), tuple(map(_bytes, v.outputs))) for v in vectors]
         write_package(folder, target, ["model.c"], tests, optimize=optimization(target))
+        sizes = library_sizes(folder, target, optimize=optimization(target))
+        _require_flash(sizes, steps, target)
         _build(folder, target)
-        return _artifact(program, steps, plan, target, folder)
+        return _artifact(program, steps, plan, sizes, target, folder)
 
     def run(self, folder: Path, target: Target, program: Program, inputs: Sequence[Values]) -> RunResult:
         if target.emulation is None:
@@ -119,17 +123,22 @@ def _build(folder: Path, target: Target) -> None:
     build_firmware(folder, target, folder / FIRMWARE, optimize=optimization(target))
 
 
-def _artifact(
-    program: Program, steps: Sequence[Step], plan: MemoryPlan, target: Target, folder: Path
-) -> Artifact:
-    from irshrink.backends.toolchain.elf import read_elf
+def _require_flash(sizes: Sizes, steps: Sequence[Step], target: Target) -> None:
+    if target.flash_bytes is None or sizes.flash <= target.flash_bytes:
+        return
+    weights = {s.op.name: sum(c.array.nbytes for c in s.call.constants()) for s in steps}
+    largest = sorted(weights, key=lambda name: (-weights[name], name))[:4]
+    named = ", ".join(f"{name} ({weights[name]} bytes)" for name in largest)
+    raise BudgetError(
+        f"flash: code and weights take {sizes.flash} bytes, {sizes.flash - target.flash_bytes} more than the "
+        f"{target.flash_bytes} of {target.board or target.name}. The largest layers: {named}. "
+        "Fewer weights there, int8 where layers are float32, or a target with more flash would help."
+    )
 
-    sizes = read_elf(folder / (LIBRARY if target.emulation is None else FIRMWARE)).sizes
-    if target.flash_bytes is not None and sizes.flash > target.flash_bytes:
-        raise BudgetError(
-            f"flash: code and weights take {sizes.flash} bytes, {sizes.flash - target.flash_bytes} more than "
-            f"the {target.flash_bytes} of {target.board or target.name}."
-        )
+
+def _artifact(
+    program: Program, steps: Sequence[Step], plan: MemoryPlan, sizes: Sizes, target: Target, folder: Path
+) -> Artifact:
     costs = tuple(
         OpCost(
             op=step.op.name,
@@ -156,6 +165,7 @@ def _run_emulated(folder: Path, target: Target, program: Program, inputs: Sequen
     from irshrink.backends.unicorn.firmware import Firmware
 
     firmware = Firmware(folder / FIRMWARE, target)
+    firmware.check_alignment([_bytes(v) for v in inputs[0]])
     results = [firmware.run([_bytes(v) for v in x], count=i == 0) for i, x in enumerate(inputs)]
     ops = [op.name for op in program.ops if not isinstance(op, Reshape)]
     counts = results[0].calls

@@ -135,7 +135,8 @@ def _select(
         *(groups, weight.shape[3], group_out),
         *finite_bounds(low, high),
     ]
-    return KernelCall(_convolution(form), tuple(arguments))
+    overread = -group_out % width * 4 if depthwise else 0
+    return KernelCall(_convolution(form), tuple(arguments), overread_bytes=overread)
 
 
 def _pack(weight: NDArray[np.float32], groups: int, width: int) -> NDArray[np.float32]:
@@ -184,6 +185,7 @@ class _Convolution:
     def emit(self) -> None:
         f, form, size = self.f, self.form, self.size
         self.acc = f.local("acc", "float32", form.pixels * form.channels)
+        self.done = f.local("done", "float32", form.pixels * form.channels)
         blocks = f.bind("blocks", quotient(size["group_out"] + (form.channels - 1), form.channels))
         step = f.bind("block_step", size["kernel_h"] * size["kernel_w"] * size["group_in"] * form.channels)
         with f.loop("image", size["images"]) as image, f.loop("out_y", size["out_h"]) as oy:
@@ -225,8 +227,8 @@ class _Convolution:
 
     def _inside(self, y: Expr, x: Expr) -> Expr:
         height, width = self.size["height"], self.size["width"]
-        valid = (y >= 0, y < height, x >= 0, x < width)
-        return select(_all(valid), 1, 0)
+        conditions = (y >= 0, y < height, x >= 0, x < width)
+        return product(cast("int32", c) for c in conditions)
 
     def _position(self, at: list[Expr], inside: list[Expr], w: Expr) -> None:
         """One position: every input channel of a group, or (depthwise) one input channel a channel."""
@@ -252,19 +254,14 @@ class _Convolution:
     def _store(self, pixel: Expr, group: Expr, channel: Expr) -> None:
         """Clip and write the channels that exist."""
         f, form, size = self.f, self.form, self.size
-        low, high = size.get("low"), size.get("high")
-        total = size["groups"] * size["group_out"]
+        # sums are indexed by constants only, so that they stay in registers; the copy is not
+        for p in range(form.pixels):
+            form.each(f, lambda j, p=p: f.store(self.done, self._at(p, j), self._clipped(self.acc[self._at(p, j)])))
         count = f.bind("count", minimum(size["group_out"] - channel, form.channels))
         for p in range(form.pixels):
-            at = f.bind("y_at", (pixel + p) * total + group * size["group_out"] + channel)
+            at = f.bind("y_at", (pixel + p) * size["groups"] * size["group_out"] + group * size["group_out"] + channel)
             with f.loop("j", count) as j:
-                f.store(self.y, at + j, clipped(self.acc[self._at(p, j)], low, high))
+                f.store(self.y, at + j, self.done[self._at(p, j)])
 
-
-def _all(conditions: tuple[Expr, ...]) -> Expr:
-    from tvm import tirx
-
-    first, *rest = conditions
-    for condition in rest:
-        first = tirx.And(first, condition)
-    return first
+    def _clipped(self, value: Expr) -> Expr:
+        return clipped(value, self.size.get("low"), self.size.get("high"))

@@ -133,8 +133,8 @@ IRS_INLINE uint64_t irs_round_bits(uint64_t v, int bits)
     uint64_t half = (uint64_t)1 << (bits - 1), rest = v & (((uint64_t)1 << bits) - 1), q = v >> bits;
     return q + (rest > half || (rest == half && (q & 1)));
 }
-/* The same value as float32 arithmetic gives, in integers: soft float would cost more. */
-IRS_NOINLINE int8_t irs_requantize(int32_t acc, float multiplier, int32_t zero_point)
+/* The same value as float32 arithmetic gives, bit for bit, whatever the operands. */
+IRS_NOINLINE int8_t irs_requantize_exact(int32_t acc, float multiplier, int32_t zero_point)
 {
     uint32_t bits, a = acc < 0 ? 0u - (uint32_t)acc : (uint32_t)acc;
     __builtin_memcpy(&bits, &multiplier, 4);
@@ -163,6 +163,26 @@ IRS_NOINLINE int8_t irs_requantize(int32_t acc, float multiplier, int32_t zero_p
     }
     int32_t value = acc < 0 ? -(int32_t)magnitude : (int32_t)magnitude;
     return (int8_t)irs_clamp_i32(value + zero_point, -128, 127);
+}
+/* clip(rint((float)acc * multiplier) + zero_point, -128, 127) without float operations, which would cost more.
+ * The product in 16.16 fixed point decides, unless it is so close to a tie (2^-15) that the two roundings of
+ * float32 could move it over, or so large that they are coarser than that. */
+IRS_NOINLINE int8_t irs_requantize(int32_t acc, float multiplier, int32_t zero_point)
+{
+    uint32_t bits, a = acc < 0 ? 0u - (uint32_t)acc : (uint32_t)acc;
+    __builtin_memcpy(&bits, &multiplier, 4);
+    uint32_t shift = 134u - (bits >> 23); /* product * 2^-shift is 16.16 */
+    uint64_t product = (uint64_t)a * ((bits & 0x7FFFFFu) | 0x800000u);
+    uint32_t high = (uint32_t)(product >> 32);
+    if (a >= 0x1000000u || shift - 1u >= 31u || high >> shift != 0) {
+        return irs_requantize_exact(acc, multiplier, zero_point);
+    }
+    uint32_t fixed = ((uint32_t)product >> shift) | (high << (32u - shift));
+    if (fixed >= 0x2000000u || (fixed & 0xFFFFu) - 0x7FFEu < 4u) {
+        return irs_requantize_exact(acc, multiplier, zero_point);
+    }
+    int32_t magnitude = (int32_t)((fixed + 0x8000u) >> 16);
+    return irs_saturate((acc < 0 ? -magnitude : magnitude) + zero_point);
 }
 #else
 IRS_INLINE int32_t irs_rint(float v) { return (int32_t)__builtin_rintf(v); }
