@@ -1,0 +1,317 @@
+"""The report: its schema, what it must not hold, the page and the terminal's summary."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import jsonschema
+import numpy as np
+import pytest
+
+from irshrink.backend import Artifact, MemoryPlan, OpCost, RunResult, Slot
+from irshrink.errors import InternalError
+from irshrink.module import PassRecord
+from irshrink.program.ops import (
+    ConvInt8,
+    DenseInt8,
+    Dequantize,
+    MaxPool,
+    Requantization,
+    SoftmaxF32,
+    Window,
+)
+from irshrink.program.program import Port, Program, Quantization, Tensor
+from irshrink.report.page import render_page, verdict
+from irshrink.report.report import (
+    AccuracyFacts,
+    BuildFacts,
+    DataFacts,
+    ModelFacts,
+    build_report,
+    without_seconds,
+    write_report,
+)
+from irshrink.report.summary import summary
+from irshrink.report.svg import arena_over_time, nice_step
+from irshrink.target import load_target
+
+SCHEMA = json.loads((Path(__file__).parents[1] / "irshrink" / "report" / "schema.json").read_text("utf-8"))
+TOP1 = AccuracyFacts("top-1", 0.938, 0.9365, 1000, max_drop=0.01)
+SCALED = Quantization(0.0235, -3)
+AGREEMENT = AccuracyFacts("agreement", 1.0, 0.99, 64, source="calibration")
+
+
+def report(*arguments: Any, **options: Any) -> dict[str, Any]:
+    return build_report(facts(*arguments, **options))
+
+
+def test_the_schema_is_a_schema() -> None:
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+
+
+@pytest.mark.parametrize("target", ["cortex-m4", "nucleo-f446re", "host"])
+@pytest.mark.parametrize("accuracy", [None, TOP1, AGREEMENT], ids=["none", "top-1", "agreement"])
+def test_reports_fit_the_schema(target: str, accuracy: AccuracyFacts | None) -> None:
+    jsonschema.Draft202012Validator(SCHEMA).validate(report(target, accuracy))
+
+
+def test_the_keys_that_were_promised() -> None:
+    made = report(accuracy=TOP1)
+    assert made["target"] == "cortex-m4"
+    assert made["model"]["sha256"] == "a" * 64
+    assert made["size"] == {
+        "flash_bytes": 31900,
+        "weights_bytes": 26512,
+        "code_bytes": 5210,
+        "ram_bytes": 1900,
+        "arena_bytes": 1388,
+        "arena_lower_bound_bytes": 1380,
+        "stack_bytes": 312,
+        "float_weights_bytes": 4 * 24908,
+    }
+    emulation = made["emulation"]
+    assert (emulation["instructions"], emulation["inputs"], emulation["mismatched_bytes"]) == (
+        1_234_567,
+        4,
+        0,
+    )
+    assert (made["accuracy"]["original"], made["accuracy"]["compiled"]) == (0.938, 0.9365)
+    first = made["passes"][0]
+    assert (first["name"], first["changed"], first["seconds"]) == ("fold-constants", True, 0.125)
+
+
+def test_a_host_build_has_no_instruction_count() -> None:
+    made = report("host")
+    assert made["emulation"]["native"]
+    assert made["emulation"]["instructions"] is None
+    assert made["size"]["stack_bytes"] is None
+    assert {layer["instructions"] for layer in made["layers"]} == {None}
+
+
+def test_layers() -> None:
+    layers = {layer["name"]: layer for layer in report()["layers"]}
+    assert list(layers) == ["conv", "pool", "fc", "dq", "softmax"]
+    assert layers["conv"]["macs"] == 8 * 8 * 16 * 9
+    assert layers["fc"]["macs"] == 10 * 256
+    assert layers["conv"]["origin"] == ["/conv", "/relu"]
+    assert layers["conv"]["quantization"] == {"scale": 0.0235, "zero_point": -3}
+    assert layers["conv"]["kernel"] == "kernel_conv"
+    assert [layer["dtype"] for layer in layers.values()] == ["int8", "int8", "int8", "float32", "float32"]
+    reasons = {name: layer["why_float"] for name, layer in layers.items() if layer["why_float"]}
+    assert reasons == {"softmax": "kept float by the recipe"}
+
+
+def test_files_hold_no_seconds_unless_asked(tmp_path: Path) -> None:
+    made = report()
+    write_report(made, tmp_path)
+    written = json.loads((tmp_path / "report.json").read_text("utf-8"))
+    assert {record["seconds"] for record in written["passes"]} == {None}
+    assert written == without_seconds(made)
+    write_report(made, tmp_path, timings=True)
+    assert json.loads((tmp_path / "report.json").read_text("utf-8")) == made
+
+
+def test_files_hold_no_path(tmp_path: Path) -> None:
+    write_report(report(), tmp_path)
+    for name in ("report.json", "report.html"):
+        text = (tmp_path / name).read_text("utf-8")
+        assert "/nowhere" not in text
+        assert str(tmp_path) not in text
+
+
+def test_numbers_of_passes_become_plain() -> None:
+    passes = report()["passes"]
+    assert passes[0]["stats"] == {"folded": 2}
+    assert passes[2]["options"] == {"keep_float": ["/soft*"]}
+    assert passes[2]["stats"] == {"clip": "inf"}
+    odd = facts()
+    odd.history.append(PassRecord("odd", True, 0.0, {}, {"thing": object()}))
+    with pytest.raises(InternalError, match="a pass put a object"):
+        build_report(odd)
+
+
+class Page(HTMLParser):
+    """What a browser would fetch, and which tags are left open."""
+
+    VOID = frozenset({"meta", "rect", "line", "br"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.fetched: list[str] = []
+        self.tags: set[str] = set()
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.fetched += [f"{tag} {k}={v}" for k, v in attrs if k in ("src", "href", "srcset", "xlink:href")]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+
+@pytest.mark.parametrize("target", ["cortex-m4", "nucleo-f446re", "host"])
+@pytest.mark.parametrize("accuracy", [None, TOP1, AGREEMENT], ids=["none", "top-1", "agreement"])
+def test_the_page_is_whole_and_fetches_nothing(target: str, accuracy: AccuracyFacts | None) -> None:
+    text = render_page(report(target, accuracy))
+    page = Page(text)
+    assert page.open == []
+    assert page.fetched == []
+    assert "script" not in page.tags
+    assert "url(" not in text
+    assert "@import" not in text
+
+
+def test_the_page_escapes_names_of_the_model() -> None:
+    text = render_page(report())
+    assert "one &lt;note&gt;" in text
+    assert "<note>" not in text
+
+
+def test_the_page_is_made_from_the_file_alone(tmp_path: Path) -> None:
+    write_report(report(accuracy=TOP1), tmp_path)
+    again = json.loads((tmp_path / "report.json").read_text("utf-8"))
+    assert render_page(again) == (tmp_path / "report.html").read_text("utf-8")
+
+
+def test_verdicts() -> None:
+    assert verdict(report()) == (
+        True,
+        "All 192 output bytes of 4 inferences on an emulated cortex-m4 equal the reference.",
+    )
+    right, sentence = verdict(report(mismatched=3))
+    assert not right
+    assert sentence.startswith("3 of 192 output bytes")
+
+
+def test_the_arena_is_drawn_to_scale() -> None:
+    made = report()
+    svg = arena_over_time(made["arena"], len(made["layers"]), made["size"]["arena_bytes"])
+    groups = ElementTree.fromstring(svg).findall("g")
+    assert len(groups) == len(made["arena"])
+    heights = {}
+    for group in groups:
+        title, rect = group.find("title"), group.find("rect")
+        assert title is not None
+        assert rect is not None
+        heights[str(title.text).split(":")[0]] = float(rect.attrib["height"]) + 1.5
+    assert heights["a"] / heights["b"] == pytest.approx(4, rel=0.01)
+    assert "role" in ElementTree.fromstring(svg).attrib
+    assert arena_over_time([], 0, 0) == ""
+
+
+@pytest.mark.parametrize(
+    ("length", "step"), [(5, 1), (48, 10), (1388, 500), (16640, 5120), (55296, 20480), (4 << 20, 1024000)]
+)
+def test_steps_of_axes(length: int, step: int) -> None:
+    assert nice_step(length, 5) == step
+
+
+def test_the_summary_says_what_matters() -> None:
+    text = summary(report("nucleo-f446re", TOP1), Path("build"))
+    assert re.search(r"flash +31,900 B +weights 26,512 B, code 5,210 B, of 524,288 B", text)
+    assert re.search(r"instructions +1,234,567", text)
+    assert re.search(r"top-1 +93.65 % +float 93.80 %, 1000 samples", text)
+    assert "softmax (SoftmaxF32): kept float by the recipe" in text
+    assert "passes took 1.9 s: quantize-int8 1.5 s" in text
+    assert "instructions" not in summary(report("host"), Path("build"))
+
+
+def facts(
+    target: str = "cortex-m4", accuracy: AccuracyFacts | None = None, mismatched: int = 0
+) -> BuildFacts:
+    hardware = load_target(target)
+    emulated = hardware.emulation is not None
+    program = _program()
+    names = [op.name for op in program]
+    return BuildFacts(
+        model=ModelFacts("kws", "a" * 64, 104405, 24908, 41),
+        target=hardware,
+        history=_history(),
+        compressed_bytes=41234,
+        compressed_nodes=60,
+        artifact=Artifact(
+            folder=Path("/nowhere"),
+            target=hardware,
+            program=program,
+            plan=_plan(),
+            costs=tuple(OpCost(name, f"kernel_{name}", 640, 0) for name in names[:2]),
+            code_bytes=5210,
+            weights_bytes=26512,
+            flash_bytes=31900,
+            ram_bytes=1900,
+        ),
+        run=RunResult(
+            [], 1_234_567 if emulated else None, 312 if emulated else None,
+            dict.fromkeys(names, 1000) if emulated else {},
+        ),
+        run_inputs=4,
+        mismatched_bytes=mismatched,
+        compared_bytes=192,
+        accuracy=accuracy,
+        data={"calibration": DataFacts(64, "b" * 64)},
+        notes=["the open batch dimension was set to 1"],
+        recipe={"target": target, "quantize": "int8", "seed": 0},
+    )  # fmt: skip
+
+
+def _program() -> Program:
+    tensors = {
+        "x": Tensor("x", (1, 8, 8, 1), "int8", SCALED),
+        "a": Tensor("a", (1, 8, 8, 16), "int8", SCALED),
+        "b": Tensor("b", (1, 4, 4, 16), "int8", SCALED),
+        "c": Tensor("c", (1, 10), "int8", SCALED),
+        "d": Tensor("d", (1, 10), "float32"),
+        "y": Tensor("y", (1, 10), "float32"),
+    }
+    scale = Requantization(multiplier=np.ones(1, np.float32), zero_point=0)
+    ops = [
+        ConvInt8(
+            name="conv", origin=("/conv", "/relu"), inputs=("x",), output="a", groups=1, input_zero_point=0,
+            weight=np.zeros((16, 3, 3, 1), np.int8), bias=np.zeros(16, np.int32),
+            window=Window(kernel=(3, 3), pads=(1, 1, 1, 1)), requantization=scale,
+        ),
+        MaxPool(name="pool", origin=("/pool",), inputs=("a",), output="b", window=Window(kernel=(2, 2))),
+        DenseInt8(
+            name="fc", origin=("/fc",), inputs=("b",), output="c", requantization=scale,
+            weight=np.zeros((10, 256), np.int8), bias=np.zeros(10, np.int32),
+        ),
+        Dequantize(name="dq", origin=("/dq",), inputs=("c",), output="d", scale=0.0235, zero_point=-3),
+        SoftmaxF32(name="softmax", origin=("/soft<max>",), inputs=("d",), output="y"),
+    ]  # fmt: skip
+    return Program(
+        tensors, ops, [Port("input", "x", (1, 1, 8, 8))], [Port("probabilities", "y", (1, 10))],
+        notes=["everything but the softmax runs in integers"],
+        float_reasons={"/soft<max>": "kept float by the recipe"},
+    )  # fmt: skip
+
+
+def _plan() -> MemoryPlan:
+    slots = (
+        Slot("x", 1024, 64, 0, 0),
+        Slot("a", 0, 1024, 0, 1),
+        Slot("conv.workspace", 1088, 300, 0, 0),
+        Slot("b", 1024, 256, 1, 2),
+        Slot("c", 0, 10, 2, 3),
+        Slot("d", 12, 40, 3, 4),
+        Slot("y", 52, 40, 4, 4),
+    )
+    return MemoryPlan(slots, 1388, 1380, {})
+
+
+def _history() -> list[PassRecord]:
+    return [
+        PassRecord("fold-constants", True, 0.125, {}, {"folded": np.int64(2)}),
+        PassRecord("fold-batchnorm", False, 0.25, {}, {}),
+        PassRecord(
+            "quantize-int8", True, 1.5, {"keep_float": ("/soft*",)}, {"clip": float("inf")}, ("one <note>",)
+        ),
+    ]
