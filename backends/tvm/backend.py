@@ -165,8 +165,8 @@ def _run_emulated(folder: Path, target: Target, program: Program, inputs: Sequen
     from irshrink.backends.unicorn.firmware import Firmware
 
     firmware = Firmware(folder / FIRMWARE, target)
-    firmware.check_alignment([_bytes(v) for v in inputs[0]])
     results = [firmware.run([_bytes(v) for v in x], count=i == 0) for i, x in enumerate(inputs)]
+    firmware.check_alignment([_bytes(v) for v in inputs[0]])  # of the code that the counted run went through
     ops = [op.name for op in program.ops if not isinstance(op, Reshape)]
     counts = results[0].calls
     if len(counts) != len(ops):

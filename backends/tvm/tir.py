@@ -183,6 +183,13 @@ def select(condition: Expr, a: Expr, b: Expr) -> Expr:
     return tirx.Select(condition, as_expr(a), as_expr(b))
 
 
+def all_of(first: Expr, *conditions: Expr) -> Expr:
+    """``first && ...``."""
+    for condition in conditions:
+        first = tirx.And(first, condition)
+    return first
+
+
 def quotient(a: Expr, b: Expr) -> Expr:
     """Integer division of non-negative numbers (C's ``/``)."""
     return tirx.truncdiv(i32(a), i32(b))

@@ -27,6 +27,7 @@ from irshrink.backends.tvm.tir import (
     Expr,
     Function,
     TirFunction,
+    all_of,
     constant,
     f32,
     i32,
@@ -227,8 +228,7 @@ class _Convolution:
 
     def _inside(self, y: Expr, x: Expr) -> Expr:
         height, width = self.size["height"], self.size["width"]
-        conditions = (y >= 0, y < height, x >= 0, x < width)
-        return product(cast("int32", c) for c in conditions)
+        return all_of(y >= 0, y < height, x >= 0, x < width)
 
     def _position(self, at: list[Expr], inside: list[Expr], w: Expr) -> None:
         """One position: every input channel of a group, or (depthwise) one input channel a channel."""
@@ -236,7 +236,7 @@ class _Convolution:
 
         def value(p: int, index: Expr) -> Expr:
             loaded = self.x[at[p] + index]
-            return select(inside[p] != 0, loaded, f32(0.0)) if form.padded else loaded
+            return select(inside[p], loaded, f32(0.0)) if form.padded else loaded
 
         def add(p: int, j: Any, x: Expr, w_at: Expr) -> None:
             here = self._at(p, j)
