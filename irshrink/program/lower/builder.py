@@ -82,6 +82,8 @@ class Builder:
     def dense(self, view: View, order: Sequence[int]) -> str:
         """A tensor whose physical axes are the view's logical axes in ``order``; bytes move if they must."""
         shape = tuple(view.shape[axis] for axis in order)
+        if view.tensor in self.constants:
+            return self._laid_out(view, order)
         if view.is_dense(order):
             return self.reshaped(view.tensor, shape)
         key = ("move", view.tensor, tuple(view.axes[axis] for axis in order))
@@ -140,6 +142,20 @@ class Builder:
         while tensor in producers:
             tensor = producers[tensor].inputs[0]
         return tensor
+
+    def _laid_out(self, view: View, order: Sequence[int]) -> str:
+        """A constant in another layout: another constant."""
+        key = ("constant", view.tensor, view.axes, tuple(order))
+        if key not in self._done:
+            places = np.zeros((1,) * view.rank, np.int64)
+            for axis in range(view.rank):
+                lengths = [-1 if other == axis else 1 for other in range(view.rank)]
+                places = places + view.offsets(axis).reshape(lengths)
+            array = self.constants[view.tensor].reshape(-1)[places].transpose(order)
+            same = array.shape == self.shape(view.tensor) and view.is_dense(order)
+            quantization = self.quantization(view)
+            self._done[key] = view.tensor if same else self.constant(view.tensor, array, quantization)
+        return self._done[key]
 
     def _transposed(self, view: View, order: Sequence[int]) -> str:
         """Copy into ``order``: over the tensor's own axes where they suffice, else over the view's digits."""
