@@ -88,6 +88,8 @@ def _options(optimize: bool, threads: int) -> Any:
     options.use_deterministic_compute = True
     options.log_severity_level = 4  # fatal: errors arrive as exceptions, no need to print them as well
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # On x86-64 it would otherwise turn some int8 tensors into uint8, and leave what is between the two float.
+    options.add_session_config_entry("session.qdqisint8allowed", "1")
     return options
 
 

@@ -16,6 +16,7 @@ BUILTIN_PASSES: dict[str, str] = {
     "fuse-transposes": "irshrink.passes.fuse_transposes:FuseTransposes",
     "infer-shapes": "irshrink.passes.infer_shapes:InferShapes",
     "matmul-add-to-gemm": "irshrink.passes.matmul_add_to_gemm:MatMulAddToGemm",
+    "quantize-int8": "irshrink.passes.quantize.quantize_int8:QuantizeInt8",
     "raise-opset": "irshrink.passes.raise_opset:RaiseOpset",
     "recognize-activations": "irshrink.passes.recognize_activations:RecognizeActivations",
     "recognize-layernorm": "irshrink.passes.recognize_layernorm:RecognizeLayerNorm",

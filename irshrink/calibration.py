@@ -1,0 +1,136 @@
+"""Ranges of a float model's activations on real samples.
+
+The model runs in ONNX Runtime one sample at a time with the wanted values as extra outputs; observers keep
+a few numbers of each (:mod:`irshrink.observers`), so memory does not grow with the number of samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import onnx_ir as ir
+
+from irshrink.errors import ModelError
+from irshrink.observers import Histogram, MinMax, Range, entropy_range, mse_range, percentile_range
+
+if TYPE_CHECKING:
+    from irshrink.module import Module
+    from irshrink.samples import Samples
+
+__all__ = ["CalibrationMethod", "Progress", "Range", "calibrate", "channel_means", "each_sample"]
+
+Array = np.ndarray[Any, np.dtype[Any]]
+#: Called after every sample with how many are done and how many there are.
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class CalibrationMethod:
+    """How a range is chosen from the values seen.
+
+    Attributes:
+        name: ``minmax`` everything; ``percentile``, ``entropy`` and ``mse`` clip outliers.
+        percentile: of the values that stay unclipped, for ``percentile``.
+        symmetric: the quantized range will be symmetric around zero (``mse`` searches accordingly).
+    """
+
+    name: Literal["minmax", "percentile", "entropy", "mse"] = "minmax"
+    percentile: float = 99.99
+    symmetric: bool = False
+
+
+def calibrate(
+    module: Module,
+    samples: Samples,
+    method: CalibrationMethod,
+    values: Sequence[str],
+    *,
+    unclipped: Collection[str] = (),
+    progress: Progress | None = None,
+) -> dict[str, Range]:
+    """The range of each named float value over all samples.
+
+    All methods but ``minmax`` read the samples twice: for the ends, then for a histogram between them.
+
+    Args:
+        values: inputs, intermediates or outputs of the graph.
+        unclipped: of these, the ones whose full range is kept whatever the method.
+
+    Raises:
+        ModelError: ONNX Runtime cannot run the model, or a value becomes NaN or infinite.
+    """
+    clipped = [name for name in values if name not in unclipped and method.name != "minmax"]
+    total = len(samples) * (2 if clipped else 1)
+    ends = {name: MinMax() for name in values}
+    for done, arrays in enumerate(each_sample(module, samples, values), start=1):
+        for name, observer in ends.items():
+            observer.update(arrays[name])
+            _check_finite(observer, name, done)
+        if progress is not None:
+            progress(done, total)
+    ranges = {name: observer.range() for name, observer in ends.items()}
+    if not clipped:
+        return ranges
+    histograms = {name: Histogram(ranges[name].min, ranges[name].max) for name in clipped}
+    for done, arrays in enumerate(each_sample(module, samples, clipped), start=1):
+        for name, histogram in histograms.items():
+            histogram.update(arrays[name])
+        if progress is not None:
+            progress(len(samples) + done, total)
+    return ranges | {name: _clipped(histogram, method) for name, histogram in histograms.items()}
+
+
+def channel_means(module: Module, samples: Samples, values: Sequence[str]) -> dict[str, Array]:
+    """Mean of each named value over the samples, per entry of axis 1 (channels), float64 [channels].
+
+    Raises:
+        ModelError: ONNX Runtime cannot run the model.
+    """
+    sums: dict[str, Array] = {}
+    for arrays in each_sample(module, samples, values):
+        for name in values:
+            array = arrays[name]
+            axes = tuple(axis for axis in range(array.ndim) if axis != 1)
+            mean = array.mean(axis=axes, dtype=np.float64)
+            sums[name] = sums[name] + mean if name in sums else mean
+    return {name: total / len(samples) for name, total in sums.items()}
+
+
+def each_sample(module: Module, samples: Samples, values: Sequence[str]) -> Iterator[dict[str, Array]]:
+    """The named values (inputs, intermediates or outputs) for one sample after the other."""
+    from irshrink import onnxrt
+
+    computed = [str(v.name) for node in module.graph for v in node.outputs]
+    wanted = set(values)
+    session = onnxrt.session(_exposed(module, [name for name in computed if name in wanted]))
+    for feeds in samples.feeds():
+        yield feeds | onnxrt.run(session, feeds)
+
+
+def _exposed(module: Module, values: Iterable[str]) -> ir.Model:
+    """A copy of the model whose outputs are the named values (and its own)."""
+    model = module.clone().model
+    by_name = {v.name: v for node in model.graph for v in node.outputs}
+    present = {v.name for v in model.graph.outputs}
+    model.graph.outputs.extend(by_name[name] for name in values if name not in present)
+    return model
+
+
+def _clipped(histogram: Histogram, method: CalibrationMethod) -> Range:
+    if method.name == "percentile":
+        return percentile_range(histogram, method.percentile)
+    if method.name == "entropy":
+        return entropy_range(histogram)
+    return mse_range(histogram, method.symmetric)
+
+
+def _check_finite(observer: MinMax, name: str, sample: int) -> None:
+    if observer.low == np.inf or np.isfinite([observer.low, observer.high]).all():
+        return
+    raise ModelError(
+        f"value '{name}' of the float model is NaN or infinite on calibration sample {sample - 1}. "
+        "Check the preprocessing of the samples, and the model's weights."
+    )

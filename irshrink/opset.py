@@ -1,0 +1,57 @@
+"""Raising the version of ONNX's operator set that a model uses."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from irshrink.edit import opset
+from irshrink.errors import ModelError
+from irshrink.module import Module
+
+
+def raise_opset(module: Module, minimum: int) -> bool:
+    """Convert the model in place so that its opset is at least ``minimum``; True if it was lower.
+
+    The graph object stays the same: whoever holds it sees the converted one.
+
+    Raises:
+        ModelError: ONNX's version converter cannot convert it; the message is its own.
+    """
+    import onnx
+
+    graph = module.graph
+    if opset(graph) >= minimum:
+        return False
+    where = f"{module.source}: " if module.source else ""
+    try:
+        proto = onnx.version_converter.convert_version(module.to_proto(), minimum)
+        proto = onnx.shape_inference.infer_shapes(proto)
+    except (RuntimeError, ValueError, onnx.checker.ValidationError) as e:
+        raise ModelError(
+            f"{where}opset {opset(graph)} cannot be converted to {minimum}: {str(e).strip().splitlines()[0]} "
+            f"Export the model with opset {minimum} or later."
+        ) from e
+    _take_over(graph, ir.from_proto(proto).graph)
+    graph.opset_imports[""] = minimum
+    graph.opset_imports.pop("ai.onnx", None)
+    module.model.ir_version = max(module.model.ir_version, 8)
+    return True
+
+
+def _take_over(graph: ir.Graph, other: ir.Graph) -> None:
+    """Move everything from ``other`` into ``graph``, whose content is dropped."""
+    graph.outputs.clear()
+    graph.remove(list(graph), safe=True)
+    graph.inputs.clear()
+    graph.initializers.clear()
+    nodes, inputs, outputs = list(other), list(other.inputs), list(other.outputs)
+    initializers = list(other.initializers.values())
+    other.outputs.clear()
+    other.remove(nodes)
+    other.inputs.clear()
+    other.initializers.clear()
+    graph.inputs.extend(inputs)
+    for value in initializers:
+        graph.register_initializer(value)
+    graph.extend(nodes)
+    graph.outputs.extend(outputs)

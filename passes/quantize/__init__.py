@@ -1,0 +1,1 @@
+"""Post-training quantization: a float graph in, a QDQ graph out."""

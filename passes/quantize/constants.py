@@ -1,0 +1,113 @@
+"""The constants of a quantized graph: weights, biases, and constant operands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from irshrink.edit import attribute_int, constant, input_of
+from irshrink.observers import Range
+from irshrink.passes.quantize.bias_correction import weight_shift
+from irshrink.passes.quantize.plan import Plan
+from irshrink.passes.quantize.qdq import QdqWriter
+from irshrink.passes.quantize.qparams import QParams, activation_qparams, quantize_tensor
+from irshrink.passes.quantize.weights import QuantizedWeights, quantize_weights
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass
+class ConstantQuantizer:
+    """Quantizes what each node reads besides activations.
+
+    Attributes:
+        params: scale of every root of the plan.
+        means: mean per channel of the first inputs of linear operators, by name; empty for no bias
+            correction.
+        raised: nodes some of whose weight scales had to grow for the sake of the bias.
+    """
+
+    plan: Plan
+    params: Mapping[ir.Value, QParams]
+    means: Mapping[str, Array]
+    per_channel: bool
+    symmetric: bool
+    writer: QdqWriter
+    raised: list[str] = field(default_factory=list)
+
+    def quantize(self, node: ir.Node) -> None:
+        """Replace the constants of ``node`` by dequantized ones."""
+        weight = linear_weight(node)
+        for index, value in self.plan.operands(node):
+            array = constant(value)
+            if array is not None and (index == 0 or weight is None):
+                self._operand(node, index, array)
+        if weight is not None:
+            self._linear(node, weight)
+
+    def _linear(self, node: ir.Node, weight: Array) -> None:
+        source = node.inputs[0]
+        assert source is not None, "rules.py quantizes no node without its first input"
+        axis = _output_axis(node) if self.per_channel else None
+        x_scale = self.params[self.plan.root[source]].scale
+        bias = _bias(node)
+        result = quantize_weights(weight, bias, x_scale, axis)
+        if node.op_type != "MatMul" and str(source.name) in self.means:
+            bias = _corrected(node, weight, bias, result, self.means[str(source.name)])
+            result = quantize_weights(weight, bias, x_scale, axis)
+        if result.raised:
+            self.raised.append(str(node.name))
+        zeros = np.zeros(result.scale.shape, np.int8)
+        self.writer.constant(
+            node, 1, values=result.weight, scale=result.scale, zero_point=zeros, axis=axis or 0
+        )
+        if result.bias is not None:
+            self.writer.constant(node, 2, values=result.bias, scale=result.bias_scale, zero_point=None)
+
+    def _operand(self, node: ir.Node, index: int, array: Array) -> None:
+        """A constant in the place of an activation: int8 with one scale."""
+        values = Range(float(array.min(initial=0)), float(array.max(initial=0)))
+        params = activation_qparams(values, self.symmetric) or QParams(1.0, 0)
+        self.writer.constant(
+            node,
+            index,
+            values=quantize_tensor(array, params),
+            scale=np.array(params.scale, np.float32),
+            zero_point=np.array(params.zero_point, np.int8),
+        )
+
+
+def linear_weight(node: ir.Node) -> Array | None:
+    """The constant weights of Conv, Gemm, or a MatMul by a matrix; None for everything else."""
+    if node.op_type not in ("Conv", "Gemm", "MatMul"):
+        return None
+    weight = constant(input_of(node, 1))
+    if weight is None or (node.op_type == "MatMul" and weight.ndim != 2):
+        return None
+    return weight
+
+
+def _bias(node: ir.Node) -> Array | None:
+    """The bias as [channels], or None."""
+    bias = None if node.op_type == "MatMul" else constant(input_of(node, 2))
+    return None if bias is None else bias.reshape(-1)
+
+
+def _output_axis(node: ir.Node) -> int:
+    """The axis of the weights that counts output channels."""
+    if node.op_type == "Conv" or (node.op_type == "Gemm" and attribute_int(node, "transB", 0)):
+        return 0
+    return 1
+
+
+def _corrected(
+    node: ir.Node, weight: Array, bias: Array | None, result: QuantizedWeights, mean: Array
+) -> Array:
+    """The bias that takes back the mean error of the rounded weights."""
+    error = result.dequantized(_output_axis(node)) - weight.astype(np.float64)
+    shift = weight_shift(node, error, mean)
+    return (-shift if bias is None else bias - shift).astype(np.float32)

@@ -1,0 +1,157 @@
+"""What is quantized: decided once, before anything is measured or changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+
+import onnx_ir as ir
+
+from irshrink.edit import ONNX_DOMAINS, constant, describe
+from irshrink.errors import ModelError, RecipeError, nearest
+from irshrink.passes.quantize.rules import FUSED_ACTIVATIONS, FUSES_ACTIVATION, RULES, Rule
+
+
+@dataclass
+class Plan:
+    """The nodes that run in int8 and the values that get a scale.
+
+    Attributes:
+        nodes: quantized nodes in graph order, with their rules.
+        inside: values between an operator and the activation fused into it; they are never rounded.
+        root: for every quantized value the value whose scale it has (copies share their input's).
+    """
+
+    nodes: dict[ir.Node, Rule] = field(default_factory=dict)
+    inside: set[ir.Value] = field(default_factory=set)
+    root: dict[ir.Value, ir.Value] = field(default_factory=dict)
+
+    def operands(self, node: ir.Node) -> list[tuple[int, ir.Value]]:
+        """Index and value of the inputs of a quantized node that carry activations or constants."""
+        pairs = ((i, node.inputs[i]) for i in self.nodes[node].indices(node))
+        return [(i, value) for i, value in pairs if value is not None]
+
+    def roots(self) -> list[ir.Value]:
+        """Values that need a scale of their own, in the order they are met."""
+        return list(dict.fromkeys(self.root.values()))
+
+    def never_clipped(self) -> set[ir.Value]:
+        """Roots that keep their full range.
+
+        The largest values of an output, or of what goes into a Softmax, are the answer; an input is
+        often 8-bit data, which its full range represents exactly.
+        """
+        answers = [value for value in self.root if value.is_graph_output() or value.is_graph_input()]
+        answers += [node.inputs[0] for node in self.nodes if node.op_type == "Softmax" and node.inputs[0]]
+        return {self.root[value] for value in answers if value in self.root}
+
+
+def make_plan(graph: ir.Graph, keep_float: Sequence[str], note: Callable[[str], None]) -> Plan:
+    """Decide for every node, in order; what stays float is noted with its reason.
+
+    Args:
+        graph: float32, opset 13 or later, types inferred.
+        keep_float: patterns of node names or operator types.
+
+    Raises:
+        ModelError: the graph is quantized already.
+        RecipeError: a pattern fits no node.
+    """
+    _require_float(graph)
+    _require_matches(graph, keep_float)
+    plan = Plan()
+    stays: dict[tuple[str, str], list[str]] = {}
+    for node in graph:
+        if not _computes_float(node):
+            continue
+        reason = _why_float(node, plan, keep_float)
+        if reason is None:
+            plan.nodes[node] = RULES[node.op_type]
+        else:
+            stays.setdefault((node.op_type, reason), []).append(str(node.name or node.outputs[0].name))
+    for (op_type, reason), names in stays.items():
+        note(f"{op_type} {listed(names)} stays float: {reason}")
+    _fuse_activations(plan)
+    _share_scales(plan)
+    return plan
+
+
+def _require_float(graph: ir.Graph) -> None:
+    for node in graph:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear", "QLinearConv", "ConvInteger"):
+            raise ModelError(
+                f"the model is quantized already ({describe(node)}). "
+                "Give the float model, or leave quantization out."
+            )
+
+
+def _require_matches(graph: ir.Graph, patterns: Sequence[str]) -> None:
+    nodes = list(graph)
+    for pattern in patterns:
+        if not any(_matches(node, [pattern]) for node in nodes):
+            known = {str(node.name) for node in nodes if node.name} | {node.op_type for node in nodes}
+            raise RecipeError(f"keep_float: no node is named or is a '{pattern}'.{nearest(pattern, known)}")
+
+
+def _matches(node: ir.Node, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(text, p) for p in patterns for text in (node.name or "", node.op_type))
+
+
+def _computes_float(node: ir.Node) -> bool:
+    """False for constants and for arithmetic on shapes, which cost nothing at run time."""
+    if node.op_type == "Constant":
+        return False
+    return any(value.dtype is None or value.dtype.is_floating_point() for value in node.outputs)
+
+
+def _why_float(node: ir.Node, plan: Plan, keep_float: Sequence[str]) -> str | None:
+    rule = RULES.get(node.op_type)
+    if _matches(node, keep_float):
+        return "the recipe keeps it"
+    if rule is None or node.domain not in ONNX_DOMAINS:
+        return "it has no int8 form"
+    values = [node.inputs[i] for i in rule.indices(node)]
+    if any(value is None or value.dtype != ir.DataType.FLOAT for value in (*values, node.outputs[0])):
+        return "it does not compute in float32"
+    reason = rule.refuse(node)
+    if reason is not None or rule.kind == "linear":
+        return reason
+    if any(value is not None and _is_int8(value, plan) for value in values):
+        return None
+    return "what it reads is float"
+
+
+def _is_int8(value: ir.Value, plan: Plan) -> bool:
+    """Whether the value is there in int8: an input of the model, or made by a quantized node."""
+    producer = value.producer()
+    if producer is None:
+        return value.is_graph_input()
+    return producer in plan.nodes
+
+
+def _fuse_activations(plan: Plan) -> None:
+    for node in plan.nodes:
+        value = node.outputs[0]
+        readers = list(value.consumers())
+        if node.op_type not in FUSES_ACTIVATION or value.is_graph_output() or len(readers) != 1:
+            continue
+        reader = readers[0]
+        if reader.op_type in FUSED_ACTIVATIONS and reader in plan.nodes:
+            plan.inside.add(value)
+
+
+def _share_scales(plan: Plan) -> None:
+    for node, rule in plan.nodes.items():
+        varying = [v for _, v in plan.operands(node) if constant(v) is None and v not in plan.inside]
+        for value in varying:
+            plan.root.setdefault(value, value)
+        output = node.outputs[0]
+        if output not in plan.inside:
+            plan.root[output] = plan.root[varying[0]] if rule.kind == "copy" else output
+
+
+def listed(names: Sequence[str], limit: int = 5) -> str:
+    """Quoted names; at most ``limit`` of them."""
+    shown = ", ".join(f"'{name}'" for name in names[:limit])
+    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"

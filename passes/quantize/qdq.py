@@ -1,0 +1,124 @@
+"""Writing QuantizeLinear and DequantizeLinear nodes into a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from irshrink.edit import add_constant
+from irshrink.passes.quantize.qparams import QParams
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+class QdqWriter:
+    """Inserts QDQ pairs; Q and DQ of value ``v`` are the nodes ``v_quantize`` and ``v_dequantize``."""
+
+    def __init__(self, graph: ir.Graph) -> None:
+        self._graph = graph
+        self._first = next(iter(graph))
+        self._params: dict[tuple[str, QParams], tuple[ir.Value, ir.Value]] = {}
+
+    def activation(
+        self, value: ir.Value, params: QParams, owner: str, readers: Collection[ir.Node] | None
+    ) -> None:
+        """Put a pair behind ``value``, for the given readers or for all of them and the model's output.
+
+        Args:
+            params: scale and zero point, stored once under the name ``owner``.
+            readers: nodes that read the pair; the others go on reading the float value.
+        """
+        name = str(value.name)
+        uses = [use for use in value.uses() if readers is None or use.node in readers]
+        scale, zero_point = self._qparams(params, owner)
+        quantize = _node("QuantizeLinear", [value, scale, zero_point], f"{name}_quantize", value.shape)
+        quantize.outputs[0].name = f"{name}_quantized"
+        quantize.outputs[0].dtype = ir.DataType.INT8
+        dequantize = _node(
+            "DequantizeLinear", [quantize.outputs[0], scale, zero_point], f"{name}_dequantize", value.shape
+        )
+        real = dequantize.outputs[0]
+        real.name, real.dtype = f"{name}_dequantized", ir.DataType.FLOAT
+        producer = value.producer()
+        if producer is None:
+            self._graph.insert_before(self._first, (quantize, dequantize))
+        else:
+            self._graph.insert_after(producer, (quantize, dequantize))
+        for use in uses:
+            use.node.replace_input_with(use.idx, real)
+        if value.is_graph_output() and readers is None:
+            self._take_output(value, real)
+
+    def constant(
+        self,
+        node: ir.Node,
+        index: int,
+        *,
+        values: Array,
+        scale: Array,
+        zero_point: Array | None,
+        axis: int = 0,
+    ) -> None:
+        """Replace input ``index`` of ``node`` by a dequantized constant.
+
+        Args:
+            values: int8 or int32.
+            scale, zero_point: scalars, or one number per channel along ``axis``.
+        """
+        if index >= len(node.inputs):
+            node.resize_inputs(index + 1)
+        source = node.inputs[index]
+        name = f"{node.name}_bias" if source is None else str(source.name)
+        stored = [
+            add_constant(self._graph, values, f"{name}_quantized"),
+            add_constant(self._graph, scale, f"{name}_scale"),
+        ]
+        if zero_point is not None:
+            stored.append(add_constant(self._graph, zero_point, f"{name}_zero_point"))
+        again = str(stored[0].name).removeprefix(
+            f"{name}_quantized"
+        )  # "" unless two nodes share the constant
+        dequantize = _node(
+            "DequantizeLinear",
+            stored,
+            f"{name}_dequantize{again}",
+            ir.Shape(values.shape),
+            {"axis": axis} if scale.ndim else {},
+        )
+        dequantize.outputs[0].name = f"{name}_dequantized{again}"
+        dequantize.outputs[0].dtype = ir.DataType.FLOAT
+        self._graph.insert_before(node, dequantize)
+        node.replace_input_with(index, dequantize.outputs[0])
+
+    def _qparams(self, params: QParams, owner: str) -> tuple[ir.Value, ir.Value]:
+        key = (owner, params)
+        if key not in self._params:
+            self._params[key] = (
+                add_constant(self._graph, np.array(params.scale, np.float32), f"{owner}_scale"),
+                add_constant(self._graph, np.array(params.zero_point, np.int8), f"{owner}_zero_point"),
+            )
+        return self._params[key]
+
+    def _take_output(self, value: ir.Value, real: ir.Value) -> None:
+        """The model's output keeps its name: the dequantized value takes it."""
+        name = value.name
+        outputs = self._graph.outputs
+        for index, output in enumerate(outputs):
+            if output is value:
+                outputs[index] = real
+        value.name, real.name = f"{name}_float", name
+
+
+def _node(
+    op_type: str,
+    inputs: list[ir.Value],
+    name: str,
+    shape: ir.Shape | None,
+    attributes: dict[str, int] | None = None,
+) -> ir.Node:
+    node = ir.node(op_type, inputs, attributes or {}, name=name)
+    node.outputs[0].shape = shape
+    return node

@@ -1,0 +1,140 @@
+"""Post-training quantization to int8: a QDQ graph that any ONNX runtime can load.
+
+Activations are int8 per tensor, weights int8 per output channel and symmetric, biases int32 with the scale
+of the accumulator. A Relu or Clip behind Conv, Gemm, MatMul or Add is part of it; operators that only move
+values keep the scale of their input. (Jacob et al., CVPR 2018; Krishnamoorthi, *Quantizing deep
+convolutional networks for efficient inference*, arXiv:1806.08342.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import onnx_ir as ir
+
+from irshrink.calibration import CalibrationMethod, calibrate, channel_means
+from irshrink.edit import drop_unread_constants
+from irshrink.errors import RecipeError
+from irshrink.module import Module
+from irshrink.opset import raise_opset
+from irshrink.passes.quantize.constants import ConstantQuantizer
+from irshrink.passes.quantize.plan import Plan, listed, make_plan
+from irshrink.passes.quantize.qdq import QdqWriter
+from irshrink.passes.quantize.qparams import FIXED, QParams, activation_qparams
+from irshrink.pipeline import Context, PassResult
+from irshrink.samples import Samples
+from irshrink.shapes import infer_shapes
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+#: DequantizeLinear has an axis, which per-channel scales need, since opset 13.
+OPSET = 13
+
+
+@dataclass(frozen=True)
+class QuantizeInt8:
+    """Attributes:
+    method: how ranges are chosen from calibration data; see :class:`irshrink.calibration.CalibrationMethod`.
+    percentile: of the values that stay unclipped, for ``percentile``.
+    activations: ``asymmetric`` uses all 256 levels; ``symmetric`` has the zero point 0.
+    per_channel: one weight scale per output channel, or one per tensor.
+    bias_correction: take the mean error of the rounded weights out of the bias.
+    keep_float: nodes that stay float, by name or operator type; ``*`` and ``?`` as in file names.
+    max_samples: use at most so many samples, at even distances; None for all.
+    """
+
+    name: ClassVar[str] = "quantize-int8"
+    lossy: ClassVar[bool] = True
+
+    method: Literal["minmax", "percentile", "entropy", "mse"] = "percentile"
+    percentile: float = 99.999
+    activations: Literal["asymmetric", "symmetric"] = "asymmetric"
+    per_channel: bool = True
+    bias_correction: bool = True
+    keep_float: tuple[str, ...] = ()
+    max_samples: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 50 < self.percentile <= 100:
+            raise ValueError(f"percentile is {self.percentile}; it must be above 50 and at most 100")
+        if self.max_samples is not None and self.max_samples < 1:
+            raise ValueError(f"max_samples is {self.max_samples}; at least one sample is needed")
+
+    def run(self, module: Module, ctx: Context) -> PassResult:
+        samples = self._samples(module)
+        raised = raise_opset(module, OPSET)
+        infer_shapes(module.model)
+        plan = make_plan(module.graph, self.keep_float, ctx.note)
+        if not plan.nodes:
+            ctx.note("nothing is quantized: no operator has an int8 form")
+            return PassResult(raised, stats={"int8_nodes": 0})
+        params = self._activations(module, samples, plan, ctx)
+        means = self._means(module, samples, plan)
+        writer = QdqWriter(module.graph)
+        constants = ConstantQuantizer(
+            plan, params, means, self.per_channel, self.activations == "symmetric", writer
+        )
+        for node in plan.nodes:
+            constants.quantize(node)
+        if constants.raised:
+            ctx.note(
+                f"{listed(constants.raised)}: channels with a bias that is large against their weights got a "
+                "larger weight scale, so that the bias fits int32"
+            )
+        for value, root in plan.root.items():
+            readers = None if value.producer() in plan.nodes else plan.nodes
+            writer.activation(value, params[root], str(root.name), readers)
+        drop_unread_constants(module.graph)
+        stats = {
+            "int8_nodes": len(plan.nodes),
+            "scales": len(plan.roots()),
+            "samples": len(samples),
+            "method": self.method,
+        }
+        return PassResult(True, stats=stats)
+
+    def _samples(self, module: Module) -> Samples:
+        if module.calibration is None:
+            raise RecipeError(
+                "quantize-int8 needs calibration data. "
+                "Give --calibration with an .npz file or a folder of images."
+            )
+        if self.max_samples is None:
+            return module.calibration
+        return module.calibration.spread(self.max_samples)
+
+    def _activations(
+        self, module: Module, samples: Samples, plan: Plan, ctx: Context
+    ) -> dict[ir.Value, QParams]:
+        """The scale of every root."""
+        params: dict[ir.Value, QParams] = {}
+        for root in plan.roots():
+            producer = root.producer()
+            if producer in plan.nodes and producer.op_type in FIXED:
+                params[root] = FIXED[producer.op_type]
+        symmetric = self.activations == "symmetric"
+        ranges = calibrate(
+            module,
+            samples,
+            CalibrationMethod(self.method, self.percentile, symmetric),
+            [str(root.name) for root in plan.roots() if root not in params],
+            unclipped={str(root.name) for root in plan.never_clipped()},
+        )
+        for root in plan.roots():
+            if root in params:
+                continue
+            found = activation_qparams(ranges[str(root.name)], symmetric)
+            if found is None:
+                ctx.note(f"value '{root.name}' is 0 on every calibration sample: its scale is set to 1")
+            params[root] = found or QParams(1.0, 0)
+        return params
+
+    def _means(self, module: Module, samples: Samples, plan: Plan) -> dict[str, Array]:
+        """Mean per channel of what Conv and Gemm read, for bias correction."""
+        if not self.bias_correction:
+            return {}
+        linear = [node for node in plan.nodes if node.op_type in ("Conv", "Gemm")]
+        names = [str(value.name) for node in linear if (value := node.inputs[0]) is not None]
+        return channel_means(module, samples, list(dict.fromkeys(names)))

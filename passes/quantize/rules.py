@@ -1,0 +1,159 @@
+"""Which operators run in int8, on which of their inputs, and when they do not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import onnx_ir as ir
+
+from irshrink.edit import (
+    attribute_float,
+    attribute_int,
+    attribute_ints,
+    attribute_string,
+    constant,
+    input_of,
+    rank,
+    scalar,
+)
+
+Refuse = Callable[[ir.Node], "str | None"]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How one operator is quantized.
+
+    Attributes:
+        kind: ``linear`` is worth a quantization of its own; ``light`` follows a neighbour that is in
+            int8; ``copy`` moves values without changing them, so input and output share one scale.
+        operands: ``first``, ``both`` or ``all`` inputs carry activations.
+        refuse: why this node stays float (half a sentence), or None.
+    """
+
+    kind: Literal["linear", "light", "copy"]
+    operands: Literal["first", "both", "all"] = "first"
+    refuse: Refuse = lambda node: None
+
+    def indices(self, node: ir.Node) -> range:
+        """Indices of the inputs that carry activations (or constants in their place)."""
+        count = {"first": 1, "both": 2, "all": len(node.inputs)}[self.operands]
+        return range(count)
+
+
+def _conv(node: ir.Node) -> str | None:
+    if constant(input_of(node, 1)) is None:
+        return "its weights are not constant"
+    if input_of(node, 2) is not None and constant(input_of(node, 2)) is None:
+        return "its bias is not constant"
+    return None
+
+
+def _gemm(node: ir.Node) -> str | None:
+    weight, bias = constant(input_of(node, 1)), constant(input_of(node, 2))
+    if weight is None:
+        return "its weights are not constant"
+    if attribute_int(node, "transA", 0) or attribute_float(node, "alpha", 1.0) != 1.0:
+        return "transA or alpha is set"
+    if input_of(node, 2) is None:
+        return None
+    if bias is None or attribute_float(node, "beta", 1.0) != 1.0:
+        return "its bias is scaled or not constant"
+    columns = weight.shape[0 if attribute_int(node, "transB", 0) else 1]
+    if bias.size != columns or bias.shape[-1:] != (columns,):
+        return "its bias is not one number for each column"
+    return None
+
+
+def _matmul(node: ir.Node) -> str | None:
+    left, right = constant(input_of(node, 0)), constant(input_of(node, 1))
+    if left is not None and right is not None:
+        return "both operands are constant"
+    return None
+
+
+def _elementwise(node: ir.Node) -> str | None:
+    if all(constant(value) is not None for value in node.inputs):
+        return "its operands are constant"
+    return None
+
+
+def _clip(node: ir.Node) -> str | None:
+    for index in (1, 2):
+        if input_of(node, index) is not None and scalar(input_of(node, index)) is None:
+            return "its limits are not constant"
+    return None
+
+
+def _softmax(node: ir.Node) -> str | None:
+    axis = attribute_int(node, "axis", -1)
+    dims = rank(node.inputs[0])
+    if axis != -1 and (dims is None or axis != dims - 1):
+        return "it is not over the last axis"
+    return None
+
+
+def _pad(node: ir.Node) -> str | None:
+    mode = attribute_string(node, "mode", "constant")
+    if mode != "constant":
+        return f"it pads with mode '{mode}'"
+    if constant(input_of(node, 1)) is None:
+        return "its pads are not constant"
+    if input_of(node, 2) is not None and scalar(input_of(node, 2)) != 0:
+        return "it pads with something other than 0"
+    return None
+
+
+def _reduce_mean(node: ir.Node) -> str | None:
+    dims = rank(node.inputs[0])
+    axes = attribute_ints(node, "axes")
+    given = constant(input_of(node, 1))
+    if given is not None:
+        axes = tuple(int(a) for a in given)
+    spatial = None if dims is None else set(range(2, dims))
+    if axes is None or not spatial or {a % (dims or 1) for a in axes} != spatial:
+        return "it is not over the spatial axes"
+    return None
+
+
+def _maxpool(node: ir.Node) -> str | None:
+    return "its indices are used" if len(node.outputs) > 1 and node.outputs[1].uses() else None
+
+
+RULES: dict[str, Rule] = {
+    "Conv": Rule("linear", refuse=_conv),
+    "Gemm": Rule("linear", refuse=_gemm),
+    "MatMul": Rule("linear", "both", _matmul),
+    "Add": Rule("light", "both", _elementwise),
+    "Sub": Rule("light", "both", _elementwise),
+    "Mul": Rule("light", "both", _elementwise),
+    "Concat": Rule("light", "all", _elementwise),
+    "AveragePool": Rule("light"),
+    "GlobalAveragePool": Rule("light"),
+    "ReduceMean": Rule("light", refuse=_reduce_mean),
+    "Relu": Rule("light"),
+    "Clip": Rule("light", refuse=_clip),
+    "LeakyRelu": Rule("light"),
+    "Elu": Rule("light"),
+    "Gelu": Rule("light"),
+    "HardSigmoid": Rule("light"),
+    "HardSwish": Rule("light"),
+    "Sigmoid": Rule("light"),
+    "Tanh": Rule("light"),
+    "Softmax": Rule("light", refuse=_softmax),
+    "MaxPool": Rule("copy", refuse=_maxpool),
+    "Pad": Rule("copy", refuse=_pad),
+    "Flatten": Rule("copy"),
+    "Identity": Rule("copy"),
+    "Reshape": Rule("copy"),
+    "Slice": Rule("copy"),
+    "Squeeze": Rule("copy"),
+    "Transpose": Rule("copy"),
+    "Unsqueeze": Rule("copy"),
+}
+
+#: An activation right behind one of these is part of it: one rounding for both.
+FUSES_ACTIVATION = frozenset({"Conv", "Gemm", "MatMul", "Add"})
+FUSED_ACTIVATIONS = frozenset({"Relu", "Clip"})

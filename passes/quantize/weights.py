@@ -1,0 +1,92 @@
+"""Weights in int8, one scale per output channel, and their bias in int32.
+
+    w ~ sw[c] * q,  q in [-127, 127];      b ~ (sx * sw[c]) * qb,  qb in int32
+
+The bias has the scale of the accumulator, so it is added without any conversion.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from irshrink.passes.quantize.qparams import SMALLEST_SCALE
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+WEIGHT_MAX = 127
+#: Largest bias in accumulator units; the other half of int32 is left to the products.
+BIAS_LIMIT = 2.0**30
+#: Bias of a channel whose weights are all 0, in accumulator units: fine enough for any int8 output.
+DEAD_CHANNEL_BIAS = 2.0**16
+
+
+@dataclass(frozen=True)
+class QuantizedWeights:
+    """What :func:`quantize_weights` returns.
+
+    Attributes:
+        weight: int8, the shape of the float weights.
+        scale: float32, [channels] or scalar.
+        bias: int32 [channels], or None.
+        bias_scale: float32, the shape of ``scale``.
+        raised: channels whose scale had to grow so that the bias fits int32.
+    """
+
+    weight: Array
+    scale: Array
+    bias: Array | None
+    bias_scale: Array
+    raised: tuple[int, ...]
+
+    def dequantized(self, axis: int) -> Array:
+        """The real weights, float64; ``axis`` counts the output channels."""
+        shape = [1] * self.weight.ndim
+        if self.scale.ndim:
+            shape[axis] = -1
+        return self.weight * self.scale.astype(np.float64).reshape(shape)
+
+
+def quantize_weights(weight: Array, bias: Array | None, x_scale: float, axis: int | None) -> QuantizedWeights:
+    """Quantize the weights of Conv, Gemm or MatMul.
+
+    Args:
+        weight: float32.
+        bias: float32 [channels], or None.
+        x_scale: scale of the activations the weights are multiplied with.
+        axis: the output channels in ``weight``; None for one scale in all.
+    """
+    rows = (
+        weight.reshape(1, -1)
+        if axis is None
+        else np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1)
+    )
+    largest = np.abs(rows).max(axis=1, initial=0).astype(np.float64)
+    scale = largest / WEIGHT_MAX
+    need = _bias_magnitude(bias, len(scale)) / x_scale
+    dead = largest == 0
+    scale[dead] = np.where(need[dead] > 0, need[dead] / DEAD_CHANNEL_BIAS, 1.0)
+    least = np.maximum(need / BIAS_LIMIT, SMALLEST_SCALE)
+    raised = tuple(int(c) for c in np.flatnonzero(scale < least))
+    scale32 = np.maximum(scale, least).astype(np.float32)
+    bias_scale = np.float32(x_scale) * scale32
+    shape = [1] * weight.ndim
+    if axis is not None:
+        shape[axis] = -1
+    quantized = np.rint(weight / scale32.reshape(shape))
+    return QuantizedWeights(
+        weight=np.clip(quantized, -WEIGHT_MAX, WEIGHT_MAX).astype(np.int8),
+        scale=scale32 if axis is not None else scale32.reshape(()),
+        bias=None if bias is None else np.rint(bias.astype(np.float64) / bias_scale).astype(np.int32),
+        bias_scale=bias_scale if axis is not None else bias_scale.reshape(()),
+        raised=raised,
+    )
+
+
+def _bias_magnitude(bias: Array | None, channels: int) -> Array:
+    if bias is None:
+        return np.zeros(channels)
+    magnitude = np.abs(bias.astype(np.float64))
+    return magnitude if channels == len(bias) else magnitude.max(keepdims=True)
