@@ -35,7 +35,8 @@ from irshrink.instruments import difference, largest_magnitude
 from irshrink.module import Module
 from irshrink.pipeline import Pass, Pipeline
 from irshrink.registry import make_pass
-from irshrink.samples import InputSpec, Samples, input_specs
+from irshrink.samples import input_specs
+from irshrink.samples_random import random_samples
 from irshrink.shapes import infer_shapes
 from irshrink.target import load_target
 from irshrink.text import canonical, model_text, tidy, without_numbers
@@ -131,33 +132,6 @@ def updated_text(path: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def random_samples(graph: ir.Graph, count: int = _SAMPLES, seed: int = 0) -> Samples:
-    """Seeded random samples for a graph with static inputs: what stands in for calibration data in tests."""
-    specs = tuple(input_specs(graph))
-    return Samples(Path("random"), specs, RandomSource(specs, count, seed), np.arange(count))
-
-
-@dataclass(frozen=True)
-class RandomSource:
-    """Standard normal floats, integers from 0 to 3. See :class:`irshrink.samples.Source`."""
-
-    inputs: tuple[InputSpec, ...]
-    count: int
-    seed: int
-    labels: Array | None = None
-
-    def rows(self, select: Array) -> Iterator[dict[str, Array]]:
-        for row in select:
-            rng = np.random.default_rng([self.seed, int(row)])
-            yield {spec.name: _random(rng, spec.sample_shape, spec.dtype) for spec in self.inputs}
-
-    def describe(self, row: int) -> str:
-        return f"random sample {row}"
-
-    def digest(self, select: Array) -> str:
-        return f"random-{self.seed}-{len(select)}"
-
-
 def _sections(text: str) -> Iterator[tuple[str, int, list[tuple[str, int, str]]]]:
     """Title, line number, and fenced blocks as (info, first line, text) of every section."""
     title, number, blocks = "", 0, []
@@ -210,7 +184,7 @@ def _run(case: Case) -> tuple[Module, Module, list[str]]:
     module = _parse(case, case.before)
     verify_structure(module)
     if all(value.shape is not None and value.shape.is_static() for value in module.graph.inputs):
-        module.calibration = random_samples(module.graph)
+        module.calibration = random_samples(input_specs(module.graph), _SAMPLES)
     result = module.clone()
     bytes_before = {name: _bytes(value) for name, value in module.graph.initializers.items()}
     step: Pass = make_pass(case.pass_name, case.options)

@@ -1,4 +1,4 @@
-"""Multiply-accumulates of an ONNX graph."""
+"""Multiply-accumulates and parameters of an ONNX graph, node by node."""
 
 from __future__ import annotations
 
@@ -17,6 +17,19 @@ def graph_macs(graph: ir.Graph) -> dict[ir.Node, int | None]:
 def node_macs(node: ir.Node) -> int | None:
     """Of one Conv, ConvTranspose, Gemm or MatMul: outputs times the length of each one's sum."""
     return _COUNTED[node.op_type](node)
+
+
+def graph_parameter_bytes(graph: ir.Graph) -> dict[ir.Node, int]:
+    """Bytes of the constants that each node reads; one that several nodes read counts for the first."""
+    sizes: dict[ir.Node, int] = {}
+    counted: set[ir.Value] = set()
+    for node in graph:
+        own = [v for v in node.inputs if v is not None and v.is_initializer() and v not in counted]
+        counted.update(own)
+        total = sum(v.const_value.nbytes for v in dict.fromkeys(own) if v.const_value is not None)
+        if total:
+            sizes[node] = total
+    return sizes
 
 
 def _conv(node: ir.Node) -> int | None:
