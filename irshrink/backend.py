@@ -19,14 +19,14 @@ from irshrink.program.arena import MemoryPlan, Slot
 from irshrink.program.program import Program
 from irshrink.target import Target
 
-__all__ = ["Artifact", "Backend", "MemoryPlan", "OpCost", "RunResult", "Slot", "TestVector", "Values"]
+__all__ = ["Artifact", "Backend", "Inference", "MemoryPlan", "OpCost", "RunResult", "Slot", "Values"]
 
 #: The value of every input (or output) port of one inference, in port order.
 Values = Sequence[NDArray[np.generic]]
 
 
 @dataclass(frozen=True)
-class TestVector:
+class Inference:
     """One inference by the reference: the value of every input and output port, in order."""
 
     inputs: Values
@@ -97,7 +97,7 @@ class Backend(Protocol):
         """Passes that the graph needs before it can be lowered."""
 
     def compile(
-        self, program: Program, target: Target, folder: Path, vectors: Sequence[TestVector], title: str
+        self, program: Program, target: Target, folder: Path, vectors: Sequence[Inference], title: str
     ) -> Artifact:
         """Write the C package into ``folder`` (which exists and is ours) and build it.
 

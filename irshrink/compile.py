@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from irshrink import artifact, onnxrt
-from irshrink.backend import Artifact, Backend, RunResult, TestVector
+from irshrink.backend import Artifact, Backend, RunResult, Inference
 from irshrink.errors import BudgetError, InternalError, ModelError, ToolError
 from irshrink.evaluate import Accuracy, compare
 from irshrink.execute import mismatches
@@ -186,7 +186,7 @@ def _advice(recipe: Recipe) -> list[str]:
     return []
 
 
-def _test_vectors(program: Program, data: _Data, recipe: Recipe) -> tuple[list[TestVector], list[str]]:
+def _test_vectors(program: Program, data: _Data, recipe: Recipe) -> tuple[list[Inference], list[str]]:
     """Inputs for the build's own test with the outputs of the reference, and a note where they are made up."""
     samples, notes = data.best(), []
     if samples is not None:
@@ -196,7 +196,7 @@ def _test_vectors(program: Program, data: _Data, recipe: Recipe) -> tuple[list[T
         rng = np.random.default_rng(recipe.seed)
         inputs = [_random_inputs(program, rng) for _ in range(recipe.test_inputs)]
         notes = ["the test vector holds random inputs, because no samples were given"]
-    return [TestVector(x, run_program(program, x)) for x in inputs], notes
+    return [Inference(x, run_program(program, x)) for x in inputs], notes
 
 
 def _random_inputs(program: Program, rng: np.random.Generator) -> list[NDArray[Any]]:
@@ -218,7 +218,7 @@ def _require_stack(built: Artifact, run: RunResult) -> None:
 
 
 def _accuracy(
-    original: Module, program: Program, data: _Data, built: Artifact, vectors: Sequence[TestVector]
+    original: Module, program: Program, data: _Data, built: Artifact, vectors: Sequence[Inference]
 ) -> Accuracy | None:
     """The float model in ONNX Runtime against the compiled program on this host.
 
@@ -235,7 +235,7 @@ def _accuracy(
 
 
 def _host_build(
-    program: Program, built: Artifact, vectors: Sequence[TestVector], scratch: Path
+    program: Program, built: Artifact, vectors: Sequence[Inference], scratch: Path
 ) -> artifact.Build:
     target = load_target("host")
     backend = _backend(target)

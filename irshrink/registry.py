@@ -64,7 +64,7 @@ def make_pass(name: str, options: dict[str, Any] | None = None) -> Pass:
             known = [f.replace("_", "-") for f in fields]
             raise RecipeError(f"pass '{name}' has no option '{key}'.{nearest(key.replace('_', '-'), known)}")
     try:
-        return cast("Pass", msgspec.convert(given, cls, strict=True))
+        return msgspec.convert(given, cls, strict=True)
     except (msgspec.ValidationError, ValueError) as e:
         raise RecipeError(f"pass '{name}': {e}") from e
 

@@ -54,11 +54,11 @@ def _fix(value: ir.Value, name: str, wanted: Sequence[int] | None, source: objec
     return f"input '{name}': the open batch dimension was set to 1"
 
 
-def _replace(value: ir.Value, name: str, dims: list[object], wanted: list[int]) -> str | None:
+def _replace(value: ir.Value, name: str, dims: Sequence[object], wanted: list[int]) -> str | None:
     fits = len(dims) == len(wanted) and all(
         not isinstance(d, int) or d == w for d, w in zip(dims, wanted, strict=True)
     )
     if not fits:
         raise RecipeError(f"--shape {name}={','.join(map(str, wanted))} contradicts the model's {dims}.")
     value.shape = ir.Shape(wanted)
-    return f"input '{name}' was given the shape {wanted}" if dims != wanted else None
+    return f"input '{name}' was given the shape {wanted}" if list(dims) != wanted else None

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from irshrink import files
-from irshrink.backend import Artifact, MemoryPlan, OpCost, RunResult, TestVector, Values
+from irshrink.backend import Artifact, MemoryPlan, OpCost, RunResult, Inference, Values
 from irshrink.backends.toolchain import zig
 from irshrink.errors import BudgetError, ToolError
 from irshrink.pipeline import Pass
@@ -50,7 +50,7 @@ class TvmBackend:
         return []
 
     def compile(
-        self, program: Program, target: Target, folder: Path, vectors: Sequence[TestVector], title: str
+        self, program: Program, target: Target, folder: Path, vectors: Sequence[Inference], title: str
     ) -> Artifact:
         from irshrink.backends.package.files import Vector, write_package
         from irshrink.backends.package.measure import library_sizes

@@ -44,7 +44,7 @@ def _binary_f32(kind: str, shape: Broadcast, style: Style) -> TirFunction:
         "add": lambda a, b: a + b,
         "sub": lambda a, b: a - b,
         "mul": lambda a, b: a * b,
-        "div": lambda a, b: a / b,
+        "div": lambda a, b: inline("float32", "irs_math_div", a, b),
         "min": lambda a, b: inline("float32", "irs_min_f32", a, b),
         "max": lambda a, b: inline("float32", "irs_max_f32", a, b),
     }

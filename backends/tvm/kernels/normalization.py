@@ -103,7 +103,7 @@ def _softmax_f32() -> TirFunction:
                 f.store(y, at + i, inline("float32", "irs_math_exp", x[at + i] - best[_ZERO]))
             total = _ordered_sum(f, "total", n, lambda i: y[at + i])
             with f.loop("i", n) as i:
-                f.store(y, at + i, y[at + i] / total)
+                f.store(y, at + i, inline("float32", "irs_math_div", y[at + i], total))
     return f.result
 
 
@@ -155,7 +155,8 @@ def _layer_norm() -> TirFunction:
                 "deviation", inline("float32", "irs_math_sqrt", squares * reciprocal + epsilon)
             )
             with f.loop("i", n) as i:
-                f.store(y, at + i, (x[at + i] - mean) / deviation * gamma[i] + beta[i])
+                normal = inline("float32", "irs_math_div", x[at + i] - mean, deviation)
+                f.store(y, at + i, normal * gamma[i] + beta[i])
     return f.result
 
 

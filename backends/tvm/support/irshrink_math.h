@@ -24,7 +24,35 @@ IRS_INLINE float irs_math_from_bits(int32_t bits)
 
 IRS_INLINE float irs_math_abs(float x) { return irs_math_from_bits(irs_math_bits(x) & 0x7FFFFFFF); }
 IRS_INLINE float irs_math_neg(float x) { return -x; }
-IRS_INLINE float irs_math_reciprocal(float x) { return 1.0f / x; }
+
+#if defined(__ARM_ARCH) && !defined(__ARM_FP)
+/* |a / b| below 2**-126, by integers: the run-time libraries do not agree on how it rounds. */
+IRS_NOINLINE float irs_math_div_subnormal(float a, float b)
+{
+    int32_t sign = (irs_math_bits(a) ^ irs_math_bits(b)) & INT32_MIN;
+    int32_t x = irs_math_bits(irs_math_abs(a)), y = irs_math_bits(irs_math_abs(b));
+    int32_t shift = irs_max_i32(x >> 23, 1) - irs_max_i32(y >> 23, 1) + 149; /* of a quotient in units of 2**-149 */
+    uint64_t dividend = ((uint32_t)x & 0x7FFFFFu) | ((x >> 23) != 0 ? 0x800000u : 0u);
+    uint64_t divisor = ((uint32_t)y & 0x7FFFFFu) | ((y >> 23) != 0 ? 0x800000u : 0u);
+    if (shift >= 0) {
+        dividend <<= shift;
+    } else {
+        divisor <<= irs_min_i32(-shift, 32); /* from 26 on the quotient rounds to 0 */
+    }
+    uint64_t quotient = dividend / divisor, rest = 2 * (dividend % divisor);
+    quotient += rest > divisor || (rest == divisor && (quotient & 1) != 0);
+    return irs_math_from_bits((int32_t)quotient | sign);
+}
+IRS_NOINLINE float irs_math_div(float a, float b)
+{
+    float q = a / b;
+    int tiny = irs_math_bits(irs_math_abs(q)) < 0x00800000;
+    return tiny && a != 0.0f && irs_math_abs(b) < __builtin_inff() ? irs_math_div_subnormal(a, b) : q;
+}
+#else
+IRS_INLINE float irs_math_div(float a, float b) { return a / b; }
+#endif
+IRS_INLINE float irs_math_reciprocal(float x) { return irs_math_div(1.0f, x); }
 
 /* 2**n, n in -126..127 */
 IRS_INLINE float irs_math_power_of_two(int32_t n) { return irs_math_from_bits((n + 127) * (1 << 23)); }
@@ -49,7 +77,7 @@ IRS_INLINE float irs_math_exp(float x)
     return x != x ? x : y;
 }
 
-IRS_INLINE float irs_math_sigmoid(float x) { return 1.0f / (1.0f + irs_math_exp(-x)); }
+IRS_INLINE float irs_math_sigmoid(float x) { return irs_math_reciprocal(1.0f + irs_math_exp(-x)); }
 
 IRS_INLINE float irs_math_tanh(float x)
 {
