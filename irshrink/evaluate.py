@@ -102,7 +102,7 @@ def is_classifier(feeds: Mapping[str, Array], outputs: Mapping[str, Array]) -> b
 
 
 def cosine(expected: Mapping[str, Array], given: Mapping[str, Array]) -> float:
-    """Cosine similarity of all outputs together; 1 when both are zero, 0 when one is."""
+    """Cosine similarity of all outputs together, 0 for opposite ones; 1 when both are zero, 0 when one is."""
     a, b = (
         np.concatenate([outputs[name].ravel() for name in expected]).astype(np.float64)
         for outputs in (expected, given)
@@ -110,7 +110,7 @@ def cosine(expected: Mapping[str, Array], given: Mapping[str, Array]) -> float:
     length = float(np.linalg.norm(a) * np.linalg.norm(b))
     if length == 0:
         return 1.0 if not a.any() and not b.any() else 0.0
-    return float(a @ b) / length
+    return max(0.0, float(a @ b) / length)
 
 
 def _answer(outputs: Mapping[str, Array]) -> int:

@@ -51,13 +51,14 @@ class AccuracyFacts:
     """Accuracy before and after, as fractions.
 
     Attributes:
-        metric: ``top-1`` against labels, or ``agreement`` of the answers with the float model's (1 before).
+        metric: ``top-1`` against labels; without labels ``agreement`` of a classifier's answers, or the
+            ``cosine`` similarity of other outputs, with the float model's (both 1 before).
         samples: how many were scored.
         source: which data they came from.
         max_drop: the accepted drop, None when there was no budget.
     """
 
-    metric: Literal["top-1", "agreement"]
+    metric: Literal["top-1", "agreement", "cosine"]
     original: float
     compiled: float
     samples: int

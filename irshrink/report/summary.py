@@ -61,6 +61,8 @@ def _accuracy(accuracy: Mapping[str, Any]) -> tuple[str, str, str]:
     where = f"{accuracy['samples']} {'calibration ' if accuracy['source'] == 'calibration' else ''}samples"
     if accuracy["metric"] == "agreement":
         return ("agreement", percent(accuracy["compiled"]), f"with the float model on {where}, no labels")
+    if accuracy["metric"] == "cosine":
+        return ("cosine", f"{accuracy['compiled']:.5f}", f"similarity with the float model on {where}")
     return ("top-1", percent(accuracy["compiled"]), f"float {percent(accuracy['original'])}, {where}")
 
 
