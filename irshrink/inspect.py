@@ -147,7 +147,7 @@ def _value(value: ir.Value) -> dict[str, Any]:
         dims = [d if isinstance(d, int) else d.value for d in value.shape]
     return {
         "name": value.name,
-        "dtype": None if value.dtype is None else value.dtype.name.lower(),
+        "dtype": None if value.dtype is None else value.dtype.numpy().name,
         "shape": dims,
     }
 

@@ -1,9 +1,8 @@
-"""The layout: links, the wheel, public names, what start-up imports, plug-ins, and the README's commands."""
+"""The layout: links, the wheel, public names, what start-up imports, and plug-ins."""
 
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 import zipfile
@@ -145,20 +144,3 @@ def test_a_name_that_is_taken_is_an_error(tmp_path: Path) -> None:
     done = python("-m", "irshrink", "passes", cwd=tmp_path, path=tmp_path)
     assert done.returncode == 1
     assert "'fold-batchnorm' of irshrink.passes is registered twice" in done.stderr
-
-
-def test_ci_runs_the_readme_s_test_command() -> None:
-    readme = (ROOT / "README.md").read_text("utf-8")
-    blocks = re.findall(r"```sh\n(.*?)```", readme, re.DOTALL)
-    tests = [line for block in blocks for line in block.splitlines() if "pytest" in line]
-    assert len(tests) == 1
-    assert tests[0].split("#")[0].strip() in (ROOT / ".ci" / "run").read_text("utf-8")
-
-
-@pytest.mark.parametrize(
-    "page", sorted(ROOT.glob("*.md")) + sorted((ROOT / "docs").rglob("*.md")), ids=lambda p: p.name
-)
-def test_links_in_documents_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text("utf-8")):
-        if not target.startswith(("http:", "https:", "mailto:")):
-            assert (page.parent / target).exists(), f"{page.name} links to {target}"
