@@ -50,8 +50,9 @@ else:
 Array = npt.NDArray[Any]
 
 DEFAULT_HEADER = '<\n   ir_version: 9,\n   opset_import: ["" : 20]\n>\n'
-#: Numbers in text are exact; folding in another NumPy may round the last bit differently.
-_RTOL = 1e-6
+#: Numbers in text are exact; folding in another NumPy may round the last bit differently. What a lossy pass
+#: computes from samples comes through ONNX Runtime, whose sums differ between machines.
+_RTOL = {False: 1e-6, True: 1e-4}
 #: Of the largest output, on the small models of tests; see CheckNumerics for the reasoning.
 _TOLERANCE = 1e-5
 _SAMPLES = 8
@@ -103,19 +104,20 @@ def check_case(case: Case) -> None:
     """Run a case.
 
     Raises:
-        AssertionError: what came out differs from the text, a note is missing, numbers changed, or the pass
-            wrote into an array.
+        AssertionError: what came out differs from the text, a note is missing, or numbers changed.
+        PassError: the pass raised, left a broken graph, or wrote into an array.
     """
     module, result, notes = _run(case)
     expected = case.before if case.after is None else case.after
-    _check_structure(case, _parse(case, expected), result)
+    lossy = make_pass(case.pass_name, case.options).lossy
+    _check_structure(case, _parse(case, expected), result, _RTOL[lossy])
     for note in case.notes:
         assert any(note in given for given in notes), f"{case}: no note says {note!r}, but: {notes}"
     if case.unchanged:
         assert not any(record.changed for record in result.history), (
             f"{case}: the pass says it changed the model"
         )
-    if not make_pass(case.pass_name, case.options).lossy:
+    if not lossy:
         _check_outputs(case, module, result)
 
 
@@ -176,6 +178,7 @@ def _parse(case: Case, text: str) -> Module:
         raise ValueError(f"{case.path}:{case.line}: {case.title}: {e}") from e
     if not case.shapes:
         infer_shapes(module.model)
+    _protect(module)
     return module
 
 
@@ -186,15 +189,12 @@ def _run(case: Case) -> tuple[Module, Module, list[str]]:
     if all(value.shape is not None and value.shape.is_static() for value in module.graph.inputs):
         module.calibration = random_samples(input_specs(module.graph), _SAMPLES)
     result = module.clone()
-    bytes_before = {name: _bytes(value) for name, value in module.graph.initializers.items()}
     step: Pass = make_pass(case.pass_name, case.options)
     Pipeline([step], verify=verify_structure).run(result, load_target("host"))
-    for name, value in module.graph.initializers.items():
-        assert _bytes(value) == bytes_before[name], f"{case}: the pass wrote into the array of '{name}'"
     return module, result, [note for record in result.history for note in record.notes]
 
 
-def _check_structure(case: Case, expected: Module, actual: Module) -> None:
+def _check_structure(case: Case, expected: Module, actual: Module, rtol: float) -> None:
     wanted, given = canonical(expected.model), canonical(actual.model)
     texts = [model_text(without_numbers(m), max_elements=None, shapes=case.shapes) for m in (wanted, given)]
     if texts[0] != texts[1]:
@@ -206,7 +206,7 @@ def _check_structure(case: Case, expected: Module, actual: Module) -> None:
         old, new = value.const_value, given.graph.initializers[name].const_value
         assert old is not None
         assert new is not None
-        np.testing.assert_allclose(new.numpy(), old.numpy(), rtol=_RTOL, err_msg=f"{case}: constant {name}")
+        np.testing.assert_allclose(new.numpy(), old.numpy(), rtol=rtol, err_msg=f"{case}: constant {name}")
 
 
 def _check_outputs(case: Case, before: Module, after: Module) -> None:
@@ -227,8 +227,13 @@ def _check_outputs(case: Case, before: Module, after: Module) -> None:
             assert reason is None, f"{case}: output '{name}' changed: {reason}"
 
 
-def _bytes(value: ir.Value) -> bytes:
-    return b"" if value.const_value is None else value.const_value.tobytes()
+def _protect(module: Module) -> None:
+    """Make the arrays read-only: a clone shares them, so no pass may write into one."""
+    for value in module.graph.initializers.values():
+        assert value.const_value is not None
+        array = value.const_value.numpy()
+        array.setflags(write=False)
+        value.const_value = ir.tensor(array, name=value.name)
 
 
 def _any_shape(value: ir.Value) -> tuple[int, ...]:
