@@ -60,7 +60,7 @@ class ConstantQuantizer:
             bias = _corrected(node, weight, bias, result, self.means[str(source.name)])
             result = quantize_weights(weight, bias, x_scale, axis)
         if result.raised:
-            self.raised.append(str(node.name))
+            self.raised.append(str(node.name or node.outputs[0].name))
         zeros = np.zeros(result.scale.shape, np.int8)
         self.writer.constant(
             node, 1, values=result.weight, scale=result.scale, zero_point=zeros, axis=axis or 0

@@ -19,7 +19,7 @@ class QdqWriter:
 
     def __init__(self, graph: ir.Graph) -> None:
         self._graph = graph
-        self._first = next(iter(graph))
+        self._last_input: ir.Node | None = None
         self._params: dict[tuple[str, QParams], tuple[ir.Value, ir.Value]] = {}
 
     def activation(
@@ -43,10 +43,7 @@ class QdqWriter:
         real = dequantize.outputs[0]
         real.name, real.dtype = f"{name}_dequantized", ir.DataType.FLOAT
         producer = value.producer()
-        if producer is None:
-            self._graph.insert_before(self._first, (quantize, dequantize))
-        else:
-            self._graph.insert_after(producer, (quantize, dequantize))
+        self._insert(producer, quantize, dequantize)
         for use in uses:
             use.node.replace_input_with(use.idx, real)
         if value.is_graph_output() and readers is None:
@@ -92,6 +89,16 @@ class QdqWriter:
         dequantize.outputs[0].dtype = ir.DataType.FLOAT
         self._graph.insert_before(node, dequantize)
         node.replace_input_with(index, dequantize.outputs[0])
+
+    def _insert(self, producer: ir.Node | None, quantize: ir.Node, dequantize: ir.Node) -> None:
+        """Behind the producer; pairs of the model's inputs come first of all, in their order."""
+        anchor = producer or self._last_input
+        if anchor is None:
+            self._graph.insert_before(next(iter(self._graph)), (quantize, dequantize))
+        else:
+            self._graph.insert_after(anchor, (quantize, dequantize))
+        if producer is None:
+            self._last_input = dequantize
 
     def _qparams(self, params: QParams, owner: str) -> tuple[ir.Value, ir.Value]:
         key = (owner, params)

@@ -29,12 +29,13 @@ class QParams:
     zero_point: int
 
 
-#: Operators whose result always has the same range, whatever the data.
-FIXED = {
-    "Softmax": QParams(1 / 256, -128),
-    "Sigmoid": QParams(1 / 256, -128),
-    "Tanh": QParams(1 / 128, 0),
-}
+def fixed_qparams(op_type: str, symmetric: bool) -> QParams | None:
+    """The scale of operators whose result has the same range whatever the data: [0, 1) or (-1, 1)."""
+    if op_type == "Tanh":
+        return QParams(1 / 128, 0)
+    if op_type in ("Sigmoid", "Softmax"):
+        return QParams(1 / 128, 0) if symmetric else QParams(1 / 256, -128)
+    return None
 
 
 def activation_qparams(values: Range, symmetric: bool) -> QParams | None:

@@ -22,7 +22,7 @@ from irshrink.opset import raise_opset
 from irshrink.passes.quantize.constants import ConstantQuantizer
 from irshrink.passes.quantize.plan import Plan, listed, make_plan
 from irshrink.passes.quantize.qdq import QdqWriter
-from irshrink.passes.quantize.qparams import FIXED, QParams, activation_qparams
+from irshrink.passes.quantize.qparams import QParams, activation_qparams, fixed_qparams
 from irshrink.pipeline import Context, PassResult
 from irshrink.samples import Samples
 from irshrink.shapes import infer_shapes
@@ -110,11 +110,12 @@ class QuantizeInt8:
     ) -> dict[ir.Value, QParams]:
         """The scale of every root."""
         params: dict[ir.Value, QParams] = {}
+        symmetric = self.activations == "symmetric"
         for root in plan.roots():
             producer = root.producer()
-            if producer in plan.nodes and producer.op_type in FIXED:
-                params[root] = FIXED[producer.op_type]
-        symmetric = self.activations == "symmetric"
+            fixed = fixed_qparams(producer.op_type, symmetric) if producer in plan.nodes else None
+            if fixed is not None:
+                params[root] = fixed
         ranges = calibrate(
             module,
             samples,
