@@ -56,6 +56,11 @@ def _encode(program: Program, port: Port, feeds: Mapping[str, Array]) -> Array:
     shaped = np.ascontiguousarray(array).reshape(port.shape)
     if array.dtype == np.dtype(tensor.dtype):
         return shaped
-    if tensor.quantization is None or array.dtype.kind != "f":
+    # whole numbers that float32 holds exactly, such as the pixels of an image, are the graph's real numbers
+    if np.can_cast(array.dtype, np.float32, "same_kind" if array.dtype.kind == "f" else "safe"):
+        shaped = shaped.astype(np.float32)
+    if shaped.dtype == np.dtype(tensor.dtype):
+        return shaped
+    if tensor.quantization is None or shaped.dtype != np.float32:
         raise SamplesError(f"input '{port.name}' takes {tensor.dtype}, the array is {array.dtype}.")
     return quantize(shaped, tensor.quantization.scale, tensor.quantization.zero_point)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from irshrink import __version__
 from irshrink.backends.tvm.kernels.call import Argument, Constant, Input, KernelCall, Output, Workspace
-from irshrink.backends.tvm.printer import C_TYPES, print_function
+from irshrink.backends.tvm.printer import C_TYPES, c_float, print_function
 from irshrink.backends.tvm.tir import Parameter, TirFunction
 from irshrink.program.arena import MemoryPlan
 from irshrink.program.ops import Op
@@ -22,6 +22,7 @@ from irshrink.target import Target
 
 HERE = Path(__file__).parent
 WIDTH = 110
+_NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
 @dataclass(frozen=True)
@@ -80,9 +81,11 @@ def _wrap_signature(text: str) -> str:
 
 
 def _wrap(text: str, indent: str) -> str:
-    return textwrap.fill(
+    """Lines of at most ``WIDTH``, broken at spaces; a no-break space stays on its line."""
+    wrapped = textwrap.fill(
         text, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
     )
+    return wrapped.replace(_NO_BREAK, " ")
 
 
 class _Weights:
@@ -106,7 +109,7 @@ class _Weights:
 def _array(name: str, array: NDArray[np.generic]) -> str:
     flat = array.reshape(-1)
     if flat.dtype == np.float32:
-        values = [f"{float(v).hex()}f" for v in flat]
+        values = [c_float(v) for v in flat.tolist()]
     else:
         values = [_literal(v) for v in flat.tolist()]
     rows = textwrap.fill(", ".join(values), WIDTH, initial_indent="    ", subsequent_indent="    ")
@@ -137,18 +140,18 @@ def _argument(
     if isinstance(argument, bool | int):
         return str(int(argument))
     if isinstance(argument, float):
-        return f"{float(np.float32(argument)).hex()}f"
-    ctype = ("const " if p.const else "") + C_TYPES[p.dtype]
+        return c_float(argument)
+    ctype = (f"const{_NO_BREAK}" if p.const else "") + C_TYPES[p.dtype]
     if isinstance(argument, Input):
         name = op.inputs[argument.index]
         if name in program.constants:
             constant = weights.name(name, program.constants[name])
             return f"{constant} + {argument.offset}" if argument.offset else constant
-        return f"AT({ctype}, {plan.offset(name) + argument.offset})"
+        return f"AT({ctype},{_NO_BREAK}{plan.offset(name) + argument.offset})"
     if isinstance(argument, Output):
-        return f"AT({ctype}, {plan.offset(op.output) + argument.offset})"
+        return f"AT({ctype},{_NO_BREAK}{plan.offset(op.output) + argument.offset})"
     assert isinstance(argument, Workspace)
-    return f"AT({ctype}, {plan.offset(f'{op.name}.workspace')})"
+    return f"AT({ctype},{_NO_BREAK}{plan.offset(f'{op.name}.workspace')})"
 
 
 def _port(port: Port, program: Program, plan: MemoryPlan, prefix: str, index: int) -> dict[str, Any]:
@@ -162,7 +165,7 @@ def _port(port: Port, program: Program, plan: MemoryPlan, prefix: str, index: in
         "elements": tensor.elements,
         "nbytes": tensor.nbytes,
         "offset": plan.offset(port.tensor),
-        "scale": f"{float(np.float32(quantization.scale)).hex()}f" if quantization else None,
+        "scale": c_float(quantization.scale) if quantization else None,
         "zero_point": quantization.zero_point if quantization else None,
     }
 

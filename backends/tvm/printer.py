@@ -6,7 +6,10 @@ use a small part of TIR, so a small printer suffices. What it does not know it r
 
 from __future__ import annotations
 
+import math
 from typing import Any
+
+import numpy as np
 
 from irshrink.backends.tvm.tir import Parameter, TirFunction
 from irshrink.errors import InternalError
@@ -115,7 +118,7 @@ class _Printer:
         if kind == "IntImm":
             return _integer(int(node.value), _dtype(node))
         if kind == "FloatImm":
-            return _float(float(node.value)), _ATOM
+            return c_float(float(node.value)), _ATOM
         if kind == "TensorLoad":
             return self._element(node.source, node.indices), _ATOM
         if kind == "Cast":
@@ -177,8 +180,8 @@ def _integer(value: int, dtype: str) -> tuple[str, int]:
     return f"{value}{suffix}", (_UNARY if value < 0 else _ATOM)
 
 
-def _float(value: float) -> str:
-    """A float32 constant that reads back exactly."""
-    if value != value or value in (float("inf"), float("-inf")):
+def c_float(value: float) -> str:
+    """The shortest decimal constant that reads back as exactly this float32."""
+    if not math.isfinite(value):
         raise InternalError("no C constant for an infinite or undefined float")
-    return f"{value.hex()}f" if value != int(value) or abs(value) > 1e6 else f"{value:.1f}f"
+    return f"{np.float32(value)!s}f"
