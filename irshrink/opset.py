@@ -41,7 +41,7 @@ def raise_opset(module: Module, minimum: int) -> bool:
 def _take_over(graph: ir.Graph, other: ir.Graph) -> None:
     """Move everything from ``other`` into ``graph``, whose content is dropped."""
     graph.outputs.clear()
-    graph.remove(list(graph), safe=True)
+    graph.remove(list(graph))  # with the nodes of their subgraphs, which still read from each other
     graph.inputs.clear()
     graph.initializers.clear()
     nodes, inputs, outputs = list(other), list(other.inputs), list(other.outputs)

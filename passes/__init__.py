@@ -15,6 +15,7 @@ BUILTIN_PASSES: dict[str, str] = {
     "fuse-reshapes": "irshrink.passes.fuse_reshapes:FuseReshapes",
     "fuse-transposes": "irshrink.passes.fuse_transposes:FuseTransposes",
     "infer-shapes": "irshrink.passes.infer_shapes:InferShapes",
+    "inline-functions": "irshrink.passes.inline_functions:InlineFunctions",
     "matmul-add-to-gemm": "irshrink.passes.matmul_add_to_gemm:MatMulAddToGemm",
     "quantize-int8": "irshrink.passes.quantize.quantize_int8:QuantizeInt8",
     "raise-opset": "irshrink.passes.raise_opset:RaiseOpset",

@@ -13,7 +13,7 @@ def cleanup_steps() -> tuple[Step, ...]:
     """The cleanup phases in order. None of them changes what the model computes beyond float rounding."""
     return (
         # 1. One form of every operator, and a type and a shape for every value.
-        *_passes("raise-opset", "eliminate-dead-code", "infer-shapes"),
+        *_passes("inline-functions", "raise-opset", "eliminate-dead-code", "infer-shapes"),
         # 2. What is known now is computed now. Folding a shape computation makes shapes static, which
         #    makes more of it constant.
         Fixpoint(

@@ -163,3 +163,44 @@ def test_symbolic_shapes_are_no_obstacle() -> None:
     }""")
     Pipeline(cleanup_steps()).run(module, load_target("host"))
     assert [node.op_type for node in module.graph] == ["Conv"]
+
+
+def test_subgraphs_are_left_alone_and_keep_what_they_read() -> None:
+    module = clean(
+        module_from_text("""<ir_version: 8, opset_import: ["" : 17]>
+        g (float[2] x, bool c) => (float[2] y)
+           <float[2] w = {1, 2}>
+        {
+           r = Identity (x)
+           k = Add (w, w)
+           unread = Neg (k)
+           y = If (c) <
+              then_branch = t () => (float[2] u) { u = Mul (r, k) },
+              else_branch = e () => (float[2] v) { v = Identity (x) }
+           >
+        }""")
+    )
+    assert [node.op_type for node in module.graph] == ["If"]
+    assert sorted(module.graph.initializers) == ["k"]
+
+
+def test_equal_outputs_stay_two_outputs() -> None:
+    module = clean(
+        module_from_text("""<ir_version: 8, opset_import: ["" : 17]>
+        g (float[2] x) => (float[2] y, float[2] z) { y = Relu (x) z = Relu (x) }""")
+    )
+    assert [value.name for value in module.graph.outputs] == ["y", "z"]
+    assert [node.op_type for node in module.graph] == ["Relu", "Identity"]
+
+
+def test_a_constant_output_stays() -> None:
+    module = clean(
+        module_from_text("""<ir_version: 8, opset_import: ["" : 17]>
+        g (float[2] x) => (float[2] y, float[2] z, float[2] w)
+           <float[2] w = {1, 2}>
+        {
+           y = Add (x, w)
+           z = Constant <value_floats = [1.0, 2.0]> ()
+        }""")
+    )
+    assert [value.name for value in module.graph.outputs] == ["y", "z", "w"]

@@ -1,0 +1,27 @@
+"""Model-local functions become plain nodes: what an exporter packed away, passes and backends can see."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from onnx_ir.passes import common
+
+from irshrink.module import Module
+from irshrink.pipeline import Context, PassResult
+
+
+@dataclass(frozen=True)
+class InlineFunctions:
+    """Replace every call of a model-local function by its body."""
+
+    name: ClassVar[str] = "inline-functions"
+    lossy: ClassVar[bool] = False
+
+    def run(self, module: Module, ctx: Context) -> PassResult:
+        functions = len(module.model.functions)
+        if not functions:
+            return PassResult(False)
+        common.InlinePass()(module.model)
+        module.model.functions.clear()
+        return PassResult(True, stats={"functions": functions})
