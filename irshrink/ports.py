@@ -13,15 +13,17 @@ from numpy.typing import NDArray
 from irshrink.errors import SamplesError
 from irshrink.program.program import Port, Program
 from irshrink.program.reference.requantize import saturate
+from irshrink.samples import castable
 
 Array = NDArray[Any]
 
 
 def encode_inputs(program: Program, feeds: Mapping[str, Array]) -> list[Array]:
-    """One inference's inputs in port order, in the stored types: float values are quantized.
+    """One inference's inputs in port order, in the stored types: real numbers are quantized.
 
     Args:
-        feeds: arrays by input name; an array that already has the stored type is taken as it is.
+        feeds: arrays by input name, of the graph's element types or what :func:`castable` allows for them; an
+            array that already has the stored type is taken as it is.
 
     Raises:
         SamplesError: an input is missing, or an array is of another type or size.
@@ -30,10 +32,12 @@ def encode_inputs(program: Program, feeds: Mapping[str, Array]) -> list[Array]:
 
 
 def decode(program: Program, port: Port, stored: Array) -> Array:
-    """The real numbers of an output in the graph's shape: float32 where it is quantized, else as it is."""
+    """An output as the graph has it: its shape and element type, real numbers where it is float32."""
     quantization = program.tensors[port.tensor].quantization
     shaped = stored.reshape(port.shape)
-    if quantization is None or shaped.dtype.kind == "f":
+    if port.element == "uint8" and shaped.dtype == np.int8:
+        return (shaped.astype(np.int16) + 128).astype(np.uint8)
+    if port.element != "float32" or quantization is None or shaped.dtype.kind == "f":
         return shaped
     return (shaped.astype(np.float32) - np.float32(quantization.zero_point)) * np.float32(quantization.scale)
 
@@ -56,11 +60,11 @@ def _encode(program: Program, port: Port, feeds: Mapping[str, Array]) -> Array:
     shaped = np.ascontiguousarray(array).reshape(port.shape)
     if array.dtype == np.dtype(tensor.dtype):
         return shaped
-    # whole numbers that float32 holds exactly, such as the pixels of an image, are the graph's real numbers
-    if np.can_cast(array.dtype, np.float32, "same_kind" if array.dtype.kind == "f" else "safe"):
-        shaped = shaped.astype(np.float32)
-    if shaped.dtype == np.dtype(tensor.dtype):
-        return shaped
-    if tensor.quantization is None or shaped.dtype != np.float32:
-        raise SamplesError(f"input '{port.name}' takes {tensor.dtype}, the array is {array.dtype}.")
-    return quantize(shaped, tensor.quantization.scale, tensor.quantization.zero_point)
+    if port.element == "uint8" and array.dtype == np.uint8:
+        return (shaped.astype(np.int16) - 128).astype(np.int8)
+    if port.element != "float32" or not castable(array.dtype, np.dtype(np.float32)):
+        raise SamplesError(f"input '{port.name}' takes {port.element}, the array is {array.dtype}.")
+    real = shaped.astype(np.float32)  # the pixels of an image, say
+    if tensor.quantization is None:
+        return real
+    return quantize(real, tensor.quantization.scale, tensor.quantization.zero_point)

@@ -56,11 +56,14 @@ class Port:
         name: the name in the ONNX graph.
         tensor: the program tensor that holds it.
         shape: logical shape of the ONNX graph, which is also the order of the bytes.
+        element: element type in the ONNX graph. Where it is float32 and the tensor int8, the caller
+            quantizes; uint8 x is stored as int8 x - 128.
     """
 
     name: str
     tensor: str
     shape: tuple[int, ...]
+    element: str = "float32"
 
 
 @dataclass

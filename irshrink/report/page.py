@@ -74,7 +74,7 @@ def _steps(passes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             {
                 "name": name,
                 "times": len(records),
-                "stats": _sum_of_numbers([record["stats"] for record in records]),
+                "stats": {k: v for k, v in _sum_of_numbers([r["stats"] for r in records]).items() if v},
                 "options": {k: v for k, v in records[0]["options"].items() if v not in (None, [], {})},
                 "notes": list(dict.fromkeys(note for record in records for note in record["notes"])),
             }

@@ -27,7 +27,10 @@ def arena_over_time(arena: Sequence[Mapping[str, Any]], layers: int, nbytes: int
     column = (WIDTH - LEFT - RIGHT) / layers
     unit = (HEIGHT - TOP - BOTTOM) / nbytes
     parts = [*_address_axis(nbytes, unit), *_layer_axis(layers, column)]
-    parts += [_slot(slot, number, column, unit) for number, slot in enumerate(arena)]
+    ordered = sorted(arena, key=lambda slot: (slot["first"], slot["offset"]))
+    parts += [
+        _slot(slot, number, column, unit, _uncovered(slot, ordered)) for number, slot in enumerate(ordered)
+    ]
     description = (
         f"Arena of {nbytes:,} bytes over {layers} layers; each rectangle is a tensor or workspace, "
         "as wide as it is in use and as high as it is large. The table below holds the same figures."
@@ -66,7 +69,19 @@ def nice_step(length: int, about: int) -> int:
     return length
 
 
-def _slot(slot: Mapping[str, Any], number: int, column: float, unit: float) -> str:
+def _uncovered(slot: Mapping[str, Any], slots: Sequence[Mapping[str, Any]]) -> int:
+    """Columns of a slot that no later one covers: a layer may write its output over an input of its own."""
+    ends = [
+        other["first"]
+        for other in slots
+        if slot["first"] < other["first"] <= slot["last"]
+        and other["offset"] < slot["offset"] + slot["bytes"]
+        and slot["offset"] < other["offset"] + other["bytes"]
+    ]
+    return int(min([*ends, slot["last"] + 1]) - slot["first"])
+
+
+def _slot(slot: Mapping[str, Any], number: int, column: float, unit: float, uncovered: int) -> str:
     x = LEFT + slot["first"] * column
     width = max((slot["last"] - slot["first"] + 1) * column - 1.5, 1.0)
     height = max(slot["bytes"] * unit - 1.5, 1.0)
@@ -75,14 +90,14 @@ def _slot(slot: Mapping[str, Any], number: int, column: float, unit: float) -> s
     css = "work" if name.endswith(".workspace") else f"tensor{number % 3}"
     title = f"{name}: {slot['bytes']:,} B at {slot['offset']:,}, layers {slot['first']} to {slot['last']}"
     rect = f'<rect class="{css}" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" rx="2"/>'
-    return f"<g><title>{escape(title)}</title>{rect}{_label(name, x, y, width, height)}</g>"
+    return f"<g><title>{escape(title)}</title>{rect}{_label(name, x, y, uncovered * column, height)}</g>"
 
 
 def _label(name: str, x: float, y: float, width: float, height: float) -> str:
     room = int((width - 8) / _CHARACTER)
     if height < 15 or room < 3:
         return ""
-    short = name if len(name) <= room else f"{name[: room - 1]}…"
+    short = name if len(name) <= room else f"…{name[len(name) - room + 1 :]}"
     return f'<text class="label" x="{x + 5:.1f}" y="{y + height / 2 + 4:.1f}">{escape(short)}</text>'
 
 

@@ -128,7 +128,7 @@ def _input_port(module: Module, lowering: Lowering, value: ir.Value, io: Io) -> 
     tensor = lowering.builder.tensor(identifier(name), shape, dtype, quantization)
     view = view_of(tensor, shape)
     lowering.bind(value, view if stored is None else View(tensor, view.axes, stored))
-    return Port(name, tensor, shape)
+    return Port(name, tensor, shape, stored or "float32")
 
 
 def _input_format(
@@ -182,7 +182,7 @@ def _program(module: Module, run: _Run, io: Io) -> Program:
         if builder.root(tensor) in taken | set(builder.constants):
             tensor = builder.copied(tensor)
         taken.add(builder.root(tensor))
-        outputs.append(Port(value.name or "", tensor, view.shape))
+        outputs.append(Port(value.name or "", tensor, view.shape, view.stored or "float32"))
     results = [port.tensor for port in outputs]
     ops = with_residuals(without_dead(builder.ops, results), builder.tensors, results)
     used = {name for op in ops for name in (*op.inputs, op.output)} | {port.tensor for port in run.inputs}
