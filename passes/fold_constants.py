@@ -7,6 +7,7 @@ computed. Three forms count as constant: initializers, ``Constant`` nodes (which
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -74,28 +75,46 @@ class FoldConstants:
     def _evaluate(self, node: ir.Node, ctx: Context) -> list[Array] | None:
         if not _is_foldable(node):
             return None
-        if any(value is not None and constant(value) is None for value in node.inputs):
+        expected = [_expected_bytes(output) for output in node.outputs if output.name]
+        sizes = [size for size in expected if size is not None]
+        if len(sizes) == len(expected) and self._swells(node, sum(sizes), ctx):
             return None
         try:
             results = _run_node(node)
         except ModelError as e:
             ctx.note(f"{describe(node)}: constant, but not folded: {e}")
             return None
-        freed = sum(_bytes_freed(v, node) for v in dict.fromkeys(node.inputs) if v is not None)
-        growth = sum(r.nbytes for r in results) - freed
-        if growth > self.max_growth_bytes:
-            ctx.note(f"{describe(node)}: constant, but folding it would add {growth} bytes to the model")
-            return None
-        return results
+        return None if self._swells(node, sum(r.nbytes for r in results), ctx) else results
+
+    def _swells(self, node: ir.Node, nbytes: int, ctx: Context) -> bool:
+        growth = nbytes - sum(_bytes_freed(v, node) for v in dict.fromkeys(node.inputs) if v is not None)
+        if growth <= self.max_growth_bytes:
+            return False
+        ctx.note(f"{describe(node)}: constant, but folding it would add {growth} bytes to the model")
+        return True
 
 
 def _is_foldable(node: ir.Node) -> bool:
+    """A deterministic operator on constants alone, from tensors of numbers to tensors of numbers."""
     if node.domain not in ONNX_DOMAINS or node.op_type in _NEVER:
+        return False
+    if any(value is not None and constant(value) is None for value in node.inputs):
         return False
     if any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values()):
         return False
+    outputs = [output for output in node.outputs if output.name]
+    if any(not isinstance(o.type, ir.TensorType) or o.dtype == ir.DataType.STRING for o in outputs):
+        return False
     # An output of the model must come from a node: not every tool accepts a constant there.
-    return not any(output.is_graph_output() for output in node.outputs)
+    return not any(output.is_graph_output() for output in outputs)
+
+
+def _expected_bytes(value: ir.Value) -> int | None:
+    """The size of a result that is known before it is computed."""
+    shape = static_shape(value)
+    if shape is None or value.dtype is None:
+        return None
+    return math.ceil(math.prod(shape) * value.dtype.itemsize)  # int4 has half a byte
 
 
 def _static_result(node: ir.Node) -> list[Array] | None:

@@ -17,6 +17,7 @@ import onnx_ir as ir
 from irshrink.edit import (
     attribute_ints,
     base_name,
+    become,
     can_replace,
     constant,
     insert_before,
@@ -93,24 +94,22 @@ def _sink(node: ir.Node) -> bool:
 
 def _move_behind(node: ir.Node, perm: tuple[int, ...]) -> None:
     """``f(transpose(x))`` becomes ``transpose(f(x))``; ``f``'s node is made anew in front of itself."""
-    inputs: list[ir.Value | None] = []
-    for value in node.inputs:
-        producer = None if value is None or _perm(value) is None else value.producer()
-        inputs.append(value if producer is None else producer.inputs[0])
+    transposes = dict.fromkeys(v.producer() for v in node.inputs if v is not None and _perm(v) is not None)
+    inputs = [_untransposed(value) for value in node.inputs]
     attributes = {name: a.value for name, a in node.attributes.items()}
-    transposes = [v.producer() for v in node.inputs if v is not None and _perm(v) is not None]
     copy = insert_before(node, node.op_type, inputs, attributes)
+    copy.outputs[0].shape = next(v.shape for v in inputs if v is not None and not _is_scalar(v))
     copy.name, node.name = node.name, f"{base_name(node)}_transpose"
-    first = next(v for v in inputs if v is not None and not _is_scalar(v))
-    copy.outputs[0].shape = first.shape
-    node.op_type = "Transpose"
-    node.attributes.clear()
-    node.attributes.add(ir.AttrInt64s("perm", perm))
-    node.resize_inputs(1)
-    node.replace_input_with(0, copy.outputs[0])
-    for transpose in dict.fromkeys(transposes):
+    become(node, "Transpose", [copy.outputs[0]], {"perm": perm})
+    for transpose in transposes:
         if transpose is not None:
             remove(transpose)
+
+
+def _untransposed(value: ir.Value | None) -> ir.Value | None:
+    """What the Transpose that makes ``value`` reads; ``value`` itself when there is none."""
+    producer = None if value is None or _perm(value) is None else value.producer()
+    return value if producer is None else producer.inputs[0]
 
 
 def _perm(value: ir.Value) -> tuple[int, ...] | None:
