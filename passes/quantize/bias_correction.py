@@ -36,4 +36,4 @@ def weight_shift(node: ir.Node, error: Array, mean: Array) -> Array:
     channels, per_group = error.shape[:2]
     over_kernel = error.reshape(groups, channels // groups, per_group, -1).sum(axis=3)
     shift: Array = np.einsum("goi,gi->go", over_kernel, mean.reshape(groups, per_group))
-    return shift.reshape(channels)
+    return np.asarray(shift.reshape(channels))
