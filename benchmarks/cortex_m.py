@@ -1,0 +1,78 @@
+"""Instructions, flash and arena of the product's models on Cortex-M beside what others take.
+
+    python benchmarks/cortex_m.py [--targets cortex-m4,cortex-m7] [--models kws,ic]
+
+Instructions are counted in the emulator: exact, the same on every machine, and not a time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from irshrink.compile import compile_model
+from irshrink.console import table
+from irshrink.recipe import Recipe
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+HERE = Path(__file__).parent
+MODELS = HERE.parent / "models"
+SAMPLES = {"lenet-5": "mnist-samples.npz", "lenet-300-100": "mnist-samples.npz"}
+HEADER = ("model", "by", "instructions", "ratio", "a MAC", "flash", "code", "arena", "bound", "stack")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--targets", default="cortex-m4")
+    parser.add_argument("--models", default="ad,kws,ic,vww,lenet-5,lenet-300-100")
+    parser.add_argument("--float", action="store_true", help="float32 builds")
+    options = parser.parse_args()
+    rivals = tomllib.loads((HERE / "rivals.toml").read_text("utf-8"))
+    for target in options.targets.split(","):
+        rows: list[tuple[str, ...]] = []
+        for name in options.models.split(","):
+            ours = measure(name, target, options.float)
+            rows.append(own_row(name, ours))
+            if not options.float:
+                rows += rival_rows(rivals.get(target, {}).get(name, {}), ours)
+        print(f"{target}, {'float32' if options.float else 'int8'}\n\n{table(rows, HEADER)}\n")
+
+
+def measure(name: str, target: str, as_float: bool) -> dict[str, Any]:
+    """The report of a build of one model."""
+    samples = MODELS / SAMPLES.get(name, f"{name}-samples.npz")
+    recipe = Recipe(target=target, calibration=None if as_float else str(samples), test_inputs=1)
+    with tempfile.TemporaryDirectory() as folder:
+        return compile_model(MODELS / f"{name}.onnx", recipe, Path(folder) / "build")
+
+
+def own_row(name: str, report: dict[str, Any]) -> tuple[str, ...]:
+    size, instructions = report["size"], report["emulation"]["instructions"]
+    rate = f"{instructions / report['model']['macs']:.2f}"
+    keys = ("flash_bytes", "code_bytes", "arena_bytes", "arena_lower_bound_bytes", "stack_bytes")
+    return (name, "irshrink", f"{instructions:,}", "1.00", rate, *(f"{size[key]:,}" for key in keys))
+
+
+def rival_rows(rivals: dict[str, Any], ours: dict[str, Any]) -> list[tuple[str, ...]]:
+    """One row a rival; the ratio is its instructions over ours."""
+    rows = []
+    for by, figures in rivals.items():
+        if not isinstance(figures, dict):
+            continue
+        count = figures["instructions"]
+        ratio = count / ours["emulation"]["instructions"]
+        rate = count / ours["model"]["macs"]
+        sizes = [f"{figures[k]:,}" if k in figures else "-" for k in ("flash", "code", "arena")]
+        rows.append(("", by, f"{count:,}", f"{ratio:.2f}", f"{rate:.2f}", *sizes, "-", "-"))
+    return rows
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""The product's models on every target: 32 inputs each, emulated = host = NumPy reference, byte for byte.
+
+Instruction counts are exact, so they are tested too: the bounds are CMSIS-NN's on the same nets (its
+``arm_*_s8`` functions called directly, arm-none-eabi-gcc 12.2 -O2, softmax included, same emulator).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from irshrink.backends.tvm.backend import FIRMWARE
+from irshrink.backends.toolchain.elf import read_elf
+from irshrink.compile import compile_model
+from irshrink.recipe import Recipe
+
+MODELS = Path(__file__).parent.parent / "models"
+SAMPLES = {"lenet-5": "mnist-samples.npz", "lenet-300-100": "mnist-samples.npz"}
+TARGETS = ("host", "cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33")
+#: CMSIS-NN: instructions of one inference on Cortex-M4, and bytes of arena with the input in it.
+CMSIS_NN = {
+    "ad": (579_803, 768),
+    "kws": (7_693_499, 16_000),
+    "ic": (29_858_619, 49_728),
+    "vww": (24_091_963, 55_296),
+}
+
+
+def build(name: str, target: str, out: Path, **options: Any) -> dict[str, Any]:
+    samples = MODELS / SAMPLES.get(name, f"{name}-samples.npz")
+    recipe = Recipe(target=target, calibration=str(samples), **options)
+    return compile_model(MODELS / f"{name}.onnx", recipe, out)
+
+
+def check(report: dict[str, Any], out: Path, inputs: int) -> None:
+    size, emulation = report["size"], report["emulation"]
+    assert emulation["inputs"] == inputs
+    assert emulation["mismatched_bytes"] == 0
+    assert emulation["compared_bytes"] > 0
+    assert size["arena_bytes"] <= size["arena_lower_bound_bytes"] * 1.02
+    if report["target"] == "host":
+        return
+    arena = read_elf(out / FIRMWARE).symbol("model_arena")
+    assert arena.size == size["arena_bytes"] == size["ram_bytes"]
+    assert size["flash_bytes"] == size["code_bytes"] + size["weights_bytes"]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("name", ["ad", "kws", "lenet-300-100"])
+def test_small_models_are_byte_exact(name: str, target: str, tmp_path: Path) -> None:
+    out = tmp_path / "build"
+    check(build(name, target, out, test_inputs=32), out, 32)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("name", ["ic", "vww", "lenet-5"])
+def test_large_models_are_byte_exact(name: str, target: str, tmp_path: Path) -> None:
+    out = tmp_path / "build"
+    check(build(name, target, out, test_inputs=32), out, 32)
+
+
+@pytest.mark.parametrize("name", CMSIS_NN)
+def test_fewer_instructions_and_no_more_arena_than_cmsis_nn(name: str, tmp_path: Path) -> None:
+    report = build(name, "cortex-m4", tmp_path / "build", test_inputs=1)
+    instructions, arena = CMSIS_NN[name]
+    assert report["emulation"]["instructions"] <= instructions
+    assert report["size"]["arena_bytes"] <= arena
+
+
+@pytest.mark.parametrize("name", ["kws", "lenet-5"])
+@pytest.mark.parametrize("target", ["host", "cortex-m3", "cortex-m4"])
+def test_float_builds_are_byte_exact(name: str, target: str, tmp_path: Path) -> None:
+    out = tmp_path / "build"
+    report = compile_model(MODELS / f"{name}.onnx", Recipe(target=target, test_inputs=2), out)
+    check(report, out, 2)
+    assert any("--calibration" in note for note in report["notes"])
+
+
+def test_the_same_command_gives_the_same_bytes(tmp_path: Path) -> None:
+    first, second = tmp_path / "a", tmp_path / "elsewhere" / "b"
+    for out in (first, second):
+        build("kws", "cortex-m4", out)
+    files = sorted(p.relative_to(first) for p in first.rglob("*") if p.is_file())
+    assert files == sorted(p.relative_to(second) for p in second.rglob("*") if p.is_file())
+    assert [f for f in files if (first / f).read_bytes() != (second / f).read_bytes()] == []
