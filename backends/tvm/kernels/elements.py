@@ -1,8 +1,8 @@
 """Loops over elements that the elementwise families share.
 
-One loop over contiguous elements inside as many as broadcasting needs: layers of equal shape and per-channel or
-scalar operands need one or two after collapsing axes. Operands of the inner loop are contiguous or constant
-(``v`` and ``s`` in the C name).
+One loop over contiguous elements inside as many as broadcasting needs: layers of equal shape and per-channel
+or scalar operands need one or two after collapsing axes. Operands of the inner loop are contiguous or
+constant (``v`` and ``s`` in the C name).
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """float32 convolution and dense layers.
 
-An output accumulates from its bias in the order ky, kx, ci, one rounding an operation; only channels and pixels
-may be computed side by side. Weights are therefore packed [group][block][ky][kx][ci][channel of the block], and
-a tile of pixels takes one element of each pixel and one vector of weights a step. Channels that do not fill a
-block are padded with zeros, computed and dropped. A dense layer is a convolution over one row of pixels.
+An output accumulates from its bias in the order ky, kx, ci, one rounding an operation; only channels and
+pixels may be computed side by side. Weights are therefore packed [group][block][ky][kx][ci][channel of the
+block], and a tile of pixels takes one element of each pixel and one vector of weights a step. Channels that
+do not fill a block are padded with zeros, computed and dropped. A dense layer is a convolution over one row
+of pixels.
 
 A window position outside the input contributes its product with 0, as the reference does: it is not skipped,
 because -0.0 + 0.0 is 0.0.
@@ -72,25 +73,30 @@ class Form:
 
     @property
     def suffix(self) -> str:
-        parts = [("_depthwise", self.depthwise), ("_padded", self.padded), ("_low", self.low), ("_high", self.high)]
+        parts = [
+            ("_depthwise", self.depthwise),
+            ("_padded", self.padded),
+            ("_low", self.low),
+            ("_high", self.high),
+        ]
         style = "simd" if self.vector else "plain"
         return f"_{style}_{self.pixels}x{self.channels}" + "".join(name for name, has in parts if has)
 
-    def each(self, f: Function, do: Callable[[Any], None]) -> None:
-        """``do(j)`` for every channel of the tile."""
-        if self.vector:
-            with f.loop("j", self.channels) as j:
-                do(j)
-            return
-        for j in range(self.channels):
-            do(j)
+    def each(self, f: Function, do: Callable[[int, Any], None]) -> None:
+        """``do(pixel, channel)`` for every element of the tile."""
+        for p in range(self.pixels):
+            if self.vector:
+                with f.loop("j", self.channels) as j:
+                    do(p, j)
+                continue
+            for c in range(self.channels):
+                do(p, c)
 
 
 def select_convolution_f32(op: ConvF32, program: Program, target: Target) -> KernelCall:
     """float32 convolution; pointwise layers see the image as one row of pixels."""
-    (images, height, width, channels), (_, out_h, out_w, out_channels) = (
-        program.tensors[name].shape for name in (op.inputs[0], op.output)
-    )
+    images, height, width, channels = program.tensors[op.inputs[0]].shape
+    _, out_h, out_w, _ = program.tensors[op.output].shape
     window = op.window
     plain = window.kernel == (1, 1) and window.strides == (1, 1) and not any(window.pads)
     if plain:
@@ -109,7 +115,12 @@ def select_dense_f32(op: DenseF32, program: Program, target: Target) -> KernelCa
 
 
 def _select(
-    op: ConvF32 | DenseF32, weight: NDArray[np.float32], window: Window, groups: int, sizes: list[int], target: Target
+    op: ConvF32 | DenseF32,
+    weight: NDArray[np.float32],
+    window: Window,
+    groups: int,
+    sizes: list[int],
+    target: Target,
 ) -> KernelCall:
     channels = weight.shape[0]
     depthwise = groups > 1 and groups == channels and weight.shape[3] == 1
@@ -189,23 +200,23 @@ class _Convolution:
         self.done = f.local("done", "float32", form.pixels * form.channels)
         blocks = f.bind("blocks", quotient(size["group_out"] + (form.channels - 1), form.channels))
         step = f.bind("block_step", size["kernel_h"] * size["kernel_w"] * size["group_in"] * form.channels)
-        with f.loop("image", size["images"]) as image, f.loop("out_y", size["out_h"]) as oy:
-            with f.loop("b", size["groups"] * blocks) as b:
-                channel = f.bind("channel", remainder(b, blocks) * form.channels)
-                group = f.bind("group", quotient(b, blocks))
-                with f.loop("t", quotient(size["out_w"] + (form.pixels - 1), form.pixels)) as t:
-                    column = f.bind("column", minimum(t * form.pixels, size["out_w"] - form.pixels))
-                    self._start(b)
-                    first = channel if form.depthwise else group * size["group_in"]
-                    self._window(image, oy, column, first, b * step)
-                    pixel = (image * size["out_h"] + oy) * size["out_w"] + column
-                    self._store(pixel, group, channel)
+        with (
+            f.loop("line", size["images"] * size["out_h"]) as line,
+            f.loop("b", size["groups"] * blocks) as b,
+        ):
+            image, oy = quotient(line, size["out_h"]), remainder(line, size["out_h"])
+            channel = f.bind("channel", remainder(b, blocks) * form.channels)
+            group = f.bind("group", quotient(b, blocks))
+            with f.loop("t", quotient(size["out_w"] + (form.pixels - 1), form.pixels)) as t:
+                column = f.bind("column", minimum(t * form.pixels, size["out_w"] - form.pixels))
+                self._start(b)
+                first = channel if form.depthwise else group * size["group_in"]
+                self._window(f.bind("image", image), f.bind("y", oy), column, first, b * step)
+                self._store(line * size["out_w"] + column, group, channel)
 
     def _start(self, block: Expr) -> None:
-        for p in range(self.form.pixels):
-            self.form.each(
-                self.f, lambda j, p=p: self.f.store(self.acc, self._at(p, j), self.bias[block * self.form.channels + j])
-            )
+        first = block * self.form.channels
+        self.form.each(self.f, lambda p, j: self.f.store(self.acc, self._at(p, j), self.bias[first + j]))
 
     def _at(self, pixel: int, j: Any) -> Expr:
         return i32(j + pixel * self.form.channels)
@@ -218,11 +229,17 @@ class _Convolution:
             row = f.bind("row", (image * size["height"] + y) * size["width"])
             with f.loop("kx", size["kernel_w"]) as kx:
                 xs = [
-                    f.bind(f"in_x{p}", (column + p) * size["stride_w"] - size["left"] + kx * size["dilation_w"])
+                    f.bind(
+                        f"in_x{p}", (column + p) * size["stride_w"] - size["left"] + kx * size["dilation_w"]
+                    )
                     for p in range(form.pixels)
                 ]
                 at = [f.bind(f"at{p}", (row + x) * size["channels"] + first) for p, x in enumerate(xs)]
-                inside = [f.bind(f"inside{p}", self._inside(y, x)) for p, x in enumerate(xs)] if form.padded else []
+                inside = (
+                    [f.bind(f"inside{p}", self._inside(y, x)) for p, x in enumerate(xs)]
+                    if form.padded
+                    else []
+                )
                 w = f.bind("w", weights + (ky * size["kernel_w"] + kx) * size["group_in"] * form.channels)
                 self._position(at, inside, w)
 
@@ -243,23 +260,21 @@ class _Convolution:
             f.store(self.acc, here, self.acc[here] + x * self.weight[w_at + j])
 
         if form.depthwise:
-            for p in range(form.pixels):
-                form.each(f, lambda j, p=p: add(p, j, value(p, j), w))
+            form.each(f, lambda p, j: add(p, j, value(p, j), w))
             return
         with f.loop("ci", self.size["group_in"]) as ci:
-            for p in range(form.pixels):
-                x = f.bind(f"x{p}", value(p, ci))
-                form.each(f, lambda j, p=p, x=x: add(p, j, x, w + ci * form.channels))
+            taken = [f.bind(f"x{p}", value(p, ci)) for p in range(form.pixels)]
+            form.each(f, lambda p, j: add(p, j, taken[p], w + ci * form.channels))
 
     def _store(self, pixel: Expr, group: Expr, channel: Expr) -> None:
         """Clip and write the channels that exist."""
         f, form, size = self.f, self.form, self.size
         # sums are indexed by constants only, so that they stay in registers; the copy is not
-        for p in range(form.pixels):
-            form.each(f, lambda j, p=p: f.store(self.done, self._at(p, j), self._clipped(self.acc[self._at(p, j)])))
+        form.each(f, lambda p, j: f.store(self.done, self._at(p, j), self._clipped(self.acc[self._at(p, j)])))
         count = f.bind("count", minimum(size["group_out"] - channel, form.channels))
+        first = f.bind("first", group * size["group_out"] + channel)
         for p in range(form.pixels):
-            at = f.bind("y_at", (pixel + p) * size["groups"] * size["group_out"] + group * size["group_out"] + channel)
+            at = f.bind("y_at", (pixel + p) * size["groups"] * size["group_out"] + first)
             with f.loop("j", count) as j:
                 f.store(self.y, at + j, self.done[self._at(p, j)])
 

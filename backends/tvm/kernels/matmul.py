@@ -1,6 +1,6 @@
 """Products of two activations: [B, M, K] by [B, K, N], a block of columns at a time.
 
-The right operand is not packed: a step takes one element of a row of the left operand and ``columns`` adjacent
+The right operand is not packed: a step takes one element of a row of the left operand and a few adjacent
 elements of a row of the right one. The last block overlaps the one before, so any N works.
 """
 

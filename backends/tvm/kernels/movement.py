@@ -1,7 +1,7 @@
 """Operators that move elements: Transpose, Pad, Concat, Slice.
 
-All but Concat are one walk over a strided array. Where the innermost axis is contiguous on both sides and long
-enough, runs of bytes are copied, whatever the element type; else single elements.
+All but Concat are one walk over a strided array. Where the innermost axis is contiguous on both sides and
+long enough, runs of bytes are copied, whatever the element type; else single elements.
 """
 
 from __future__ import annotations
