@@ -40,18 +40,18 @@ def diff_models(
         ModelError: a file cannot be read or run, or the models have other inputs or outputs.
         SamplesError: the data does not fit.
     """
-    modules = [load_module(path) for path in (a, b)]
-    for module in modules:
+    left, right = load_module(a), load_module(b)
+    for module in (left, right):
         fix_input_shapes(module, {})
     return {
         "a": str(a),
         "b": str(b),
         "equal_files": sha256(a) == sha256(b),
-        "operators": _operators(*modules),
-        "parameters": [_parameters(module) for module in modules],
+        "operators": _operators(left, right),
+        "parameters": [_parameters(left), _parameters(right)],
         "bytes": [path.stat().st_size for path in (a, b)],
-        "text": _text(*modules),
-        "outputs": _numbers(*modules, data, samples, seed),
+        "text": _text(left, right),
+        "outputs": _numbers(left, right, data, samples, seed),
         "samples": str(data) if data else f"random, seed {seed}",
     }
 
@@ -61,12 +61,9 @@ def render(result: Mapping[str, Any], *, with_text: bool) -> str:
     if result["equal_files"]:
         return f"{result['a']} and {result['b']} are the same file, byte for byte"
     lines = [f"a: {result['a']}", f"b: {result['b']}", ""]
-    rows = [
-        (o["op"], str(o["a"]), str(o["b"]), f"{o['b'] - o['a']:+d}" if o["a"] != o["b"] else "")
-        for o in result["operators"]
-    ]
-    rows += [("parameters", *(count(n) for n in result["parameters"]), "")]
-    rows += [("file, bytes", *(count(n) for n in result["bytes"]), "")]
+    rows = [[o["op"], str(o["a"]), str(o["b"]), _change(o["a"], o["b"])] for o in result["operators"]]
+    for name in ("parameters", "bytes"):
+        rows.append([name, *(count(number) for number in result[name]), ""])
     lines.append(table(rows, ("", "a", "b", "")))
     if with_text and result["text"]:
         lines += ["", *result["text"]]
@@ -74,6 +71,10 @@ def render(result: Mapping[str, Any], *, with_text: bool) -> str:
     for output in result["outputs"]:
         lines.append(f"  {output['name']}: {_sentence(output)}")
     return "\n".join(lines)
+
+
+def _change(a: int, b: int) -> str:
+    return f"{b - a:+d}" if a != b else ""
 
 
 def _operators(a: Module, b: Module) -> list[dict[str, Any]]:
@@ -87,8 +88,8 @@ def _parameters(module: Module) -> int:
 
 
 def _text(a: Module, b: Module) -> list[str]:
-    texts = [model_text(module.model).splitlines() for module in (a, b)]
-    return list(difflib.unified_diff(*texts, "a", "b", lineterm="", n=2))
+    before, after = (model_text(module.model).splitlines() for module in (a, b))
+    return list(difflib.unified_diff(before, after, "a", "b", lineterm="", n=2))
 
 
 def _numbers(a: Module, b: Module, data: Path | None, samples: int, seed: int) -> list[dict[str, Any]]:

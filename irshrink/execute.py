@@ -116,7 +116,7 @@ def write_outputs(path: Path, program: Program, outputs: Sequence[Sequence[Array
     Raises:
         OutputError: the file cannot be written.
     """
-    arrays = {
+    arrays: dict[str, Any] = {
         port.name: np.stack([np.asarray(one[i]).reshape(port.shape) for one in outputs])
         for i, port in enumerate(program.outputs)
     }

@@ -57,9 +57,10 @@ def make_lock(recipe: Recipe, model_sha256: str, data: Mapping[str, str | None])
     Args:
         data: digest of the samples by role (``calibration``, ``eval``), None where there was no data.
     """
-    plain = {k: v for k, v in recipe.to_dict().items() if k not in ("calibration", "eval")}
+    plain = recipe.to_dict(defaults=True)
+    for role in ("calibration", "eval"):
+        plain.pop(role, None)
     plain["quantize"] = "int8" if recipe.quantizes else "none"
-    plain["seed"] = recipe.seed
     digests = {role: digest for role, digest in data.items() if digest is not None}
     if recipe.target.endswith(".toml"):
         plain["target"] = Path(recipe.target).name
@@ -68,7 +69,7 @@ def make_lock(recipe: Recipe, model_sha256: str, data: Mapping[str, str | None])
         model_sha256=model_sha256,
         data=dict(sorted(digests.items())),
         versions=installed_versions(),
-        recipe=plain,
+        recipe=dict(sorted(plain.items())),
     )
 
 

@@ -39,7 +39,8 @@ def decode(program: Program, port: Port, stored: Array) -> Array:
         return (shaped.astype(np.int16) + 128).astype(np.uint8)
     if port.element != "float32" or quantization is None or shaped.dtype.kind == "f":
         return shaped
-    return (shaped.astype(np.float32) - np.float32(quantization.zero_point)) * np.float32(quantization.scale)
+    centred = shaped.astype(np.float32) - np.float32(quantization.zero_point)
+    return np.asarray(centred * np.float32(quantization.scale))
 
 
 def quantize(values: Array, scale: float, zero_point: int) -> NDArray[np.int8]:

@@ -121,12 +121,13 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             return None
         return [make_pass(str(s["pass"]), {k: v for k, v in s.items() if k != "pass"}) for s in self.steps]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data without what is default; :func:`make_recipe` reads it back."""
-        plain: dict[str, Any] = msgspec.to_builtins(self)
-        if self.images is not None:
+    def to_dict(self, *, defaults: bool = False) -> dict[str, Any]:
+        """Plain data for :func:`make_recipe`; what is default is left out unless asked for."""
+        data = msgspec.structs.asdict(self) if defaults else self
+        plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(data))
+        if plain.get("images"):
             plain["images"] = {k: v for k, v in plain["images"].items() if v is not None}
-        return plain
+        return {key: value for key, value in plain.items() if value is not None}
 
     def to_toml(self) -> str:
         """The recipe as TOML; reading it gives an equal recipe."""
