@@ -83,13 +83,14 @@ def _max(lowering: Lowering, node: ir.Node, x: View, window: Window) -> View:
 
 def _average(lowering: Lowering, node: ir.Node, x: View, window: Window, count_padding: bool) -> View:
     held, sink = lowering.builder.quantization(x), lowering.sink(node)
+    shape = _pooled(x, window)
+    seen = counts(window, x.shape[2], x.shape[3], count_padding)
+    if not seen.all():
+        raise Refusal("a window sees nothing but padding", "Use pads smaller than the window.")
     if held is None or sink is None:
         lowering.float_note(node, f"its {'input' if held is None else 'output'} is not quantized")
         x = lowering.builder.as_float(x)
         return _pool(lowering, node, x, window, AveragePoolF32, count_padding=count_padding)
-    height, width = x.shape[2:]
-    numbers = [int(n) for n in np.unique(counts(window, height, width, count_padding))]
-    shape = _pooled(x, window)
     tensor = lowering.emit_int8(
         AveragePoolInt8,
         node,
@@ -99,7 +100,9 @@ def _average(lowering: Lowering, node: ir.Node, x: View, window: Window, count_p
         window=window,
         input_zero_point=held.zero_point,
         count_padding=count_padding,
-        multipliers={n: mean_multiplier(held.scale, sink.quantization.scale, n) for n in numbers if n},
+        multipliers={
+            int(n): mean_multiplier(held.scale, sink.quantization.scale, int(n)) for n in np.unique(seen)
+        },
         zero_point=sink.quantization.zero_point,
         low=sink.low,
         high=sink.high,
