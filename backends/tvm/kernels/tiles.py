@@ -43,7 +43,7 @@ class Tile:
 
     @property
     def step_bytes(self) -> int:
-        return 4 if self.style == "dsp" else 1
+        return 4 if self.style == "dsp" else 2 - steps % 2
 
     @property
     def weight_dtype(self) -> str:
@@ -77,7 +77,8 @@ def choose_tile(target: Target, pixels: int, channels: int, depth: int) -> Tile:
     steps = Tile(style, *size).steps(depth)
     if style == "dsp" and steps <= 3:
         return Tile(style, *size, steps, whole=True)
-    unroll = next(u for u in (4, 2, 1) if steps % u == 0) if style == "plain" else 2 - steps % 2
+    # a longer body spills on the dsp cores
+    unroll = next(u for u in (4, 2, 1) if steps % u == 0) if style == "plain" else 1
     return Tile(style, *size, unroll)
 
 
@@ -149,6 +150,8 @@ class Accumulators:
             word = f.bind(f"x{p}", inline("int32", "irs_load32", address(x, at)))
             halves.append([f.bind(f"x{p}_{h}", inline("int32", f"irs_{h}", word)) for h in ("even", "odd")])
         for c in range(tile.channels):
+            if c:
+                f.call("irs_fence")  # the next weights may wait: loading them now would spill sums
             word = f.bind(f"w{c}", weight[w + c])
             for half, name in enumerate(("even", "odd")):
                 wh = f.bind(f"w{c}_{name}", inline("int32", f"irs_{name}", word))

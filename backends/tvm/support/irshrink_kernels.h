@@ -42,6 +42,9 @@ IRS_INLINE int8_t irs_saturate(int32_t v)
 #endif
 }
 
+/* Keeps the compiler from loading ahead into more registers than there are. */
+IRS_INLINE void irs_fence(void) { __asm__ volatile("" ::: "memory"); }
+
 /* A word from any address; one LDR on cores that allow unaligned access. */
 IRS_INLINE int32_t irs_load32(const int8_t *p)
 {
