@@ -16,7 +16,7 @@ def summary(report: Mapping[str, Any], out: Path) -> str:
     in_float = [layer for layer in report["layers"] if layer["why_float"]]
     if in_float and any(layer["dtype"] == "int8" for layer in report["layers"]):
         lines += ["", f"{len(in_float)} of {len(report['layers'])} layers run in float:"]
-        lines += [f"  {layer['name']} ({layer['op']}): {layer['why_float']}" for layer in in_float[:10]]
+        lines += [f"  {_node(layer)} ({layer['op']}): {layer['why_float']}" for layer in in_float[:10]]
         lines += [f"  and {len(in_float) - 10} more, see report.html"] if len(in_float) > 10 else []
     for note in report["notes"]:
         lines += ["", f"note: {note}"]
@@ -24,6 +24,11 @@ def summary(report: Mapping[str, Any], out: Path) -> str:
     lines += ["", slow] if slow else []
     lines += ["", f"written to {out}/; open {out}/report.html"]
     return "\n".join(lines)
+
+
+def _node(layer: Mapping[str, Any]) -> str:
+    """What the model calls a layer: the name that --keep-float takes."""
+    return ", ".join(layer["origin"]) or str(layer["name"])
 
 
 def _rows(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
