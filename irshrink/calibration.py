@@ -106,8 +106,10 @@ def each_sample(module: Module, samples: Samples, values: Sequence[str]) -> Iter
     computed = [str(v.name) for node in module.graph for v in node.outputs]
     wanted = set(values)
     session = onnxrt.session(_exposed(module, [name for name in computed if name in wanted]))
+    inputs = {str(v.name): v.const_value for v in module.graph.inputs}
+    defaults = {name: tensor.numpy() for name, tensor in inputs.items() if tensor is not None}
     for feeds in samples.feeds():
-        yield feeds | onnxrt.run(session, feeds)
+        yield defaults | feeds | onnxrt.run(session, feeds)
 
 
 def _exposed(module: Module, values: Iterable[str]) -> ir.Model:

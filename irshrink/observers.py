@@ -19,6 +19,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 #: Bins of every histogram; Migacz's number.
 BINS = 2048
+#: A range below this is one value; a histogram of it would divide by nothing.
+SMALLEST_WIDTH = 1e-30
 #: Levels of an int8 tensor.
 LEVELS = 256
 
@@ -56,11 +58,16 @@ class Histogram:
     counts: Array = field(default_factory=lambda: np.zeros(BINS, np.int64))
 
     def update(self, values: Array) -> None:
-        if self.high <= self.low:
+        if self.is_point:
             return
         position = (values.ravel() - np.float32(self.low)) * np.float32(BINS / (self.high - self.low))
         bins = np.clip(position.astype(np.int32), 0, BINS - 1)
         self.counts += np.bincount(bins, minlength=BINS)
+
+    @property
+    def is_point(self) -> bool:
+        """Whether all values are the same for all purposes."""
+        return self.high - self.low < SMALLEST_WIDTH
 
     @property
     def centres(self) -> Array:
@@ -85,7 +92,7 @@ def mse_range(histogram: Histogram, symmetric: bool) -> Range:
 
     Both ends shrink in turn from the full range; a coarse search, then a fine one around its result.
     """
-    if histogram.high <= histogram.low:
+    if histogram.is_point:
         return Range(histogram.low, histogram.high)
     low, high = min(histogram.low, 0.0), max(histogram.high, 0.0)
     if symmetric:
@@ -131,7 +138,7 @@ def entropy_range(histogram: Histogram) -> Range:
     Migacz's procedure on the magnitudes, with as many levels as int8 has on one side of zero: 128 when
     values have both signs, 256 when they have one.
     """
-    if histogram.high <= histogram.low or not histogram.counts.any():
+    if histogram.is_point or not histogram.counts.any():
         return Range(histogram.low, histogram.high)
     two_sided = histogram.low < 0 < histogram.high
     levels = LEVELS // 2 if two_sided else LEVELS

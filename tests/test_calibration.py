@@ -135,7 +135,7 @@ def test_entropy_clips_outliers_and_ignores_the_zeros_of_relu() -> None:
     assert found.max > 2.5
 
 
-@pytest.mark.parametrize("values", [np.zeros(10), np.full(10, 3.0)])
+@pytest.mark.parametrize("values", [np.zeros(10), np.full(10, 3.0), np.array([0.0, 1e-38])])
 def test_one_value_only(values: Array) -> None:
     counted = histogram(values)
     assert percentile_range(counted, 99.9) == entropy_range(counted) == mse_range(counted, False)
@@ -185,6 +185,15 @@ def test_memory_does_not_grow_with_samples(tmp_path: Path) -> None:
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[2] < 1.1 * peaks[1]
+
+
+def test_an_input_with_a_default_keeps_it(tmp_path: Path) -> None:
+    module = module_from_text(
+        """<ir_version: 8, opset_import: ["" : 17]>
+        g (float[1, 2, 4, 4] x, float s) => (float[1, 2, 4, 4] z) <float s = {2.0}> { z = Mul (x, s) }"""
+    )
+    ranges = calibrate(module, samples(tmp_path, module, photos(3)), CalibrationMethod(), ["s", "z"])
+    assert ranges["s"] == Range(2.0, 2.0)
 
 
 def test_overflow_in_the_model_is_named(tmp_path: Path) -> None:

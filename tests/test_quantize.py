@@ -126,6 +126,37 @@ def test_close_to_float_with_and_without_optimization(seed: int, method: Any, pe
         assert difference.max() < 0.25 * np.abs(expected).max() + 0.1
 
 
+ZOO: list[Node] = [
+    ("Conv", ["x", "w1"], "a", {}),
+    ("LeakyRelu", ["a"], "b", {"alpha": 0.1}),
+    ("AveragePool", ["b"], "c", {"kernel_shape": [3, 3], "strides": [1, 1], "pads": [1, 1, 1, 1]}),
+    ("MaxPool", ["b"], "d", {"kernel_shape": [3, 3], "strides": [1, 1], "pads": [1, 1, 1, 1]}),
+    ("Concat", ["c", "d", "b"], "e", {"axis": 1}),
+    ("HardSwish", ["e"], "f", {}),
+    ("Sigmoid", ["e"], "g", {}),
+    ("Mul", ["f", "g"], "h", {}),
+    ("Tanh", ["h"], "i", {}),
+    ("Sub", ["h", "i"], "j", {}),
+    ("Elu", ["j"], "k", {}),
+    ("Transpose", ["k"], "l", {"perm": [0, 2, 3, 1]}),
+    ("Flatten", ["l"], "y", {}),
+]
+
+
+@pytest.mark.parametrize("activations", ["asymmetric", "symmetric"])
+def test_every_light_operator(activations: Any) -> None:
+    module = build(ZOO, output=(1, 432))
+    result = quantized(module, activations=activations)
+    assert result.history[0].notes == ()
+    assert result.history[0].stats["int8_nodes"] == len(ZOO)
+    zero_points = [v.const_value for n, v in result.graph.initializers.items() if n.endswith("_zero_point")]
+    if activations == "symmetric":
+        assert not any(tensor is not None and tensor.numpy().any() for tensor in zero_points)
+    for optimize in (True, False):
+        difference = outputs(result, optimize) - outputs(module)
+        assert np.sqrt(np.square(difference).mean()) < 0.03 * outputs(module).std()
+
+
 def test_options_change_the_error_as_they_should() -> None:
     module = build()
     assert error(module) < 0.05
