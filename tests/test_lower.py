@@ -124,6 +124,15 @@ class TestConv:
         assert "ConvF32" in kinds(program)
         assert program.float_reasons == {"c": "its accumulator could overflow 32 bits"}
 
+    def test_weights_that_are_inputs_with_a_default_are_constants(self) -> None:
+        module = graph(
+            "(float[1,1,4,4] x) => (float[1,1,4,4] y)", "y = Conv(x, w)", "float[1,1,1,1] w = {2.0}"
+        )
+        module.graph.inputs.append(module.graph.initializers["w"])  # how files before IR version 4 are
+        program = lower(module)
+        assert [port.name for port in program.inputs] == ["x"]
+        assert "ConvF32" in kinds(program)
+
     def test_one_dimensional(self) -> None:
         module = graph(
             "(float[1,2,8] x) => (float[1,3,4] y)",
@@ -480,6 +489,12 @@ class TestRefusals:
                 "its scale is 0.0",
             ),
             ("(int8[3] x) => (int8[3] y)", "y = Add(x, x)", "", "it computes with stored int8"),
+            (
+                "(float[1,2,4,4] x) => (float[1,2,7,7] y)",
+                "y = AveragePool <kernel_shape = [2,2], pads = [2,2,2,2]> (x)",
+                "",
+                "a window sees nothing but padding",
+            ),
             (
                 "(float[1,2,4,4] x, float[2,2,1,1] w) => (float[1,2,4,4] y)",
                 "y = Conv(x, w)",

@@ -75,6 +75,8 @@ class Constants:
 
     def _find(self, value: ir.Value) -> Constant | None:
         array = edit.constant(value)
+        if array is None and value.is_initializer() and value.const_value is not None:
+            array = value.const_value.numpy()  # the default of an input is its value: it has no port
         if array is not None:
             return Constant(array)
         node = value.producer()
