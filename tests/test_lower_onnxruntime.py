@@ -20,11 +20,9 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from irshrink import onnxrt
-from irshrink.errors import UserError
 from irshrink.module import Module, load_module
 from irshrink.pipeline import Pipeline
 from irshrink.program.lower import lower
-from irshrink.program.lower.table import RULES
 from irshrink.program.program import Program
 from irshrink.program.reference import run_program
 from irshrink.target import load_target
@@ -356,56 +354,3 @@ def test_models_give_the_bytes_of_onnx_runtime(name: str) -> None:
         differing += int(np.sum(got != expected))
         total += got.size
     assert differing <= total // 100
-
-
-def node_cases() -> list[Any]:
-    from onnx.backend.test.case.node import collect_testcases
-
-    with np.errstate(all="ignore"):
-        cases = collect_testcases(None)
-    return [case for case in cases if {node.op_type for node in case.model.graph.node} <= set(RULES)]
-
-
-#: Inputs of these operators are all data; of the others only the first is, the rest become constants.
-DATA = {"Add", "Concat", "Div", "MatMul", "Max", "Min", "Mul", "Sub", "Sum"}
-
-
-def with_constants(case: Any, inputs: list[Any]) -> tuple[onnx.ModelProto, list[np.ndarray]] | None:
-    """The case as a model of its float32 data alone, one output; None when it has other data."""
-    model = onnx.ModelProto()
-    model.CopyFrom(case.model)
-    graph = model.graph
-    several = len(graph.node) == 1 and graph.node[0].op_type in DATA
-    names, feeds = [value.name for value in graph.input], []
-    for index, (name, array) in enumerate(zip(names, inputs, strict=False)):
-        if not isinstance(array, np.ndarray):
-            return None
-        if array.dtype == np.float32 and (index == 0 or several):
-            feeds.append(array)
-            continue
-        graph.initializer.append(numpy_helper.from_array(array, name))
-        graph.input.remove(next(value for value in graph.input if value.name == name))
-    if len(graph.node) == 1 and graph.node[0].op_type == "LayerNormalization":
-        del graph.output[1:]
-    return (model, feeds) if feeds and len(feeds) == len(graph.input) else None
-
-
-@pytest.mark.long
-@pytest.mark.filterwarnings("ignore::RuntimeWarning:onnx")
-def test_cases_of_the_onnx_package() -> None:
-    passed: set[str] = set()
-    for case in node_cases():
-        for inputs, outputs in case.data_sets:
-            prepared = with_constants(case, inputs)
-            if prepared is None:
-                continue
-            model, feeds = prepared
-            try:
-                program = program_of(model)
-            except UserError:
-                continue
-            for got, expected in zip(run_program(program, feeds), outputs, strict=False):
-                assert got.shape == expected.shape, case.name
-                np.testing.assert_allclose(got, expected, rtol=2e-5, atol=2e-6, err_msg=case.name)
-            passed.add(case.name)
-    assert len(passed) > 220

@@ -1,0 +1,157 @@
+"""What the lowering refuses, and the small things it stands on: names and compile-time numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from irshrink.errors import ModelError, UnsupportedModelError
+from irshrink.module import Module, module_from_text
+from irshrink.program.lower import lower, unsupported
+from irshrink.program.lower.names import Names, identifier
+from irshrink.program.lower.numbers import addition_multipliers, extreme_sums
+
+
+def graph(signature: str, body: str, initializers: str = "", opset: int = 17) -> Module:
+    """A module from the parts of ONNX's textual syntax."""
+    constants = f"<{initializers}>" if initializers else ""
+    return module_from_text(
+        f'<ir_version: 8, opset_import: ["" : {opset}]> g {signature} {constants} {{ {body} }}'
+    )
+
+
+class TestNumbers:
+    @pytest.mark.parametrize(
+        "scales", [(0.1, 0.2, 0.3), (1.0, 1.0, 1.0), (1e-6, 1.0, 1.0), (1e4, 1e-4, 1.0), (1e-9, 1e-9, 1.0)]
+    )
+    def test_addition_uses_all_the_bits_that_cannot_overflow(
+        self, scales: tuple[float, float, float]
+    ) -> None:
+        found = addition_multipliers(*scales)
+        assert found is not None
+        (a, b), shift = found
+        assert 255 * (a + b) + (1 << shift) // 2 < 2**31
+        finer = [
+            round(float(np.float32(s)) / float(np.float32(scales[2])) * 2.0 ** (shift + 1))
+            for s in scales[:2]
+        ]
+        assert shift == 30 or 255 * sum(finer) + (1 << shift) >= 2**31
+
+    def test_addition_of_absurd_scales(self) -> None:
+        assert addition_multipliers(1e9, 1.0, 1.0) is None
+
+    def test_extreme_sums_bound_partial_sums(self) -> None:
+        weight = np.array([[100, -100], [1, 1]])
+        assert extreme_sums(weight, np.array([1000, -1])) == (-25500, 26500)
+
+
+class TestNames:
+    @pytest.mark.parametrize(
+        ("hint", "name"),
+        [
+            ("/features/0/Conv_output_0_DequantizeLinear_Output", "features_0_Conv_output_0"),
+            ("model/activation/Relu;model/batch_norm", "model_activation_Relu"),
+            ("a" * 60, "a" * 40),
+            ("long_path/" * 8 + "conv", "path_long_path_long_path_long_path_conv"),
+            ("0", "t_0"),
+            ("é", "t"),
+            ("Identity:0", "Identity"),
+        ],
+    )
+    def test_are_identifiers(self, hint: str, name: str) -> None:
+        assert identifier(hint) == name
+
+    def test_are_unique(self) -> None:
+        names = Names()
+        assert [names.new("a"), names.new("a"), names.new("a_2")] == ["a", "a_2", "a_2_2"]
+
+
+class TestRefusals:
+    def test_every_node_is_listed(self) -> None:
+        module = graph(
+            "(float[1,2,4,4] x) => (float[1,2,4,4] y)",
+            """a = LogSoftmax(x) b = Relu(a) c = Pad <mode = "reflect"> (b, p)
+            d = Softplus(c) y = Slice(d, m, e)""",
+            "int64[8] p = {0,0,1,1,0,0,1,1}, int64[4] m = {0,0,0,0}, int64[4] e = {1,2,4,4}",
+        )
+        found = unsupported(module)
+        assert [(item.op_type, item.node) for item in found] == [
+            ("LogSoftmax", "a"),
+            ("Pad", "c"),
+            ("Softplus", "d"),
+        ]
+        with pytest.raises(UnsupportedModelError) as caught:
+            lower(module)
+        assert str(caught.value).splitlines() == [
+            "these nodes cannot run on the target:",
+            "  LogSoftmax 'a': there is no kernel for it. Remove it: the largest output stays the largest; "
+            "or use Softmax.",
+            "  Pad 'c': it pads with copies of the data. Only constant padding runs on the target.",
+            "  Softplus 'd': there is no kernel for it. Replace it by supported operators, or cut the model "
+            "there and do this step in the application.",
+        ]
+
+    def test_nothing_to_refuse(self) -> None:
+        assert unsupported(graph("(float[4] x) => (float[4] y)", "y = Relu(x)")) == []
+
+    def test_dynamic_dimension(self) -> None:
+        with pytest.raises(ModelError, match=r"input 'x' has dynamic dimensions \[N,3\]. Give fixed sizes"):
+            lower(graph("(float[N,3] x) => (float[N,3] y)", "y = Relu(x)"))
+
+    def test_input_type(self) -> None:
+        with pytest.raises(ModelError, match="input 'x' is FLOAT16; only float32, int8 and uint8 run"):
+            lower(graph("(float16[2] x) => (float16[2] y)", "y = Relu(x)"))
+
+    @pytest.mark.parametrize(
+        ("signature", "body", "constants", "reason"),
+        [
+            (
+                "(float[1,2,4,4,4] x) => (float[1,2,4,4,4] y)",
+                "y = MaxPool <kernel_shape = [1,1,1]> (x)",
+                "",
+                "its input has 5 axes",
+            ),
+            (
+                "(float[3] x) => (float[3] y)",
+                "y = Pow(x, k)",
+                "float k = {3.0}",
+                "only the powers 0.5, 1 and 2",
+            ),
+            ("(float[3] x) => (float[2] y)", "y = Gather(x, k)", "int64[2] k = {1, 0}", "not evenly spaced"),
+            (
+                "(float[2,3] x) => (float[2,3] y)",
+                "q = QuantizeLinear <axis = 0> (x, s, z) y = DequantizeLinear <axis = 0> (q, s, z)",
+                "float[2] s = {1.0, 2.0}, int8[2] z = {0, 0}",
+                "an activation is quantized per channel",
+            ),
+            (
+                "(float[3] x) => (float[3] y)",
+                "q = QuantizeLinear(x, s, z) y = DequantizeLinear(q, s, z)",
+                "float s = {1.0}, int16 z = {0}",
+                "an activation is quantized to int16",
+            ),
+            (
+                "(float[3] x) => (float[3] y)",
+                "q = QuantizeLinear(x, s, z) y = DequantizeLinear(q, s, z)",
+                "float s = {0.0}, int8 z = {0}",
+                "its scale is 0.0",
+            ),
+            ("(int8[3] x) => (int8[3] y)", "y = Add(x, x)", "", "it computes with stored int8"),
+            (
+                "(float[1,2,4,4] x) => (float[1,2,7,7] y)",
+                "y = AveragePool <kernel_shape = [2,2], pads = [2,2,2,2]> (x)",
+                "",
+                "a window sees nothing but padding",
+            ),
+            (
+                "(float[1,2,4,4] x, float[2,2,1,1] w) => (float[1,2,4,4] y)",
+                "y = Conv(x, w)",
+                "",
+                "its weights are computed at run time",
+            ),
+        ],
+    )
+    def test_reasons(self, signature: str, body: str, constants: str, reason: str) -> None:
+        opset = 21 if "int16" in constants else 17
+        found = unsupported(graph(signature, body, constants, opset))
+        assert reason in str(found[0])
