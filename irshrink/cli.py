@@ -22,13 +22,24 @@ from irshrink.commands.inspect import inspect_command
 from irshrink.commands.passes import passes_command
 from irshrink.commands.run import run_command
 from irshrink.commands.targets import targets_command
-from irshrink.errors import InternalError, IrshrinkError
+from irshrink.errors import InternalError, IrshrinkError, nearest
 
 #: Shows tracebacks of errors that are ours.
 DEBUG_VARIABLE = "IRSHRINK_DEBUG"
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class Commands(click.Group):
+    """A group that names the nearest command when there is none of that name."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and self.get_command(ctx, args[0]) is None:
+            raise click.UsageError(f"No such command '{args[0]}'.{nearest(args[0], self.commands)}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="irshrink")
 def app() -> None:
     """Compile small models: float ONNX in, byte-exact int8 C for Cortex-M and the host out.
