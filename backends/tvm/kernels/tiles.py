@@ -43,7 +43,7 @@ class Tile:
 
     @property
     def step_bytes(self) -> int:
-        return 4 if self.style == "dsp" else 2 - steps % 2
+        return 4 if self.style == "dsp" else 1
 
     @property
     def weight_dtype(self) -> str:
