@@ -10,7 +10,7 @@ from typing import Any
 
 import jinja2
 
-from irshrink.report.svg import arena_over_time, split_bar
+from irshrink.report.svg import arena_over_time, split_bar, uncovered
 
 HERE = Path(__file__).parent
 
@@ -23,6 +23,9 @@ def render_page(report: Mapping[str, Any]) -> str:
         where=report["board"] or report["target"],
         verdict=verdict(report),
         arena=arena_over_time(report["arena"], len(layers), size["arena_bytes"]),
+        overwrites=any(
+            uncovered(slot, report["arena"]) <= slot["last"] - slot["first"] for slot in report["arena"]
+        ),
         flash=_flash(report),
         ram=_ram(report),
         steps=_steps(report["passes"]),

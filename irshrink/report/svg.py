@@ -11,7 +11,7 @@ from markupsafe import Markup
 WIDTH, HEIGHT = 960, 340
 LEFT, RIGHT, TOP, BOTTOM = 64, 12, 12, 36
 #: Average width of a character of the labels, in units of the drawing.
-_CHARACTER = 6.4
+_CHARACTER = 6.8
 
 
 def arena_over_time(arena: Sequence[Mapping[str, Any]], layers: int, nbytes: int) -> Markup:
@@ -29,7 +29,7 @@ def arena_over_time(arena: Sequence[Mapping[str, Any]], layers: int, nbytes: int
     parts = [*_address_axis(nbytes, unit), *_layer_axis(layers, column)]
     ordered = sorted(arena, key=lambda slot: (slot["first"], slot["offset"]))
     parts += [
-        _slot(slot, number, column, unit, _uncovered(slot, ordered)) for number, slot in enumerate(ordered)
+        _slot(slot, number, column, unit, uncovered(slot, ordered)) for number, slot in enumerate(ordered)
     ]
     description = (
         f"Arena of {nbytes:,} bytes over {layers} layers; each rectangle is a tensor or workspace, "
@@ -69,7 +69,7 @@ def nice_step(length: int, about: int) -> int:
     return length
 
 
-def _uncovered(slot: Mapping[str, Any], slots: Sequence[Mapping[str, Any]]) -> int:
+def uncovered(slot: Mapping[str, Any], slots: Sequence[Mapping[str, Any]]) -> int:
     """Columns of a slot that no later one covers: a layer may write its output over an input of its own."""
     ends = [
         other["first"]
@@ -81,7 +81,7 @@ def _uncovered(slot: Mapping[str, Any], slots: Sequence[Mapping[str, Any]]) -> i
     return int(min([*ends, slot["last"] + 1]) - slot["first"])
 
 
-def _slot(slot: Mapping[str, Any], number: int, column: float, unit: float, uncovered: int) -> str:
+def _slot(slot: Mapping[str, Any], number: int, column: float, unit: float, free: int) -> str:
     x = LEFT + slot["first"] * column
     width = max((slot["last"] - slot["first"] + 1) * column - 1.5, 1.0)
     height = max(slot["bytes"] * unit - 1.5, 1.0)
@@ -90,12 +90,12 @@ def _slot(slot: Mapping[str, Any], number: int, column: float, unit: float, unco
     css = "work" if name.endswith(".workspace") else f"tensor{number % 3}"
     title = f"{name}: {slot['bytes']:,} B at {slot['offset']:,}, layers {slot['first']} to {slot['last']}"
     rect = f'<rect class="{css}" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" rx="2"/>'
-    return f"<g><title>{escape(title)}</title>{rect}{_label(name, x, y, uncovered * column, height)}</g>"
+    return f"<g><title>{escape(title)}</title>{rect}{_label(name, x, y, free * column, height)}</g>"
 
 
 def _label(name: str, x: float, y: float, width: float, height: float) -> str:
     room = int((width - 8) / _CHARACTER)
-    if height < 15 or room < 3:
+    if height < 15 or room < min(len(name), 8):
         return ""
     short = name if len(name) <= room else f"…{name[len(name) - room + 1 :]}"
     return f'<text class="label" x="{x + 5:.1f}" y="{y + height / 2 + 4:.1f}">{escape(short)}</text>'
