@@ -147,7 +147,8 @@ def _read(path: Path, kind: type[T]) -> T:
 
 def _toml(path: Path) -> dict[str, object]:
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        values: dict[str, object] = tomllib.loads(path.read_text("utf-8"))
+        return values
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
         raise TargetError(f"{path}: not valid TOML: {e}") from e
 
