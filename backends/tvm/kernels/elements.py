@@ -28,19 +28,19 @@ from irshrink.program.ops import Op
 from irshrink.program.program import Program
 from irshrink.target import Target
 
-#: How the innermost loop is written: ``scalar`` four elements an iteration, ``simd`` through a block that
-#: cannot alias an input, so that compilers vectorize it, ``single`` one element (long bodies).
-Style = Literal["scalar", "simd", "single"]
+#: How the innermost loop is written: ``plain`` one element an iteration; ``unrolled`` four, for short bodies;
+#: ``simd`` through a block that cannot alias an input, so that compilers vectorize it.
+Style = Literal["plain", "unrolled", "simd"]
 BLOCK = 16
 
 
-def style_of(target: Target) -> Style:
-    return "simd" if target.has("simd") else "scalar"
+def style_of(target: Target, otherwise: Style = "plain") -> Style:
+    return "simd" if target.has("simd") else otherwise
 
 
 def for_each(f: Function, n: Expr, style: Style, y: Buffer, y_at: Expr, value: Callable[[Any], Expr]) -> None:
     """``y[y_at + k] = value(k)`` for k < n; element k is read before it is written (in place works)."""
-    if style == "single":
+    if style == "plain":
         with f.loop("k", n) as k:
             f.store(y, y_at + k, value(k))
         return

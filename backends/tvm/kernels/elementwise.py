@@ -37,7 +37,7 @@ def select_add(op: AddInt8, program: Program, target: Target) -> KernelCall:
     arguments += [ma, mb, offset, addition.shift, addition.zero_point]
     arguments += [(1 << addition.shift) - 1] if ties else []
     arguments += [addition.low, addition.high] if clamp else []
-    function = _add(shape, style_of(target), ties, clamp)
+    function = _add(shape, style_of(target, "unrolled"), ties, clamp)
     return KernelCall(function, tuple(arguments), in_place=inputs_like_output(op, program))
 
 
@@ -81,7 +81,7 @@ def select_mul(op: MulInt8, program: Program, target: Target) -> KernelCall:
     arguments: list[Argument] = [Input(0), Input(1), Output(), *sizes]
     arguments += [*op.zero_points, float(q.multiplier.reshape(-1)[0]), q.zero_point]
     arguments += [q.low, q.high] if clamp else []
-    function = _mul(shape, style_of(target), clamp)
+    function = _mul(shape, style_of(target, "unrolled"), clamp)
     return KernelCall(function, tuple(arguments), in_place=inputs_like_output(op, program))
 
 
@@ -123,7 +123,7 @@ def byte_table(table: np.ndarray[Any, np.dtype[np.int8]]) -> np.ndarray[Any, np.
 @cache
 def _table() -> TirFunction:
     return unary_kernel(
-        "table_s8", "Any function of one int8 value.", ("int8", "int8"), "scalar",
+        "table_s8", "Any function of one int8 value.", ("int8", "int8"), "unrolled",
         [constant("table", "int8")], lambda x, table: table[cast("int32", cast("uint8", x))],
     )  # fmt: skip
 
@@ -139,7 +139,7 @@ def select_quantize(op: Quantize, program: Program, target: Target) -> KernelCal
 @cache
 def _quantize(style: Style) -> TirFunction:
     return unary_kernel(
-        "quantize_s8", "float32 to int8.", ("float32", "int8"), "simd" if style == "simd" else "single",
+        "quantize_s8", "float32 to int8.", ("float32", "int8"), style,
         [scalar("scale", "float32"), scalar("zero_point")],
         lambda x, scale, zero: inline("int8", "irs_quantize", x / scale, zero),
     )  # fmt: skip

@@ -55,14 +55,12 @@ def _binary_f32(kind: str, shape: Broadcast, style: Style) -> TirFunction:
 
 #: Kinds that compute with ``alpha``, or with ``alpha`` and ``beta``, at run time.
 _PARAMETERS = {"hardsigmoid": ("alpha", "beta"), "leakyrelu": ("alpha",), "elu": ("alpha",)}
-#: Kinds that take few instructions: worth unrolling and vectorizing.
-_SHORT = {"clip", "neg", "abs", "leakyrelu", "hardsigmoid", "hardswish", "reciprocal", "sqrt"}
 
 
 def select_unary(op: UnaryF32, program: Program, target: Target) -> KernelCall:
     """float32 function of one tensor; ``clip`` only against finite bounds."""
     n = program.tensors[op.output].elements
-    style: Style = "simd" if target.has("simd") else "scalar" if op.kind in _SHORT else "single"
+    style = style_of(target)
     if op.kind == "clip":
         low, high = float(np.float32(op.alpha)), float(np.float32(op.beta))
         return KernelCall(

@@ -4,7 +4,7 @@
 |--------|-------|-----|
 | packed | 4 int8 channels in a word | Cortex-M: one load and two or three instructions for four values |
 | simd   | 16 | host: loops over the block, which compilers vectorize |
-| plain  | 4 or 1 | float32 on Cortex-M, few channels, windows too large for packed sums |
+| plain  | 1 | float32 on Cortex-M, few channels, windows too large for packed sums |
 
 The last block of channels overlaps the one before, so that any count works.
 """
@@ -54,11 +54,11 @@ class Block:
     @staticmethod
     def choose(target: Target, window: Window, channels: int, dtype: str, packed: bool) -> Block:
         padded = any(window.pads)
-        if target.has("simd"):
-            return Block("simd", 16, padded) if channels >= 16 else Block("plain", 1, padded)
-        if channels < 4:
-            return Block("plain", 1, padded)
-        return Block("packed" if packed and dtype == "int8" else "plain", 4, padded)
+        if target.has("simd") and channels >= 16:
+            return Block("simd", 16, padded)
+        if packed and dtype == "int8" and channels >= 4 and not target.has("simd"):
+            return Block("packed", 4, padded)
+        return Block("plain", 1, padded)
 
 
 class Accumulators(Protocol):
