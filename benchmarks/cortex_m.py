@@ -29,7 +29,9 @@ HEADER = ("model", "by", "instructions", "ratio", "a MAC", "flash", "code", "are
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--targets", default="cortex-m4")
     parser.add_argument("--models", default="ad,kws,ic,vww,lenet-5,lenet-300-100")
     parser.add_argument("--float", action="store_true", help="float32 builds")

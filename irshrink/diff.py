@@ -14,11 +14,11 @@ from irshrink import onnxrt
 from irshrink.console import count, table
 from irshrink.errors import ModelError
 from irshrink.files import sha256
+from irshrink.graph.text import model_text
 from irshrink.module import Module, load_module
 from irshrink.samples import input_specs, load_samples
-from irshrink.samples_random import random_samples
+from irshrink.samples.random import random_samples
 from irshrink.static_shapes import fix_input_shapes
-from irshrink.text import model_text
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

@@ -12,6 +12,7 @@ import onnx_ir as ir
 from irshrink.analyses.cost import graph_macs
 from irshrink.console import count, table
 from irshrink.errors import ModelError
+from irshrink.graph.shapes import infer_shapes
 from irshrink.module import Module, load_module
 from irshrink.passes.cleanup import cleanup_steps
 from irshrink.pipeline import Pipeline
@@ -19,8 +20,7 @@ from irshrink.program.lower import lower, unsupported
 from irshrink.registry import backend_for, make_pass
 from irshrink.report.layers import layer_rows
 from irshrink.samples import input_specs
-from irshrink.samples_random import random_samples
-from irshrink.shapes import infer_shapes
+from irshrink.samples.random import random_samples
 from irshrink.static_shapes import fix_input_shapes
 from irshrink.target import Target, load_target
 

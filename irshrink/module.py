@@ -54,14 +54,14 @@ class Module:
         return self.model.graph
 
     def clone(self) -> Module:
-        """A copy whose graph may be changed freely. Weights are shared: passes replace, never write into them."""
+        """A copy whose graph may be changed. Weights are shared: passes replace them, never write."""
         copy = self.model.clone()
         copy.meta.update(self.model.meta)  # clone() drops them
         return Module(copy, self.calibration, list(self.history), self.source)
 
     def text(self) -> str:
         """The graph in ONNX's textual syntax, weights abbreviated; what dumps and differences show."""
-        from irshrink.text import model_text
+        from irshrink.graph.text import model_text
 
         return model_text(self.model)
 

@@ -87,7 +87,9 @@ def _with_plugins(builtin: dict[str, str], group: str) -> dict[str, str]:
     table = dict(builtin)
     for entry in sorted(entry_points(group=group), key=lambda e: (e.name, e.value)):
         if entry.name in table:
-            raise RecipeError(f"'{entry.name}' of {group} is registered twice: {table[entry.name]}, {entry.value}.")
+            raise RecipeError(
+                f"'{entry.name}' of {group} is registered twice: {table[entry.name]}, {entry.value}."
+            )
         table[entry.name] = entry.value
     return table
 

@@ -31,15 +31,15 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from irshrink.graph.shapes import infer_shapes
+from irshrink.graph.text import canonical, model_text, tidy, without_numbers
 from irshrink.instruments import difference, largest_magnitude
 from irshrink.module import Module
 from irshrink.pipeline import Pass, Pipeline
 from irshrink.registry import make_pass
 from irshrink.samples import input_specs
-from irshrink.samples_random import random_samples
-from irshrink.shapes import infer_shapes
+from irshrink.samples.random import random_samples
 from irshrink.target import load_target
-from irshrink.text import canonical, model_text, tidy, without_numbers
 from irshrink.verify import verify_structure
 
 if sys.version_info >= (3, 11):

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from irshrink.edit import describe, static_shape
 from irshrink.errors import InternalError, ModelError
+from irshrink.graph.edit import describe, static_shape
+from irshrink.graph.shapes import check_proto, inferred_proto, proto_without_weights
 from irshrink.module import Module
-from irshrink.shapes import check_proto, inferred_proto, proto_without_weights
 
 
 def verify_structure(module: Module) -> None:

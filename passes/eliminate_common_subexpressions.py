@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from irshrink.edit import constant, describe
+from irshrink.graph.edit import constant, describe
 from irshrink.module import Module
 from irshrink.pipeline import Context, PassResult
 

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import onnx_ir as ir
 
-from irshrink.edit import (
+from irshrink.graph.edit import (
     Array,
     Refusal,
     attribute_int,

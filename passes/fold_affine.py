@@ -15,7 +15,7 @@ from typing import ClassVar
 import numpy as np
 import onnx_ir as ir
 
-from irshrink.edit import (
+from irshrink.graph.edit import (
     Array,
     Refusal,
     attribute_int,
@@ -29,7 +29,7 @@ from irshrink.edit import (
     same_shape,
     split_constant,
 )
-from irshrink.linear import Float64, is_linear, linear_op, scale_and_shift_input, scale_and_shift_output
+from irshrink.graph.linear import Float64, is_linear, linear_op, scale_and_shift_input, scale_and_shift_output
 from irshrink.module import Module
 from irshrink.pipeline import Context, PassResult
 

@@ -16,7 +16,7 @@ from typing import ClassVar
 import numpy as np
 import onnx_ir as ir
 
-from irshrink.edit import (
+from irshrink.graph.edit import (
     Refusal,
     add_constant,
     attribute_float,
@@ -32,7 +32,7 @@ from irshrink.edit import (
     require_private,
     rewrite_each,
 )
-from irshrink.linear import Float64, is_linear, linear_op, scale_and_shift_output
+from irshrink.graph.linear import Float64, is_linear, linear_op, scale_and_shift_output
 from irshrink.module import Module
 from irshrink.pipeline import Context, PassResult
 

@@ -15,7 +15,8 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from irshrink.edit import (
+from irshrink.errors import ModelError
+from irshrink.graph.edit import (
     ONNX_DOMAINS,
     Array,
     add_constant,
@@ -27,7 +28,6 @@ from irshrink.edit import (
     replace_value,
     static_shape,
 )
-from irshrink.errors import ModelError
 from irshrink.module import Module
 from irshrink.pipeline import Context, PassResult
 

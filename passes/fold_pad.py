@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 import onnx_ir as ir
 
-from irshrink.edit import (
+from irshrink.graph.edit import (
     Refusal,
     attribute_int,
     attribute_ints,

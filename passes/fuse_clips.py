@@ -15,7 +15,7 @@ from typing import ClassVar
 import numpy as np
 import onnx_ir as ir
 
-from irshrink.edit import (
+from irshrink.graph.edit import (
     add_constant,
     base_name,
     become,

@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 import onnx_ir as ir
 
-from irshrink.edit import Refusal, add_constant, become, is_op, remove, rewrite_each
+from irshrink.graph.edit import Refusal, add_constant, become, is_op, remove, rewrite_each
 from irshrink.module import Module
 from irshrink.pipeline import Context, PassResult
 

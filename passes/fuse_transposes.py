@@ -14,7 +14,7 @@ from typing import ClassVar
 
 import onnx_ir as ir
 
-from irshrink.edit import (
+from irshrink.graph.edit import (
     attribute_ints,
     base_name,
     become,

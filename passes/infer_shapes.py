@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from irshrink.graph.shapes import infer_shapes
 from irshrink.module import Module
 from irshrink.pipeline import Context, PassResult
-from irshrink.shapes import infer_shapes
 
 
 @dataclass(frozen=True)

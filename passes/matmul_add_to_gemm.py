@@ -14,7 +14,7 @@ from typing import ClassVar
 
 import onnx_ir as ir
 
-from irshrink.edit import (
+from irshrink.graph.edit import (
     become,
     constant,
     rank,
@@ -25,7 +25,7 @@ from irshrink.edit import (
     split_constant,
     why_not_private,
 )
-from irshrink.linear import bias_name
+from irshrink.graph.linear import bias_name
 from irshrink.module import Module
 from irshrink.pipeline import Context, PassResult
 

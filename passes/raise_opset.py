@@ -10,10 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from irshrink.edit import opset
 from irshrink.errors import ModelError
+from irshrink.graph.edit import opset
+from irshrink.graph.opset import raise_opset
 from irshrink.module import Module
-from irshrink.opset import raise_opset
 from irshrink.pipeline import Context, PassResult
 
 #: The first IR version that may declare each operator set (ONNX's version table).

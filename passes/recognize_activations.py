@@ -17,9 +17,9 @@ from typing import Any, ClassVar
 
 import onnx_ir as ir
 
-from irshrink.edit import Refusal, become, opset, rewrite_each
+from irshrink.graph.edit import Refusal, become, opset, rewrite_each
+from irshrink.graph.patterns import Pattern, match, remove_dead
 from irshrink.module import Module
-from irshrink.patterns import Pattern, match, remove_dead
 from irshrink.pipeline import Context, PassResult
 
 _SIXTH = 1.0 / 6.0

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 import onnx_ir as ir
 
-from irshrink.edit import (
+from irshrink.graph.edit import (
     Array,
     Refusal,
     add_constant,
@@ -35,8 +35,8 @@ from irshrink.edit import (
     static_shape,
     why_not_private,
 )
+from irshrink.graph.patterns import first_match, remove_dead
 from irshrink.module import Module
-from irshrink.patterns import first_match, remove_dead
 from irshrink.pipeline import Context, PassResult
 
 

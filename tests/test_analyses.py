@@ -9,8 +9,8 @@ import pytest
 
 from irshrink.analyses.cost import graph_macs, graph_parameter_bytes
 from irshrink.analyses.dataflow import dataflow
+from irshrink.graph.shapes import infer_shapes
 from irshrink.module import load_module, module_from_text
-from irshrink.shapes import infer_shapes
 
 MODELS = Path(__file__).parents[1] / "models"
 

@@ -39,9 +39,7 @@ def test_in_place_operators_need_one() -> None:
 
 def test_an_input_that_is_read_later_is_not_overwritten() -> None:
     program = chain(64, 64, 64)
-    program.ops[1] = AddInt8(
-        name="add", origin=(), inputs=("x1", "x0"), output="x2", addition=ADDITION
-    )
+    program.ops[1] = AddInt8(name="add", origin=(), inputs=("x1", "x0"), output="x2", addition=ADDITION)
     plan = plan_memory(program, [Demand(in_place=(0,)), Demand()])
     assert plan.offset("x0") != plan.offset("x1")
 

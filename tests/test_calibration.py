@@ -12,9 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from irshrink.calibration import CalibrationMethod, calibrate, channel_means
-from irshrink.errors import ModelError
-from irshrink.module import Module, module_from_text
-from irshrink.observers import (
+from irshrink.calibration.observers import (
     BINS,
     Histogram,
     MinMax,
@@ -23,6 +21,8 @@ from irshrink.observers import (
     mse_range,
     percentile_range,
 )
+from irshrink.errors import ModelError
+from irshrink.module import Module, module_from_text
 from irshrink.samples import Samples, input_specs, load_samples
 
 Array = np.ndarray[Any, np.dtype[Any]]

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from irshrink.edit import constant
+from irshrink.graph.edit import constant
 from irshrink.instruments import CheckNumerics
 from irshrink.module import Module, load_module, module_from_text
 from irshrink.passes.cleanup import cleanup_steps
 from irshrink.pipeline import Pipeline
 from irshrink.samples import input_specs
-from irshrink.samples_random import random_samples
+from irshrink.samples.random import random_samples
 from irshrink.static_shapes import fix_input_shapes
 from irshrink.target import load_target
 from irshrink.verify import verify_static, verify_structure

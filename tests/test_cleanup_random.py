@@ -17,7 +17,7 @@ from irshrink.module import Module
 from irshrink.passes.cleanup import cleanup_steps
 from irshrink.pipeline import Pipeline
 from irshrink.samples import input_specs
-from irshrink.samples_random import random_samples
+from irshrink.samples.random import random_samples
 from irshrink.target import load_target
 from irshrink.verify import verify_static, verify_structure
 

@@ -9,14 +9,14 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from irshrink.edit import set_constant
 from irshrink.errors import OutputError, PassError
+from irshrink.graph.edit import set_constant
 from irshrink.instruments import CheckNumerics, DiffText, Dump, Progress, difference
 from irshrink.module import Module, module_from_text
 from irshrink.pipeline import Context, PassResult, Pipeline
 from irshrink.registry import make_pass
 from irshrink.samples import input_specs
-from irshrink.samples_random import random_samples
+from irshrink.samples.random import random_samples
 from irshrink.target import load_target
 
 HOST = load_target("host")

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from irshrink.backends.tvm.backend import FIRMWARE
 from irshrink.backends.toolchain.elf import read_elf
+from irshrink.backends.tvm.backend import FIRMWARE
 from irshrink.compile import compile_model
 from irshrink.recipe import Recipe
 
@@ -43,7 +43,8 @@ def check(report: dict[str, Any], out: Path, inputs: int) -> None:
     if report["target"] == "host":
         return
     arena = read_elf(out / FIRMWARE).symbol("model_arena")
-    assert arena.size == size["arena_bytes"] == size["ram_bytes"]
+    assert arena.size == size["arena_bytes"]
+    assert arena.size <= size["ram_bytes"] < arena.size + 16  # sections are rounded up
     assert size["flash_bytes"] == size["code_bytes"] + size["weights_bytes"]
 
 

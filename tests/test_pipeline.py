@@ -9,8 +9,8 @@ from typing import ClassVar
 import onnx_ir as ir
 import pytest
 
-from irshrink.edit import insert_before
 from irshrink.errors import InternalError, ModelError, PassError
+from irshrink.graph.edit import insert_before
 from irshrink.module import Module, PassRecord, module_from_text
 from irshrink.pipeline import Context, Fixpoint, Pass, PassResult, Pipeline, Step, flatten, options_of
 from irshrink.target import load_target

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from onnx import helper
 
 from irshrink import onnxrt
+from irshrink.calibration.observers import Range
 from irshrink.errors import ModelError, RecipeError
+from irshrink.graph.opset import raise_opset
 from irshrink.module import Module, module_from_text
-from irshrink.observers import Range
-from irshrink.opset import raise_opset
 from irshrink.passes.quantize.bias_correction import weight_shift
 from irshrink.passes.quantize.qparams import QParams, activation_qparams, quantize_tensor
 from irshrink.passes.quantize.quantize_int8 import QuantizeInt8
@@ -27,7 +27,7 @@ from irshrink.passes.quantize.weights import BIAS_LIMIT, quantize_weights
 from irshrink.pipeline import Pipeline
 from irshrink.registry import make_pass
 from irshrink.samples import input_specs
-from irshrink.samples_random import random_samples
+from irshrink.samples.random import random_samples
 from irshrink.target import load_target
 from irshrink.verify import verify_structure
 

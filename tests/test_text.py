@@ -6,8 +6,8 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
+from irshrink.graph.text import canonical, model_text, without_numbers
 from irshrink.module import Module, module_from_text
-from irshrink.text import canonical, model_text, without_numbers
 
 
 def model(first: str = "a", second: str = "b", constants: str = "float e = {1}, float two = {2}") -> Module:

@@ -6,8 +6,8 @@ import onnx_ir as ir
 import pytest
 
 from irshrink.errors import InternalError
+from irshrink.graph.shapes import infer_shapes
 from irshrink.module import Module, module_from_text
-from irshrink.shapes import infer_shapes
 from irshrink.verify import verify_static, verify_structure
 
 

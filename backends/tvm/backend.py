@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from irshrink import files
-from irshrink.backend import Artifact, MemoryPlan, OpCost, RunResult, Inference, Values
+from irshrink.backend import Artifact, Inference, MemoryPlan, OpCost, RunResult, Values
 from irshrink.backends.toolchain import zig
 from irshrink.errors import BudgetError, ToolError
 from irshrink.pipeline import Pass

@@ -145,8 +145,12 @@ def _argument(
     if isinstance(argument, Input):
         name = op.inputs[argument.index]
         if name in program.constants:
-            constant = weights.name(name, program.constants[name])
-            return f"{constant} + {argument.offset}" if argument.offset else constant
+            array = program.constants[name]
+            constant = weights.name(name, array)
+            if argument.offset == 0 and str(array.dtype) == p.dtype:
+                return constant
+            # the offset is in bytes, and kernels that only move elements see other types
+            return f"({ctype} *)(const void *)((const uint8_t *){constant} + {argument.offset})"
         return f"AT({ctype},{_NO_BREAK}{plan.offset(name) + argument.offset})"
     if isinstance(argument, Output):
         return f"AT({ctype},{_NO_BREAK}{plan.offset(op.output) + argument.offset})"

@@ -6,7 +6,7 @@ from math import prod
 
 import onnx_ir as ir
 
-from irshrink.edit import attribute_int, static_shape
+from irshrink.graph.edit import attribute_int, static_shape
 
 
 def graph_macs(graph: ir.Graph) -> dict[ir.Node, int | None]:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from irshrink.edit import attribute_int
+from irshrink.graph.edit import attribute_int
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

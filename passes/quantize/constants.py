@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from irshrink.edit import attribute_int, constant, input_of
-from irshrink.observers import Range
+from irshrink.calibration.observers import Range
+from irshrink.graph.edit import attribute_int, constant, input_of
 from irshrink.passes.quantize.bias_correction import weight_shift
 from irshrink.passes.quantize.plan import Plan
 from irshrink.passes.quantize.qdq import QdqWriter

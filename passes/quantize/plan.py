@@ -8,8 +8,8 @@ from fnmatch import fnmatchcase
 
 import onnx_ir as ir
 
-from irshrink.edit import ONNX_DOMAINS, constant, describe
 from irshrink.errors import ModelError, RecipeError, nearest
+from irshrink.graph.edit import ONNX_DOMAINS, constant, describe
 from irshrink.passes.quantize.rules import FUSED_ACTIVATIONS, FUSES_ACTIVATION, RULES, Rule
 
 

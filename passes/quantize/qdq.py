@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from irshrink.edit import add_constant
+from irshrink.graph.edit import add_constant
 from irshrink.passes.quantize.qparams import QParams
 
 Array = np.ndarray[Any, np.dtype[Any]]

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from irshrink.observers import Range
+from irshrink.calibration.observers import Range
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

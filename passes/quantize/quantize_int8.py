@@ -15,17 +15,17 @@ import numpy as np
 import onnx_ir as ir
 
 from irshrink.calibration import CalibrationMethod, calibrate, channel_means
-from irshrink.edit import drop_unread_constants
 from irshrink.errors import RecipeError
+from irshrink.graph.edit import drop_unread_constants
+from irshrink.graph.opset import raise_opset
+from irshrink.graph.shapes import infer_shapes
 from irshrink.module import Module
-from irshrink.opset import raise_opset
 from irshrink.passes.quantize.constants import ConstantQuantizer
 from irshrink.passes.quantize.plan import Plan, listed, make_plan
 from irshrink.passes.quantize.qdq import QdqWriter
 from irshrink.passes.quantize.qparams import QParams, activation_qparams, fixed_qparams
 from irshrink.pipeline import Context, PassResult
 from irshrink.samples import Samples
-from irshrink.shapes import infer_shapes
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 import onnx_ir as ir
 
-from irshrink.edit import (
+from irshrink.graph.edit import (
     attribute_float,
     attribute_int,
     attribute_ints,

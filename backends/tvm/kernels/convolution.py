@@ -126,7 +126,8 @@ def convolution(tile: Tile, patch: bool, epilogue: Epilogue) -> TirFunction:
             *scalars("pixels", "channels", "group_out", "steps", "pitch"),
             *([write("patch", "int8"), *scalars(*_WINDOW)] if patch else []),
         )
-        given, (y, pixels, channels, group_out, steps, pitch, *window) = rest[: len(extra)], rest[len(extra) :]
+        given, rest = rest[: len(extra)], rest[len(extra) :]
+        y, pixels, channels, group_out, steps, pitch, *window = rest
         sums = Accumulators.allocate(f, tile)
         layer = _Layer(f, sums, epilogue, given, weight, bias, y, channels, steps, pitch)
         tiles = f.bind("tiles", quotient(pixels + (tile.pixels - 1), tile.pixels))
@@ -138,9 +139,7 @@ def convolution(tile: Tile, patch: bool, epilogue: Epilogue) -> TirFunction:
     return f.result
 
 
-def _direct_loops(
-    layer: _Layer, x: Buffer, pixels: Expr, group_out: Expr, tiles: Expr, blocks: Expr
-) -> None:
+def _direct_loops(layer: _Layer, x: Buffer, pixels: Expr, group_out: Expr, tiles: Expr, blocks: Expr) -> None:
     """Blocks of channels outside, so that their bias and multipliers are loaded once."""
     f, tile = layer.f, layer.sums.tile
     with f.loop("b", blocks) as b:

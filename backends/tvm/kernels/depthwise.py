@@ -3,10 +3,10 @@
 Rows come from a ring, so that the output may overwrite the input: a depthwise layer then needs one image and
 a few rows instead of two images.
 
-The dsp style takes four channels in two passes, bytes 0 and 2 of each word, then bytes 1 and 3: SXTB16 gives a
-pair of channels, SMLABB and SMLATT add each one's product to its own accumulator. A word of the input serves
-every pixel of the tile whose window it lies in, so stride and dilation along the row are arguments of the
-generator. Two passes cost the loads twice, but one pass would need more accumulators than there are registers.
+The dsp style takes four channels in two passes, bytes 0 and 2 of each word, then bytes 1 and 3: SXTB16 gives
+a pair of channels, SMLABB and SMLATT add each one's product to its own accumulator. A word of the input
+serves every pixel of the tile whose window it lies in, so stride and dilation along the row are arguments of
+the generator. Two passes cost the loads twice; one would need more accumulators than there are registers.
 """
 
 from __future__ import annotations

@@ -21,7 +21,8 @@ from irshrink.backends.tvm.tir import (
 from irshrink.program.ops import Window
 
 _SCALARS = (
-    "in_rows", "row_bytes", "pad_top", "pad_left", "pad_right", "pad_value", "span", "fresh", "row_stride", "dilation",
+    "in_rows", "row_bytes", "pad_top", "pad_left", "pad_right", "pad_value",
+    "span", "fresh", "row_stride", "dilation",
 )  # fmt: skip
 
 
@@ -57,7 +58,9 @@ class Ring:
         _, height, width, channels = x
         top, left, _, right = window.pads
         span, stride = window.extent()[0], window.strides[0]
-        reads = (window.extent()[1] + (y[2] - 1) * window.strides[1]) - left - width  # columns right of the input
+        reads = (
+            (window.extent()[1] + (y[2] - 1) * window.strides[1]) - left - width
+        )  # columns right of the input
         in_place = all(
             (oy + 1) * y[2] * y[3] <= (oy * stride - top + span) * width * channels
             for oy in range(y[1])

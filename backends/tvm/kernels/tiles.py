@@ -64,7 +64,7 @@ class Tile:
 
 
 def choose_tile(target: Target, pixels: int, channels: int, depth: int) -> Tile:
-    """The tile for ``pixels`` x ``channels`` sums of ``depth`` products; measured in benchmarks/kernels.py."""
+    """The tile for ``pixels`` x ``channels`` sums of ``depth`` products (benchmarks/kernels.py)."""
     if target.has("simd"):
         return Tile("simd", min(4, pixels), 16 if channels >= 16 else 1)
     style: Style = "dsp" if target.has("dsp") else "plain"
@@ -157,7 +157,9 @@ class Accumulators:
                 wh = f.bind(f"w{c}_{name}", inline("int32", f"irs_{name}", word))
                 for p in range(tile.pixels):
                     at = self._at(p, c)
-                    f.store(self.sums, at, inline("int32", "irs_mla_dual", halves[p][half], wh, self.sums[at]))
+                    f.store(
+                        self.sums, at, inline("int32", "irs_mla_dual", halves[p][half], wh, self.sums[at])
+                    )
 
     def _step_bytes(self, x: Buffer, xs: Sequence[Expr], weight: Buffer, w: Expr) -> None:
         f = self.f

@@ -8,7 +8,7 @@ from math import inf
 import numpy as np
 import onnx_ir as ir
 
-from irshrink import edit
+from irshrink.graph import edit
 from irshrink.program.lower.constants import Constants
 from irshrink.program.lower.numbers import quantize
 from irshrink.program.lower.refusal import Refusal

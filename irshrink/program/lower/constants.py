@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from irshrink import edit
+from irshrink.graph import edit
 from irshrink.program.ops import Float32
 from irshrink.program.reference.dispatch import Array
 

@@ -8,8 +8,8 @@ from typing import Literal
 
 import onnx_ir as ir
 
-from irshrink import edit
 from irshrink.errors import ModelError, UnsupportedModelError
+from irshrink.graph import edit
 from irshrink.module import Module
 from irshrink.program.lower.builder import label
 from irshrink.program.lower.chains import leaves, parameters

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from irshrink import edit
+from irshrink.graph import edit
 from irshrink.program.lower.builder import Builder, label
 from irshrink.program.lower.chains import Sink, sink
 from irshrink.program.lower.constants import Codes, Constant, Constants

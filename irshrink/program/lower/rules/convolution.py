@@ -7,7 +7,7 @@ from math import prod
 import numpy as np
 import onnx_ir as ir
 
-from irshrink import edit
+from irshrink.graph import edit
 from irshrink.program.lower.chains import clamp_behind
 from irshrink.program.lower.constants import Codes, Constant
 from irshrink.program.lower.lowering import Lowering

@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from irshrink import edit
+from irshrink.graph import edit
 from irshrink.program.lower.chains import clamp_behind, sink
 from irshrink.program.lower.constants import Codes, Constant
 from irshrink.program.lower.lowering import Lowering

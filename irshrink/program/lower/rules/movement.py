@@ -8,7 +8,7 @@ from math import prod
 import numpy as np
 import onnx_ir as ir
 
-from irshrink import edit
+from irshrink.graph import edit
 from irshrink.program.lower.chains import Sink
 from irshrink.program.lower.lowering import Lowering
 from irshrink.program.lower.numbers import quantize, table

@@ -7,7 +7,7 @@ from math import prod
 import numpy as np
 import onnx_ir as ir
 
-from irshrink import edit
+from irshrink.graph import edit
 from irshrink.program.lower.lowering import Lowering, broadcast_constant
 from irshrink.program.lower.refusal import Refusal
 from irshrink.program.lower.view import View, view_of

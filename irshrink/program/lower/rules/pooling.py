@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import onnx_ir as ir
 
-from irshrink import edit
+from irshrink.graph import edit
 from irshrink.program.lower.lowering import Lowering
 from irshrink.program.lower.numbers import mean_multiplier
 from irshrink.program.lower.refusal import Refusal

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import onnx_ir as ir
 
-from irshrink import edit
+from irshrink.graph import edit
 from irshrink.program.lower.chains import parameters
 from irshrink.program.lower.lowering import Lowering
 from irshrink.program.lower.numbers import table

@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from irshrink import edit
+from irshrink.graph import edit
 from irshrink.program.lower.chains import bounds
 from irshrink.program.lower.lowering import Lowering
 from irshrink.program.lower.numbers import Function, table

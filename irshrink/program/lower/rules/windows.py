@@ -6,7 +6,7 @@ from math import ceil
 
 import onnx_ir as ir
 
-from irshrink import edit
+from irshrink.graph import edit
 from irshrink.program.lower.lowering import Lowering
 from irshrink.program.lower.refusal import Refusal
 from irshrink.program.lower.view import View

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from irshrink.errors import SamplesError
-from irshrink.samples import Array, ImageOptions, InputSpec, hash_labels, new_digest
+from irshrink.samples.source import Array, ImageOptions, InputSpec, hash_labels, new_digest
 
 if TYPE_CHECKING:
     from PIL.Image import Image

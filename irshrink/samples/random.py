@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from irshrink.samples import Array, InputSpec, Samples
+from irshrink.samples.samples import Samples
+from irshrink.samples.source import Array, InputSpec
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from irshrink.errors import SamplesError, nearest
-from irshrink.samples import Array, InputSpec, castable, fit, hash_labels, new_digest
+from irshrink.samples.source import Array, InputSpec, castable, fit, hash_labels, new_digest
 
 LABELS = "y"
 _BLOCK = 1 << 20

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from irshrink.edit import (
+from irshrink.graph.edit import (
     Refusal,
     attribute_float,
     attribute_int,

@@ -1,7 +1,7 @@
 """Ranges of a float model's activations on real samples.
 
 The model runs in ONNX Runtime one sample at a time with the wanted values as extra outputs; observers keep
-a few numbers of each (:mod:`irshrink.observers`), so memory does not grow with the number of samples.
+a few numbers of each (:mod:`irshrink.calibration.observers`), so memory does not grow with their number.
 """
 
 from __future__ import annotations
@@ -13,8 +13,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import onnx_ir as ir
 
+from irshrink.calibration.observers import (
+    Histogram,
+    MinMax,
+    Range,
+    entropy_range,
+    mse_range,
+    percentile_range,
+)
 from irshrink.errors import ModelError
-from irshrink.observers import Histogram, MinMax, Range, entropy_range, mse_range, percentile_range
 
 if TYPE_CHECKING:
     from irshrink.module import Module

@@ -18,7 +18,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from irshrink.edit import remove
+from irshrink.graph.edit import remove
 from irshrink.module import Module
 
 Pattern = Callable[..., Any]

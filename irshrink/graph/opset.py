@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from irshrink.edit import opset
 from irshrink.errors import ModelError
+from irshrink.graph.edit import opset
 from irshrink.module import Module
 
 

@@ -1,0 +1,6 @@
+"""Ranges of activations from samples, streamed."""
+
+from irshrink.calibration.calibrate import CalibrationMethod, calibrate, channel_means, each_sample
+from irshrink.calibration.observers import Range
+
+__all__ = ["CalibrationMethod", "Range", "calibrate", "channel_means", "each_sample"]

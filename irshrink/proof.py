@@ -1,0 +1,185 @@
+"""What a build is proved and measured with: test vectors, the float model beside it, the budgets."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from irshrink import onnxrt
+from irshrink.artifact import Build
+from irshrink.backend import Artifact, Backend, Inference, RunResult
+from irshrink.errors import BudgetError, InternalError, RecipeError
+from irshrink.evaluate import Accuracy, compare
+from irshrink.execute import mismatches
+from irshrink.module import Module
+from irshrink.ports import encode_inputs
+from irshrink.program.program import Program
+from irshrink.program.reference.evaluate import run_program
+from irshrink.recipe import Recipe
+from irshrink.registry import backend_for
+from irshrink.report.report import AccuracyFacts
+from irshrink.samples import Role, Samples, input_specs, load_samples
+from irshrink.target import load_target
+
+#: Samples on which ``--verify`` runs the model after every pass.
+FEW = 8
+
+
+@dataclass(frozen=True)
+class Data:
+    """The user's samples by role."""
+
+    calibration: Samples | None
+    evaluation: Samples | None
+
+    @staticmethod
+    def load(module: Module, recipe: Recipe) -> Data:
+        """Open and check what the recipe names.
+
+        Raises:
+            SamplesError: see :func:`irshrink.samples.load_samples`.
+        """
+        specs = input_specs(module.graph)
+
+        def load(path: str | None, role: Role) -> Samples | None:
+            return load_samples(path, specs, image=recipe.images, role=role) if path else None
+
+        return Data(load(recipe.calibration, "calibration"), load(recipe.eval, "evaluation"))
+
+    def by_role(self) -> dict[str, Samples]:
+        roles = {"calibration": self.calibration, "eval": self.evaluation}
+        return {role: samples for role, samples in roles.items() if samples is not None}
+
+    def best(self) -> Samples | None:
+        """What to measure with: evaluation data, else calibration data."""
+        return self.evaluation if self.evaluation is not None else self.calibration
+
+    def few(self) -> Samples:
+        """Some samples for ``--verify``; :func:`require_data` has made sure that there are any."""
+        best = self.best()
+        assert best is not None
+        return best.spread(FEW)
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The test vector as the build computed it."""
+
+    run: RunResult
+    compared_bytes: int
+    mismatched_bytes: int
+
+
+def require_data(recipe: Recipe) -> None:
+    """Refuse what cannot be measured, before any work.
+
+    Raises:
+        RecipeError: a budget or check that needs samples, and none are given.
+    """
+    if recipe.calibration is not None or recipe.eval is not None:
+        return
+    for option, wanted in (("--max-drop", recipe.max_drop is not None), ("--verify", recipe.verify)):
+        if wanted:
+            raise RecipeError(f"{option} needs data to measure with. Give --eval or --calibration.")
+
+
+def test_vector(program: Program, data: Data, recipe: Recipe) -> list[Inference]:
+    """``recipe.test_inputs`` inferences by the reference; inputs are random where there are no samples."""
+    samples = data.best()
+    if samples is not None:
+        feeds = samples.spread(recipe.test_inputs).feeds()
+        inputs = [encode_inputs(program, one) for one in feeds]
+    else:
+        rng = np.random.default_rng(recipe.seed)
+        inputs = [_random_inputs(program, rng) for _ in range(recipe.test_inputs)]
+    return [Inference(x, run_program(program, x)) for x in inputs]
+
+
+def run_tests(backend: Backend, built: Artifact, tests: Sequence[Inference]) -> Checked:
+    """Run the test vector on the target or its emulator.
+
+    Raises:
+        InternalError: a byte differs from the reference.
+        BudgetError: RAM is too small for the arena and the stack that was measured.
+    """
+    run = backend.run(built.folder, built.target, built.program, [t.inputs for t in tests])
+    compared, mismatched = mismatches([list(t.outputs) for t in tests], run.outputs)
+    if mismatched:
+        raise InternalError(
+            f"{mismatched} of {compared} output bytes on {built.target.name} differ from the reference."
+        )
+    limit, stack = built.target.ram_bytes, run.stack_bytes or 0
+    if limit is not None and built.ram_bytes + stack > limit:
+        raise BudgetError(
+            f"RAM: arena and variables take {built.ram_bytes} bytes and the stack {stack}, "
+            f"{built.ram_bytes + stack - limit} more than the {limit} of "
+            f"{built.target.board or built.target.name}."
+        )
+    return Checked(run, compared, mismatched)
+
+
+def measure(
+    original: Module, built: Artifact, data: Data, tests: Sequence[Inference], max_drop: float | None
+) -> AccuracyFacts | None:
+    """The float model in ONNX Runtime against the compiled program, on this machine.
+
+    A Cortex-M build is measured through a host build of the same program: both equal the reference byte for
+    byte, which the test vector has shown for the one and shows here for the other.
+
+    Raises:
+        BudgetError: the accuracy falls by more than ``max_drop``.
+    """
+    samples = data.best()
+    if samples is None:
+        return None
+    session = onnxrt.session(original.to_proto())
+    with tempfile.TemporaryDirectory(prefix="irshrink-") as scratch:
+        host = _host_build(built, tests, Path(scratch))
+        accuracy = compare(lambda feeds: onnxrt.run(session, feeds), host, samples)
+    if max_drop is not None and accuracy.drop > max_drop:
+        raise BudgetError(_missed(accuracy, max_drop))
+    return AccuracyFacts(
+        metric=accuracy.compiled.metric,
+        original=accuracy.original.value,
+        compiled=accuracy.compiled.value,
+        samples=accuracy.compiled.samples,
+        source="eval" if data.evaluation is not None else "calibration",
+        max_drop=max_drop,
+    )
+
+
+def _missed(accuracy: Accuracy, max_drop: float) -> str:
+    before, after = accuracy.original, accuracy.compiled
+    return (
+        f"accuracy: {before.metric} falls from {before.value:.2%} to {after.value:.2%}, by "
+        f"{accuracy.drop * 100:.2f} points; {max_drop * 100:.2f} are allowed. More calibration samples, "
+        "another calibration method, or --keep-float for the layers that lose most may help."
+    )
+
+
+def _host_build(built: Artifact, tests: Sequence[Inference], scratch: Path) -> Build:
+    if built.target.emulation is None:
+        return Build(built.folder, built.target, built.program, backend_for(built.target))
+    target = load_target("host")
+    backend = backend_for(target)
+    backend.compile(built.program, target, scratch, tests, "host")
+    host = Build(scratch, target, built.program, backend)
+    outputs = host.run([t.inputs for t in tests]).outputs
+    if mismatches([list(t.outputs) for t in tests], outputs)[1]:
+        raise InternalError("the host build differs from the reference.")
+    return host
+
+
+def _random_inputs(program: Program, rng: np.random.Generator) -> list[NDArray[Any]]:
+    arrays: list[NDArray[Any]] = []
+    for port in program.inputs:
+        dtype = np.dtype(program.tensors[port.tensor].dtype)
+        values = rng.standard_normal(port.shape) * (1 if dtype.kind == "f" else 40)
+        arrays.append(np.clip(values, -128, 127).astype(dtype))
+    return arrays

@@ -1,0 +1,96 @@
+"""Where samples come from: what the graph wants, how images become numbers, and the contract of a source."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Role = Literal["calibration", "evaluation"]
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """One input of the graph: its name, static shape with the batch dimension, and dtype."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """The shape of one sample: without a leading batch dimension of 1."""
+        return self.shape[1:] if self.shape[:1] == (1,) else self.shape
+
+
+@dataclass(frozen=True)
+class ImageOptions:
+    """Declared preprocessing of a folder of images: ``value = (pixel * scale - mean) / std``.
+
+    Attributes:
+        mean, std: one number, or one per channel in the order of ``channels``.
+        scale: factor of the 0..255 pixel before the mean is subtracted.
+        resize: ``none`` (images must have the input's size), ``stretch`` (to the input's size), or
+            ``crop`` (shorter side to ``shorter_side``, then the centre). Bilinear with antialiasing.
+        shorter_side: pixels, for ``crop``; the input's size when not given.
+        channels: the order the model was trained with, or ``gray``.
+        layout: of the graph's input; inferred from its shape when that is unambiguous.
+        labels: ``auto`` (``labels.csv``, else the names of sub-folders), ``csv``, ``folders``, ``stem``
+            (the file's name is the class number) or ``none``.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    scale: float = 1.0
+    resize: Literal["none", "stretch", "crop"] = "none"
+    shorter_side: int | None = None
+    channels: Literal["RGB", "BGR", "gray"] = "RGB"
+    layout: Literal["NCHW", "NHWC"] | None = None
+    labels: Literal["auto", "csv", "folders", "stem", "none"] = "auto"
+
+
+class Source(Protocol):
+    """Where samples come from. Rows are read in increasing order, one at a time."""
+
+    @property
+    def count(self) -> int: ...
+
+    @property
+    def labels(self) -> Array | None: ...
+
+    def rows(self, select: Array) -> Iterator[dict[str, Array]]:
+        """One dict of arrays with exactly the graph's dtypes and sample shapes for every selected row."""
+        ...
+
+    def describe(self, row: int) -> str:
+        """What a person calls this row: ``sample 3`` or a file name."""
+        ...
+
+    def digest(self, select: Array) -> str:
+        """Hexadecimal SHA-256 of the selected content; independent of paths and compression."""
+        ...
+
+
+def fit(array: Array, spec: InputSpec) -> Array:
+    """One row in the graph's dtype. The caller has checked :func:`castable`."""
+    return np.ascontiguousarray(array, dtype=spec.dtype).reshape(spec.sample_shape)
+
+
+def castable(given: np.dtype[Any], wanted: np.dtype[Any]) -> bool:
+    """Whether values keep their meaning: floats among floats, small integers to floats, widening."""
+    if given.kind == "f" and wanted.kind == "f":
+        return True
+    return bool(np.can_cast(given, wanted, "safe"))
+
+
+def hash_labels(digest: Any, labels: Array | None, select: Array) -> None:
+    """Mix labels into a digest."""
+    digest.update(b"" if labels is None else b"y" + np.ascontiguousarray(labels[select], "<i8").tobytes())
+
+
+def new_digest() -> Any:
+    return hashlib.sha256()

@@ -1,0 +1,112 @@
+"""Testing a backend's kernels: operators side by side in one program, compared with the reference.
+
+Building costs more than running, so a bench holds many operators::
+
+    bench = KernelBench()
+    x = bench.int8(1, 8, 8, 4)
+    bench.add(MaxPool, x, shape=(1, 4, 4, 4), window=Window(kernel=(2, 2), strides=(2, 2)))
+    bench.check(backend, load_target("cortex-m4"), tmp_path)
+"""
+
+from __future__ import annotations
+
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from irshrink.backend import Backend, Inference, RunResult
+from irshrink.program.ops import Op
+from irshrink.program.program import Port, Program, Tensor
+from irshrink.program.reference.evaluate import run_program
+from irshrink.target import Target
+
+Array = NDArray[Any]
+
+#: Floats where roundings, saturations and signs of zero go wrong first.
+EXTREMES = np.array(
+    [
+        *(np.nan, inf, -inf, -0.0, 0.0, 1e38, -1e38, 1e-40, -1e-40, 0.25, -0.75, 1.0, -1.0, 0.625, -0.625),
+        *(4.0, -10.0, -87.33654, -87.33655, 88.72283, 88.722835, 8388607.5, 8388608.0, -8388609.0),
+        *(3e9, -(2.0**31)),
+    ],
+    np.float32,
+)
+
+
+class KernelBench:
+    """A program of independent operators ``op0, op1...`` and one set of inputs for it."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.program = Program({}, [], [], [])
+        self.values: list[Array] = []
+
+    def int8(self, *shape: int) -> Array:
+        """Random values, both ends of the range among them."""
+        x = self.rng.integers(-128, 128, shape).astype(np.int8)
+        x[self.rng.random(shape) < 0.1] = -128
+        x[self.rng.random(shape) < 0.1] = 127
+        return x
+
+    def f32(self, *shape: int) -> Array:
+        """Normal values of deviation 3."""
+        return (self.rng.standard_normal(shape) * 3).astype(np.float32)
+
+    def of(self, dtype: str, *shape: int) -> Array:
+        """:meth:`int8` or :meth:`f32`."""
+        return self.int8(*shape) if dtype == "int8" else self.f32(*shape)
+
+    def add(
+        self,
+        operator: type[Op],
+        *inputs: Array,
+        shape: tuple[int, ...],
+        dtype: str = "int8",
+        constants: tuple[int, ...] = (),
+        **fields: Any,
+    ) -> None:
+        """One operator with inputs and an output of its own.
+
+        Args:
+            inputs: their values.
+            shape, dtype: of the output.
+            constants: numbers of the inputs that are constants of the program.
+            fields: the operator's own.
+        """
+        number, names = len(self.program.ops), []
+        for i, value in enumerate(inputs):
+            names.append(f"x{number}_{i}")
+            self.program.tensors[names[-1]] = Tensor(names[-1], value.shape, str(value.dtype))
+            if i in constants:
+                self.program.constants[names[-1]] = value
+                continue
+            self.program.inputs.append(Port(names[-1], names[-1], value.shape))
+            self.values.append(value)
+        y = f"y{number}"
+        self.program.tensors[y] = Tensor(y, shape, dtype)
+        self.program.outputs.append(Port(y, y, shape))
+        self.program.ops.append(
+            operator(name=f"op{number}", origin=(), inputs=tuple(names), output=y, **fields)
+        )
+
+    def check(self, backend: Backend, target: Target, folder: Path) -> RunResult:
+        """Build, run, and compare every byte of every output; any NaN equals any other.
+
+        Raises:
+            AssertionError: names the target, the operator and the first differences.
+        """
+        wanted = run_program(self.program, self.values)
+        backend.compile(self.program, target, folder, [Inference(self.values, wanted)], "kernels")
+        result = backend.run(folder, target, self.program, [self.values])
+        for op, a, b in zip(self.program.ops, result.outputs[0], wanted, strict=True):
+            np.testing.assert_array_equal(_bits(a), _bits(b), err_msg=f"{target.name}: {op}")
+        return result
+
+
+def _bits(x: Array) -> Array:
+    if x.dtype != np.float32:
+        return x
+    return np.where(np.isnan(x), np.float32(np.nan), x).view(np.int32)
