@@ -8,7 +8,7 @@ are tried until the lower bound is met (dynamic storage allocation is NP-hard: G
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,8 +18,9 @@ from irshrink.program.program import Program
 
 #: Everything in the arena starts at a multiple of this: kernels load words, floats need it.
 ALIGNMENT = 4
-#: Random orders that are tried before a plan above the lower bound is accepted.
-ATTEMPTS = 300
+#: Random orders that are tried before a plan above the lower bound is accepted: so many, or as many as place
+#: so many items in all.
+ATTEMPTS, PLACEMENTS = 300, 20_000
 
 
 @dataclass(frozen=True)
@@ -97,8 +98,9 @@ def plan_memory(program: Program, demands: Sequence[Demand], seed: int = 0) -> M
     bound = _lower_bound(items, len(program.ops))
     best: dict[str, int] = {}
     best_size = -1
+    rivals = _rivals(items)
     for order in _orders(items, seed):
-        offsets = _first_fit(order)
+        offsets = _first_fit(order, rivals)
         size = max((offsets[i.name] + i.reserved for i in items), default=0)
         if best_size < 0 or size < best_size:
             best, best_size = offsets, size
@@ -180,34 +182,48 @@ def _lower_bound(items: Sequence[_Item], steps: int) -> int:
     return bound
 
 
-def _orders(items: Sequence[_Item], seed: int) -> list[list[_Item]]:
+def _orders(items: Sequence[_Item], seed: int) -> Iterator[list[_Item]]:
     by_size = sorted(items, key=lambda i: (-i.reserved, i.first, i.name))
     by_time = sorted(items, key=lambda i: (i.first, -i.reserved, i.name))
     by_area = sorted(items, key=lambda i: (-i.reserved * (i.last - i.first + 1), i.first, i.name))
+    yield from (by_size, by_area, by_time)
     rng = np.random.default_rng(seed)
-    random = []
-    for _ in range(ATTEMPTS if len(items) > 2 else 0):
+    for _ in range(min(ATTEMPTS, PLACEMENTS // max(len(items), 1)) if len(items) > 2 else 0):
         keys = rng.uniform(0.3, 1.0, len(items))
         ranked = sorted(zip(items, keys, strict=True), key=lambda p: -p[0].reserved * p[1])
-        random.append([item for item, _ in ranked])
-    return [by_size, by_area, by_time, *random]
+        yield [item for item, _ in ranked]
 
 
-def _first_fit(order: Sequence[_Item]) -> dict[str, int]:
+def _rivals(items: Sequence[_Item]) -> dict[str, list[_Item]]:
+    """For every item the others that are in use while it is."""
+    return {a.name: [b for b in items if b is not a and b.overlaps(a)] for a in items}
+
+
+def _first_fit(order: Sequence[_Item], rivals: dict[str, list[_Item]]) -> dict[str, int]:
     """Place the items one after the other at the lowest address that is free while they live."""
-    placed: list[tuple[_Item, int]] = []
     offsets: dict[str, int] = {}
     for item in order:
-        rivals = [(other, at) for other, at in placed if other.overlaps(item)]
-        candidates = {0, *(at + other.reserved for other, at in rivals)}
-        candidates |= {at for other, at in rivals if other.name in item.shares}
-        offset = next(c for c in sorted(candidates) if all(_compatible(item, c, o, at) for o, at in rivals))
-        offsets[item.name] = offset
-        placed.append((item, offset))
+        placed = [(offsets[o.name], o) for o in rivals[item.name] if o.name in offsets]
+        taken = sorted((at, at + other.reserved) for at, other in placed)
+        best = _lowest_gap(taken, item.reserved)
+        for at, partner in placed:
+            if at < best and partner.name in item.shares and _fits(item, at, partner, placed):
+                best = at
+        offsets[item.name] = best
     return offsets
 
 
-def _compatible(item: _Item, at: int, other: _Item, other_at: int) -> bool:
-    if other.name in item.shares and at == other_at:
-        return True
-    return at + item.reserved <= other_at or other_at + other.reserved <= at
+def _lowest_gap(taken: Sequence[tuple[int, int]], size: int) -> int:
+    """Start of the lowest free stretch of ``size`` bytes between sorted intervals."""
+    start = 0
+    for begin, end in taken:
+        if start + size <= begin:
+            break
+        start = max(start, end)
+    return start
+
+
+def _fits(item: _Item, at: int, partner: _Item, placed: Sequence[tuple[int, _Item]]) -> bool:
+    """Whether ``item`` at its partner's address ``at`` stays clear of everything else."""
+    end = at + item.reserved
+    return all(o is partner or end <= begin or begin + o.reserved <= at for begin, o in placed)
