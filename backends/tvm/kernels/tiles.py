@@ -150,7 +150,7 @@ class Accumulators:
             word = f.bind(f"x{p}", inline("int32", "irs_load32", address(x, at)))
             halves.append([f.bind(f"x{p}_{h}", inline("int32", f"irs_{h}", word)) for h in ("even", "odd")])
         for c in range(tile.channels):
-            if c:
+            if c == tile.channels // 2 > 0:
                 f.call("irs_fence")  # the next weights may wait: loading them now would spill sums
             word = f.bind(f"w{c}", weight[w + c])
             for half, name in enumerate(("even", "odd")):
