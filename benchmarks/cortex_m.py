@@ -1,21 +1,30 @@
 """Instructions, flash and arena of the product's models on Cortex-M beside what others take.
 
-    python benchmarks/cortex_m.py [--targets cortex-m4,cortex-m7] [--models kws,ic]
+    python benchmarks/cortex_m.py [--targets cortex-m4,cortex-m7] [--models kws,ic] [--gcc]
 
-Instructions are counted in the emulator: exact, the same on every machine, and not a time.
+Instructions are counted in the emulator: exact, the same on every machine, and not a time. ``--gcc`` builds
+the same C with arm-none-eabi-gcc -O2, the compiler of the other rows, where it is installed (Debian:
+gcc-arm-none-eabi).
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
+from irshrink.backends.package.files import linker_script
+from irshrink.backends.toolchain.zig import SEMANTIC_FLAGS
+from irshrink.backends.unicorn.firmware import GUARD_BYTES, Firmware
+from irshrink.backends.unicorn.runner import EMULATION_MAIN
 from irshrink.compile import compile_model
 from irshrink.console import table
 from irshrink.recipe import Recipe
+from irshrink.target import load_target
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -25,6 +34,7 @@ else:
 HERE = Path(__file__).parent
 MODELS = HERE.parent / "models"
 SAMPLES = {"lenet-5": "mnist-samples.npz", "lenet-300-100": "mnist-samples.npz"}
+GCC = "arm-none-eabi-gcc"
 HEADER = ("model", "by", "instructions", "ratio", "a MAC", "flash", "code", "arena", "bound", "stack")
 
 
@@ -35,24 +45,47 @@ def main() -> None:
     parser.add_argument("--targets", default="cortex-m4")
     parser.add_argument("--models", default="ad,kws,ic,vww,lenet-5,lenet-300-100")
     parser.add_argument("--float", action="store_true", help="float32 builds")
+    parser.add_argument("--gcc", action="store_true", help="also build with arm-none-eabi-gcc -O2")
     options = parser.parse_args()
+    if options.gcc and shutil.which(GCC) is None:
+        parser.error(f"{GCC} is not installed. Leave --gcc out, or: apt-get install gcc-arm-none-eabi")
     rivals = tomllib.loads((HERE / "rivals.toml").read_text("utf-8"))
     for target in options.targets.split(","):
         rows: list[tuple[str, ...]] = []
         for name in options.models.split(","):
-            ours = measure(name, target, options.float)
-            rows.append(own_row(name, ours))
+            with tempfile.TemporaryDirectory() as folder:
+                ours = measure(name, target, Path(folder) / "build", options.float)
+                rows.append(own_row(name, ours))
+                if options.gcc:
+                    rows.append(gcc_row(Path(folder), target, ours))
             if not options.float:
                 rows += rival_rows(rivals.get(target, {}).get(name, {}), ours)
         print(f"{target}, {'float32' if options.float else 'int8'}\n\n{table(rows, HEADER)}\n")
 
 
-def measure(name: str, target: str, as_float: bool) -> dict[str, Any]:
+def measure(name: str, target: str, out: Path, as_float: bool) -> dict[str, Any]:
     """The report of a build of one model."""
     samples = MODELS / SAMPLES.get(name, f"{name}-samples.npz")
     recipe = Recipe(target=target, calibration=None if as_float else str(samples), test_inputs=1)
-    with tempfile.TemporaryDirectory() as folder:
-        return compile_model(MODELS / f"{name}.onnx", recipe, Path(folder) / "build")
+    return compile_model(MODELS / f"{name}.onnx", recipe, out)
+
+
+def gcc_row(folder: Path, target_name: str, ours: dict[str, Any]) -> tuple[str, ...]:
+    """The same C by GCC, in the same emulator, on an input of zeros."""
+    target, build, image = load_target(target_name), folder / "build", folder / "gcc.elf"
+    port = build / "port" / "cortex-m"
+    (folder / "link.ld").write_text(linker_script(target, guard_bytes=GUARD_BYTES))
+    flags = [*target.gcc_flags, "-O2", *SEMANTIC_FLAGS, "-ffunction-sections", "-fdata-sections"]
+    places = [f"-I{build / 'src'}", f"-I{port}", "-nostartfiles", f"-Wl,-T,{folder / 'link.ld'}"]
+    sources = [str(build / "src" / "model.c"), str(port / "startup.c"), str(EMULATION_MAIN)]
+    subprocess.run([GCC, *flags, *places, "-Wl,--gc-sections", *sources, "-o", str(image)], check=True)
+    firmware = Firmware(image, target)
+    result = firmware.run([bytes(size) for size in firmware.input_bytes])
+    count, macs = result.instructions or 0, ours["model"]["macs"]
+    sizes = firmware.elf.sizes
+    rate = f"{count / macs:.2f}"
+    ratio = f"{count / ours['emulation']['instructions']:.2f}"
+    return ("", "irshrink, GCC", f"{count:,}", ratio, rate, f"{sizes.flash:,}", f"{sizes.code:,}", "", "", "")
 
 
 def own_row(name: str, report: dict[str, Any]) -> tuple[str, ...]:
