@@ -21,4 +21,7 @@ BUILTIN_PASSES: dict[str, str] = {
     "raise-opset": "irshrink.passes.raise_opset:RaiseOpset",
     "recognize-activations": "irshrink.passes.recognize_activations:RecognizeActivations",
     "recognize-layernorm": "irshrink.passes.recognize_layernorm:RecognizeLayerNorm",
+    "remove-initializers-from-inputs": (
+        "irshrink.passes.remove_initializers_from_inputs:RemoveInitializersFromInputs"
+    ),
 }

@@ -20,6 +20,7 @@ from irshrink.graph.edit import (
     become,
     can_replace,
     constant,
+    fresh_node_name,
     insert_before,
     is_op,
     remove,
@@ -94,12 +95,14 @@ def _sink(node: ir.Node) -> bool:
 
 def _move_behind(node: ir.Node, perm: tuple[int, ...]) -> None:
     """``f(transpose(x))`` becomes ``transpose(f(x))``; ``f``'s node is made anew in front of itself."""
+    graph = node.graph
+    assert graph is not None, "the node was removed before"
     transposes = dict.fromkeys(v.producer() for v in node.inputs if v is not None and _perm(v) is not None)
     inputs = [_untransposed(value) for value in node.inputs]
     attributes = {name: a.value for name, a in node.attributes.items()}
     copy = insert_before(node, node.op_type, inputs, attributes)
     copy.outputs[0].shape = next(v.shape for v in inputs if v is not None and not _is_scalar(v))
-    copy.name, node.name = node.name, f"{base_name(node)}_transpose"
+    copy.name, node.name = node.name, fresh_node_name(graph, f"{base_name(node)}_transpose")
     become(node, "Transpose", [copy.outputs[0]], {"perm": perm})
     for transpose in transposes:
         if transpose is not None:

@@ -40,7 +40,7 @@ class RaiseOpset:
             )
 
     def run(self, module: Module, ctx: Context) -> PassResult:
-        model, before, old_ir_version = module.model, opset(module.graph), module.model.ir_version
+        model, before = module.model, opset(module.graph)
         try:
             changed = raise_opset(module, self.minimum)
         except ModelError as e:
@@ -48,18 +48,6 @@ class RaiseOpset:
             return PassResult(False)
         if not changed:
             return PassResult(False)
-        if old_ir_version < 4:
-            _release_initializers(module)
         model.ir_version = max(model.ir_version, _IR_VERSIONS[self.minimum])
         return PassResult(True, stats={"from": before, "to": self.minimum})
 
-
-def _release_initializers(module: Module) -> None:
-    """Take the initializers off the list of inputs.
-
-    Before IR version 4 all of them had to be there; from 4 on it means "a default that the caller may
-    override", and nothing could be folded.
-    """
-    inputs = [value for value in module.graph.inputs if not value.is_initializer()]
-    module.graph.inputs.clear()
-    module.graph.inputs.extend(inputs)

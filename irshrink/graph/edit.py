@@ -231,7 +231,7 @@ def insert_before(
     graph = anchor.graph
     assert graph is not None, "the anchor was removed before"
     base = f"{base_name(anchor)}_{op_type.lower()}"
-    node = ir.node(op_type, inputs, dict(attributes or {}), name=base)
+    node = ir.node(op_type, inputs, dict(attributes or {}), name=fresh_node_name(graph, base))
     node.outputs[0].name = fresh_name(graph, base)
     node.outputs[0].type = anchor.outputs[0].type
     graph.insert_before(anchor, node)
@@ -275,6 +275,16 @@ def fresh_name(graph: ir.Graph, name: str) -> str:
         taken.update(value.name for value in node.outputs)
     for inner in graph.subgraphs():
         taken.update(value.name for value in (*inner.inputs, *inner.initializers.values()))
+    return free_name(name, taken)
+
+
+def fresh_node_name(graph: ir.Graph, name: str) -> str:
+    """As :func:`fresh_name`, among the names of nodes: ONNX Runtime loads no two nodes of one name."""
+    return free_name(name, {node.name for node in graph.all_nodes()})
+
+
+def free_name(name: str, taken: Collection[str | None]) -> str:
+    """``name``, or the first of ``name_1``, ``name_2``, ... that is not taken."""
     free, number = name, 0
     while free in taken:
         number += 1

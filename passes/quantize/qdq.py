@@ -8,14 +8,17 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from irshrink.graph.edit import add_constant
+from irshrink.graph.edit import add_constant, base_name, fresh_name, fresh_node_name
 from irshrink.passes.quantize.qparams import QParams
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
 class QdqWriter:
-    """Inserts QDQ pairs; Q and DQ of value ``v`` are the nodes ``v_quantize`` and ``v_dequantize``."""
+    """Inserts QDQ pairs; Q and DQ of value ``v`` are the nodes ``v_quantize`` and ``v_dequantize``.
+
+    Names that the graph has already get a number.
+    """
 
     def __init__(self, graph: ir.Graph) -> None:
         self._graph = graph
@@ -34,14 +37,14 @@ class QdqWriter:
         name = str(value.name)
         uses = [use for use in value.uses() if readers is None or use.node in readers]
         scale, zero_point = self._qparams(params, owner)
-        quantize = _node("QuantizeLinear", [value, scale, zero_point], f"{name}_quantize", value.shape)
-        quantize.outputs[0].name = f"{name}_quantized"
-        quantize.outputs[0].dtype = ir.DataType.INT8
-        dequantize = _node(
-            "DequantizeLinear", [quantize.outputs[0], scale, zero_point], f"{name}_dequantize", value.shape
+        quantize = self._node("QuantizeLinear", [value, scale, zero_point], f"{name}_quantize", value.shape)
+        stored = quantize.outputs[0]
+        stored.name, stored.dtype = self._fresh(f"{name}_quantized"), ir.DataType.INT8
+        dequantize = self._node(
+            "DequantizeLinear", [stored, scale, zero_point], f"{name}_dequantize", value.shape
         )
         real = dequantize.outputs[0]
-        real.name, real.dtype = f"{name}_dequantized", ir.DataType.FLOAT
+        real.name, real.dtype = self._fresh(f"{name}_dequantized"), ir.DataType.FLOAT
         producer = value.producer()
         self._insert(producer, quantize, dequantize)
         for use in uses:
@@ -68,27 +71,24 @@ class QdqWriter:
         if index >= len(node.inputs):
             node.resize_inputs(index + 1)
         source = node.inputs[index]
-        name = f"{node.name}_bias" if source is None else str(source.name)
-        stored = [
+        name = f"{base_name(node)}_bias" if source is None else str(source.name)
+        inputs = [
             add_constant(self._graph, values, f"{name}_quantized"),
             add_constant(self._graph, scale, f"{name}_scale"),
         ]
         if zero_point is not None:
-            stored.append(add_constant(self._graph, zero_point, f"{name}_zero_point"))
-        again = str(stored[0].name).removeprefix(
-            f"{name}_quantized"
-        )  # "" unless two nodes share the constant
-        dequantize = _node(
+            inputs.append(add_constant(self._graph, zero_point, f"{name}_zero_point"))
+        dequantize = self._node(
             "DequantizeLinear",
-            stored,
-            f"{name}_dequantize{again}",
+            inputs,
+            f"{name}_dequantize",
             ir.Shape(values.shape),
             {"axis": axis} if scale.ndim else {},
         )
-        dequantize.outputs[0].name = f"{name}_dequantized{again}"
-        dequantize.outputs[0].dtype = ir.DataType.FLOAT
+        real = dequantize.outputs[0]
+        real.name, real.dtype = self._fresh(f"{name}_dequantized"), ir.DataType.FLOAT
         self._graph.insert_before(node, dequantize)
-        node.replace_input_with(index, dequantize.outputs[0])
+        node.replace_input_with(index, real)
 
     def _insert(self, producer: ir.Node | None, quantize: ir.Node, dequantize: ir.Node) -> None:
         """Behind the producer; pairs of the model's inputs come first of all, in their order."""
@@ -111,21 +111,24 @@ class QdqWriter:
 
     def _take_output(self, value: ir.Value, real: ir.Value) -> None:
         """The model's output keeps its name: the dequantized value takes it."""
-        name = value.name
+        name = str(value.name)
         outputs = self._graph.outputs
         for index, output in enumerate(outputs):
             if output is value:
                 outputs[index] = real
-        value.name, real.name = f"{name}_float", name
+        value.name, real.name = self._fresh(f"{name}_float"), name
 
+    def _node(
+        self,
+        op_type: str,
+        inputs: list[ir.Value],
+        name: str,
+        shape: ir.Shape | None,
+        attributes: dict[str, int] | None = None,
+    ) -> ir.Node:
+        node = ir.node(op_type, inputs, attributes or {}, name=fresh_node_name(self._graph, name))
+        node.outputs[0].shape = shape
+        return node
 
-def _node(
-    op_type: str,
-    inputs: list[ir.Value],
-    name: str,
-    shape: ir.Shape | None,
-    attributes: dict[str, int] | None = None,
-) -> ir.Node:
-    node = ir.node(op_type, inputs, attributes or {}, name=name)
-    node.outputs[0].shape = shape
-    return node
+    def _fresh(self, name: str) -> str:
+        return fresh_name(self._graph, name)

@@ -1,0 +1,41 @@
+"""Initializers that are also listed as inputs become constants.
+
+Before IR version 4 every initializer had to be listed as an input. From 4 on that means "a default which the
+caller may override" (ONNX IR specification, *Graphs*); exporters still write it (``keep_initializers_as_inputs``
+in PyTorch), and nothing could be folded or quantized. A compiled model has its weights in flash: the defaults
+are what it computes with.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from onnx_ir.passes import common
+
+from irshrink.module import Module
+from irshrink.pipeline import Context, PassResult
+
+#: The first IR version in which an initializer need not be an input.
+_IR_VERSION = 4
+
+
+@dataclass(frozen=True)
+class RemoveInitializersFromInputs:
+    """Take inputs that have a default off the list of inputs; the default becomes a constant."""
+
+    name: ClassVar[str] = "remove-initializers-from-inputs"
+    lossy: ClassVar[bool] = False
+
+    def run(self, module: Module, ctx: Context) -> PassResult:
+        model = module.model
+        optional = model.ir_version >= _IR_VERSION
+        names = [str(value.name) for value in module.graph.inputs if value.is_initializer()]
+        if not names:
+            return PassResult(False)
+        common.RemoveInitializersFromInputsPass()(model)
+        model.ir_version = max(model.ir_version, _IR_VERSION)
+        if optional:
+            shown = ", ".join(f"'{name}'" for name in names[:5]) + (", ..." if len(names) > 5 else "")
+            ctx.note(f"inputs with a default value became constants: {shown}")
+        return PassResult(True, stats={"inputs": len(names)})
