@@ -2,8 +2,8 @@
 
     python benchmarks/accuracy.py --mnist FOLDER [--cifar FILE.npz] [--photos FOLDER --efficientnet FILE.onnx]
 
-MNIST: the four idx files, gzipped. CIFAR: ``x`` uint8 [n,32,32,3] and ``y``; calibrates on the first 200 images
-and scores the others. Photos: 224x224 images named by their class; calibrates on 64 at even distances and
+MNIST: the four idx files, gzipped. CIFAR: ``x`` uint8 [n,32,32,3] and ``y``; calibrates on the first 200 and
+scores the others. Photos: 224x224 images named by their class; calibrates on 64 at even distances and
 scores the others, then all. None of these data sets is part of the project.
 """
 
