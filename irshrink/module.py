@@ -113,7 +113,23 @@ def load_module(path: Path | str) -> Module:
         first = str(e).strip().splitlines()[0]
         raise ModelError(f"{path}: breaks the ONNX specification: {first}") from e
     model = ir.load(path)
+    _number_same_names(model)
     return Module(model, source=path)
+
+
+def _number_same_names(model: ir.Model) -> None:
+    """Give nodes of one name a number each: ONNX's checker lets them pass, ONNX Runtime loads no such model."""
+    from irshrink.graph.edit import free_name
+
+    for graph in (model.graph, *model.functions.values()):
+        nodes = [node for node in graph.all_nodes() if node.name]
+        taken = {node.name for node in nodes}
+        seen: set[str | None] = set()
+        for node in nodes:
+            if node.name in seen:
+                node.name = free_name(str(node.name), taken)
+                taken.add(node.name)
+            seen.add(node.name)
 
 
 def _require_external_data(proto: Any, path: Path) -> None:

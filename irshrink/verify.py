@@ -15,12 +15,13 @@ from irshrink.module import Module
 
 
 def verify_structure(module: Module) -> None:
-    """Check one static single assignment, order, constants, types, operators and declared shapes.
+    """Check static single assignment, names, order, constants, types, operators and declared shapes.
 
     Raises:
         InternalError: the graph is broken; the message names the node or the value.
     """
     _check_graph(module.graph, outer=frozenset())
+    _check_node_names(module.graph)
     proto = proto_without_weights(module.model)
     try:
         check_proto(proto)
@@ -70,6 +71,15 @@ def _check_names(graph: ir.Graph) -> None:
             raise InternalError(f"an input or a constant of graph '{graph.name}' has no name")
         if seen.setdefault(value.name, value) is not value:
             raise InternalError(f"two values are called '{value.name}'")
+
+
+def _check_node_names(graph: ir.Graph) -> None:
+    """One node, one name, subgraphs included; none is fine. ONNX Runtime insists on it."""
+    seen: set[str] = set()
+    for node in graph.all_nodes():
+        if node.name and node.name in seen:
+            raise InternalError(f"two nodes are called '{node.name}'")
+        seen.add(node.name or "")
 
 
 def _graphs(attribute: ir.Attr) -> tuple[ir.Graph, ...]:

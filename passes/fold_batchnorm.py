@@ -70,7 +70,8 @@ def _scale_and_shift(node: ir.Node) -> tuple[Float64, Float64]:
     if any(array is None for array in parameters):
         raise Refusal("its statistics are not constant")
     gamma, beta, mean, var = (np.asarray(array, np.float64) for array in parameters)
-    scale = gamma / np.sqrt(var + attribute_float(node, "epsilon", 1e-5))
+    with np.errstate(divide="ignore", invalid="ignore"):  # a broken variance makes NaN, here as in the model
+        scale = gamma / np.sqrt(var + attribute_float(node, "epsilon", 1e-5))
     return scale, beta - scale * mean
 
 

@@ -28,14 +28,11 @@ class RemoveInitializersFromInputs:
     lossy: ClassVar[bool] = False
 
     def run(self, module: Module, ctx: Context) -> PassResult:
-        model = module.model
-        optional = model.ir_version >= _IR_VERSION
+        model, before = module.model, module.model.ir_version
         names = [str(value.name) for value in module.graph.inputs if value.is_initializer()]
-        if not names:
-            return PassResult(False)
         common.RemoveInitializersFromInputsPass()(model)
-        model.ir_version = max(model.ir_version, _IR_VERSION)
-        if optional:
+        model.ir_version = max(before, _IR_VERSION)
+        if names and before >= _IR_VERSION:
             shown = ", ".join(f"'{name}'" for name in names[:5]) + (", ..." if len(names) > 5 else "")
             ctx.note(f"inputs with a default value became constants: {shown}")
-        return PassResult(True, stats={"inputs": len(names)})
+        return PassResult(bool(names) or before < _IR_VERSION, stats={"inputs": len(names)})

@@ -114,6 +114,8 @@ def _why_float(node: ir.Node, plan: Plan, keep_float: Sequence[str]) -> str | No
     values = [node.inputs[i] for i in rule.indices(node)]
     if any(value is None or value.dtype != ir.DataType.FLOAT for value in (*values, node.outputs[0])):
         return "it does not compute in float32"
+    if all(constant(value) is not None for value in values):
+        return "what it reads is constant"
     reason = rule.refuse(node)
     if reason is not None or rule.kind == "linear":
         return reason

@@ -67,19 +67,6 @@ def _gemm(node: ir.Node) -> str | None:
     return None
 
 
-def _matmul(node: ir.Node) -> str | None:
-    left, right = constant(input_of(node, 0)), constant(input_of(node, 1))
-    if left is not None and right is not None:
-        return "both operands are constant"
-    return None
-
-
-def _elementwise(node: ir.Node) -> str | None:
-    if all(constant(value) is not None for value in node.inputs):
-        return "its operands are constant"
-    return None
-
-
 def _clip(node: ir.Node) -> str | None:
     for index in (1, 2):
         if input_of(node, index) is not None and scalar(input_of(node, index)) is None:
@@ -125,11 +112,11 @@ def _maxpool(node: ir.Node) -> str | None:
 RULES: dict[str, Rule] = {
     "Conv": Rule("linear", refuse=_conv),
     "Gemm": Rule("linear", refuse=_gemm),
-    "MatMul": Rule("linear", "both", _matmul),
-    "Add": Rule("light", "both", _elementwise),
-    "Sub": Rule("light", "both", _elementwise),
-    "Mul": Rule("light", "both", _elementwise),
-    "Concat": Rule("light", "all", _elementwise),
+    "MatMul": Rule("linear", "both"),
+    "Add": Rule("light", "both"),
+    "Sub": Rule("light", "both"),
+    "Mul": Rule("light", "both"),
+    "Concat": Rule("light", "all"),
     "AveragePool": Rule("light"),
     "GlobalAveragePool": Rule("light"),
     "ReduceMean": Rule("light", refuse=_reduce_mean),

@@ -38,7 +38,7 @@ class Builder:
     def constant(self, hint: str, array: Array, quantization: Quantization | None = None) -> str:
         """Declare a tensor whose contents are known."""
         name = self.tensor(hint, array.shape, array.dtype.name, quantization)
-        self.constants[name] = np.ascontiguousarray(array)
+        self.constants[name] = np.asarray(array, order="C")
         return name
 
     def emit(

@@ -187,7 +187,7 @@ def int8_codes(codes: Codes) -> tuple[Array, Quantization] | None:
 def broadcast_constant(array: Array, rank: int, order: Sequence[int]) -> Float32:
     """A constant operand in the physical axes of a view: rank padded in front, axes in ``order``."""
     padded = array.reshape((1,) * (rank - array.ndim) + array.shape)
-    return np.ascontiguousarray(padded.transpose(order))
+    return np.asarray(padded.transpose(order), order="C")
 
 
 def _value_name(node: ir.Node) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from irshrink.errors import SamplesError
 from irshrink.program.program import Port, Program
 from irshrink.program.reference import convolution, dense, elementwise, floating, movement, pooling
@@ -43,7 +45,8 @@ def values(program: Program, inputs: Sequence[Array]) -> dict[str, Array]:
     for port, array in zip(program.inputs, inputs, strict=True):
         tensors[port.tensor] = _input(program, port, array)
     for op in program:
-        result = evaluate_op(op, [tensors[name] for name in op.inputs], program)
+        with np.errstate(all="ignore"):  # infinities and NaN are results like any other
+            result = evaluate_op(op, [tensors[name] for name in op.inputs], program)
         declared = program.tensors[op.output]
         assert result.dtype == declared.dtype, (op.name, result.dtype, declared)
         assert result.shape == declared.shape, (op.name, result.shape, declared)

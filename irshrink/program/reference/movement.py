@@ -12,7 +12,7 @@ from irshrink.program.reference.requantize import centred
 
 @evaluate_op.register
 def _(op: Transpose, arrays: list[Array], program: Program) -> Array:
-    return np.ascontiguousarray(arrays[0].transpose(op.permutation))
+    return np.asarray(arrays[0].transpose(op.permutation), order="C")
 
 
 @evaluate_op.register
@@ -31,7 +31,7 @@ def _(op: Concat, arrays: list[Array], program: Program) -> Array:
 @evaluate_op.register
 def _(op: Slice, arrays: list[Array], program: Program) -> Array:
     index = tuple(slice(*bounds) for bounds in zip(op.starts, op.ends, op.steps, strict=True))
-    return np.ascontiguousarray(arrays[0][index])
+    return np.asarray(arrays[0][index], order="C")
 
 
 @evaluate_op.register
