@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from irshrink.backend import Inference
+from irshrink.backends.toolchain import zig
 from irshrink.backends.tvm.backend import TvmBackend
 from irshrink.program.ops import Addition, ConvInt8, DenseInt8, Op, Requantization, Window
 from irshrink.program.program import Port, Program, Tensor
@@ -171,3 +172,13 @@ def test_every_geometry(target: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_random_layers(target: str, seed: int, tmp_path: Path) -> None:
     check(random_layers(seed), target, tmp_path)
+
+
+@pytest.mark.parametrize("target", ["host", "cortex-m3", "cortex-m4"])
+def test_the_generated_c_has_no_warnings(target: str, tmp_path: Path) -> None:
+    program, folder = chosen_layers(), tmp_path / "build"
+    x = inputs_of(program, 0)
+    vectors = [Inference(x, run_program(program, x))]
+    TvmBackend().compile(program, load_target(target), folder, vectors, "layers")
+    flags = ["-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Wno-sign-conversion", "-Werror"]
+    zig.compile_objects([folder / "src" / "model.c"], load_target(target), tmp_path, flags=flags)

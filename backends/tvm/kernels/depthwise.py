@@ -41,10 +41,6 @@ from irshrink.program.ops import ConvInt8, Window
 from irshrink.program.program import Program
 from irshrink.target import Target
 
-_SIZES = (
-    "out_h", "out_w", "tiles", "channels", "multiplier_in", "rows", "columns", "pixel_step", "column_step",
-)  # fmt: skip
-
 
 @dataclass(frozen=True)
 class DepthwiseTile:
@@ -61,6 +57,13 @@ class DepthwiseTile:
     columns: int = 0
     stride: int = 1
     dilation: int = 1
+
+    def sizes(self) -> list[str]:
+        """The sizes that are run-time arguments of the kernel, in order."""
+        names = ["out_h", "out_w", "tiles", "channels", "pixel_step"]
+        names += ["multiplier_in"] if self.channels == 1 else []
+        names += ["rows"] if not self.rows else []
+        return names + (["columns", "column_step"] if not self.columns else [])
 
     @property
     def suffix(self) -> str:
@@ -79,15 +82,24 @@ def select_depthwise(op: ConvInt8, program: Program, target: Target) -> KernelCa
     tile = _choose(target, out_w, channels, multiplier, op.window)
     ring = Ring.of(op.window, x.shape, y.shape, op.input_zero_point)
     epilogue = Epilogue.of(op.requantization, op.residual)
+    sizes = {
+        "out_h": out_h,
+        "out_w": out_w,
+        "tiles": -(-out_w // tile.pixels),
+        "channels": channels,
+        "pixel_step": op.window.strides[1] * x.shape[3],
+        "multiplier_in": multiplier,
+        "rows": op.window.kernel[0],
+        "columns": op.window.kernel[1],
+        "column_step": op.window.dilations[1] * x.shape[3],
+    }
     arguments: list[Argument] = [
         Input(0),
         Constant("weight", _pack(op.weight[:, :, :, 0], tile)),
         Constant("bias", op.bias),
         *epilogue_arguments(op.requantization, channels, op.residual),
         Output(),
-        *(out_h, out_w, -(-out_w // tile.pixels), channels, multiplier, *op.window.kernel),
-        op.window.strides[1] * x.shape[3],
-        op.window.dilations[1] * x.shape[3],
+        *(sizes[name] for name in tile.sizes()),
         Workspace(),
         *ring.arguments(),
     ]
@@ -125,7 +137,7 @@ def _pack(taps: NDArray[np.int8], tile: DepthwiseTile) -> NDArray[np.generic]:
 @cache
 def depthwise(tile: DepthwiseTile, epilogue: Epilogue) -> TirFunction:
     """The C function for one tile and epilogue; the remaining sizes are run-time arguments."""
-    extra = epilogue.parameters()
+    extra, names = epilogue.parameters(), tile.sizes()
     with Function(f"depthwise_s8_{tile.suffix}{epilogue.suffix}", "Depthwise convolution of int8.") as f:
         x, weight, bias, *rest = f.parameters(
             read("x", "int8"),
@@ -133,14 +145,14 @@ def depthwise(tile: DepthwiseTile, epilogue: Epilogue) -> TirFunction:
             constant("bias", "int32"),
             *extra,
             write("y", "int8"),
-            *scalars(*_SIZES),
+            *scalars(*names),
             *Ring.parameters(),
         )
         given, (y, *sizes) = rest[: len(extra)], rest[len(extra) :]
-        n = dict(zip(_SIZES, sizes, strict=False))
+        n = dict(zip(names, sizes, strict=False))
         body = _Body(f, tile, epilogue, given, weight, bias, y, n)
         with f.loop("out_y", n["out_h"]) as oy:
-            ring = Ring.emit(f, sizes[len(_SIZES) :], x, oy)
+            ring = Ring.emit(f, sizes[len(names) :], x, oy)
             rows = [f.bind(f"row{ky}", ring.row(f, ky)) for ky in range(tile.rows)]
             with f.loop("b", quotient(n["channels"] + (tile.channels - 1), tile.channels)) as b:
                 channel = f.bind("channel", minimum(b * tile.channels, n["channels"] - tile.channels))

@@ -57,11 +57,11 @@ IRS_INLINE void irs_store32(int8_t *p, int32_t v) { __builtin_memcpy(p, &v, 4); 
 
 /* Bytes 0 and 2, or 1 and 3, of a word as two int16. */
 #if defined(__ARM_FEATURE_DSP)
-IRS_INLINE int32_t irs_even(int32_t v) { return (int32_t)__sxtb16((uint32_t)v); }
+IRS_INLINE int32_t irs_even(int32_t v) { return (int32_t)__sxtb16((int8x4_t)v); }
 IRS_INLINE int32_t irs_odd(int32_t v)
 {
     uint32_t u = (uint32_t)v;
-    return (int32_t)__sxtb16((u >> 8) | (u << 24));
+    return (int32_t)__sxtb16((int8x4_t)((u >> 8) | (u << 24)));
 }
 /* acc + a.low * b.low + a.high * b.high; and the low or the high product alone. */
 IRS_INLINE int32_t irs_mla_dual(int32_t a, int32_t b, int32_t acc) { return __smlad(a, b, acc); }
