@@ -108,12 +108,15 @@ class Builder:
         return reshaped
 
     def reshaped(self, tensor: str, shape: Sequence[int]) -> str:
-        """The same bytes under another physical shape."""
+        """The same bytes under another physical shape; of a constant, another constant."""
         source = self._source.get(tensor, tensor)
         for known in (tensor, source):
             if self.shape(known) == tuple(shape):
                 return known
         key = ("reshape", source, tuple(shape))
+        if key not in self._done and source in self.constants:
+            array, declared = self.constants[source].reshape(shape), self.tensors[source]
+            self._done[key] = self.constant(source, array, declared.quantization)
         if key not in self._done:
             declared = self.tensors[source]
             output = self.tensor(f"{source}_r", shape, declared.dtype, declared.quantization)
@@ -124,6 +127,8 @@ class Builder:
     def reread(self, tensor: str, quantization: Quantization) -> str:
         """The same bytes under another quantization."""
         key = ("reread", tensor, quantization)
+        if key not in self._done and tensor in self.constants:
+            self._done[key] = self.constant(tensor, self.constants[tensor], quantization)
         if key not in self._done:
             output = self.tensor(f"{tensor}_r", self.shape(tensor), "int8", quantization)
             self._done[key] = self.emit(Reshape, f"reread_{tensor}", (), [tensor], output)
