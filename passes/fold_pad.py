@@ -52,16 +52,13 @@ def _fold(node: ir.Node) -> bool:
     if attribute_string(node, "auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
         raise Refusal("its padding depends on the size of its input (auto_pad)")
     extra = _spatial_pads(pad)
-    fill = _fill(pad)
-    if node.op_type == "MaxPool":
-        _check_max_pool(node, pad, fill)
-    elif fill != 0:
-        raise Refusal(f"{describe(pad)} fills with {fill}, not 0")
     own = attribute_ints(node, "pads") or (0,) * len(extra)
-    if node.op_type == "AveragePool":
-        _check_average_pool(node, own)
-        node.attributes.add(ir.AttrInt64("count_include_pad", 1))
     pads = [a + b for a, b in zip(own, extra, strict=True)]
+    _check_fill(node, pad, own)
+    if node.op_type != "Conv":
+        _check_windows(node, pad, pads)
+    if node.op_type == "AveragePool":
+        node.attributes.add(ir.AttrInt64("count_include_pad", 1))
     node.attributes.pop("auto_pad", None)
     node.attributes.add(ir.AttrInt64s("pads", pads))
     node.replace_input_with(0, pad.inputs[0])
@@ -99,25 +96,30 @@ def _fill(pad: ir.Node) -> float:
     return fill
 
 
-def _check_average_pool(node: ir.Node, own: tuple[int, ...]) -> None:
-    if attribute_int(node, "ceil_mode", 0):
-        raise Refusal("its last windows overhang (ceil_mode), which would count other elements")
-    if any(own) and not attribute_int(node, "count_include_pad", 0):
+def _check_fill(node: ir.Node, pad: ir.Node, own: tuple[int, ...]) -> None:
+    """Whether the operator's own padding has the value of the Pad, or one that does not show."""
+    fill = _fill(pad)
+    if node.op_type != "MaxPool" and fill != 0:
+        raise Refusal(f"{describe(pad)} fills with {fill}, not 0")
+    if node.op_type == "AveragePool" and any(own) and not attribute_int(node, "count_include_pad", 0):
         raise Refusal("its own padding is left out of the average, the zeros of the Pad are not")
+    if node.op_type != "MaxPool" or fill <= np.finfo(np.float32).min:
+        return
+    if fill != 0 or any(own) or not _is_not_negative(pad.inputs[0]):
+        raise Refusal(f"{describe(pad)} fills with {fill}, which may be larger than the input")
 
 
-def _check_max_pool(node: ir.Node, pad: ir.Node, fill: float) -> None:
-    kernel = attribute_ints(node, "kernel_shape") or ()
-    dilations = attribute_ints(node, "dilations") or (1,) * len(kernel)
-    own = attribute_ints(node, "pads") or (0,) * (2 * len(kernel))
-    pads = [a + b for a, b in zip(own, _spatial_pads(pad), strict=True)]
-    if any(pads[i] >= kernel[i % len(kernel)] for i in range(len(pads))) or set(dilations) - {1}:
+def _check_windows(pool: ir.Node, pad: ir.Node, pads: list[int]) -> None:
+    """Whether a pool has the same windows when the border is its own; Conv has in any case."""
+    kernel = attribute_ints(pool, "kernel_shape") or ()
+    if any(output.uses() or output.is_graph_output() for output in pool.outputs[1:]):
+        raise Refusal("its indices are used, and would count from another corner")
+    if attribute_int(pool, "ceil_mode", 0):
+        raise Refusal("its last windows overhang (ceil_mode), which would count other elements")
+    if set(attribute_ints(pool, "dilations") or ()) - {1}:
+        raise Refusal(f"it is dilated, and {describe(pad)} may make windows of padding alone")
+    if any(amount >= kernel[i % len(kernel)] for i, amount in enumerate(pads)):
         raise Refusal(f"{describe(pad)} makes windows of padding alone")
-    if fill == -np.inf or fill <= np.finfo(np.float32).min:
-        return
-    if fill == 0 and not any(own) and _is_not_negative(pad.inputs[0]):
-        return
-    raise Refusal(f"{describe(pad)} fills with {fill}, which may be larger than the input")
 
 
 def _is_not_negative(value: ir.Value | None) -> bool:
