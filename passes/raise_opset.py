@@ -50,4 +50,3 @@ class RaiseOpset:
             return PassResult(False)
         model.ir_version = max(model.ir_version, _IR_VERSIONS[self.minimum])
         return PassResult(True, stats={"from": before, "to": self.minimum})
-

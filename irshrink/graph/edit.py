@@ -13,13 +13,15 @@ note for the report.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from irshrink.pipeline import Context
+if TYPE_CHECKING:
+    from irshrink.pipeline import Context
+
 
 Array = npt.NDArray[Any]
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import onnx_ir as ir
 
 from irshrink.errors import ModelError
 from irshrink.graph.edit import opset
-from irshrink.module import Module
+
+if TYPE_CHECKING:
+    from irshrink.module import Module
 
 
 def raise_opset(module: Module, minimum: int) -> bool:

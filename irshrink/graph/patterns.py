@@ -14,12 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 
 from irshrink.graph.edit import remove
-from irshrink.module import Module
+
+if TYPE_CHECKING:
+    from irshrink.module import Module
 
 Pattern = Callable[..., Any]
 
