@@ -58,13 +58,22 @@ def load_build(folder: Path | str) -> Build:
     from irshrink.report.report import REPORT_NAME
 
     folder = Path(folder)
+    if not (folder / REPORT_NAME).is_file():
+        raise UserError(
+            f"{folder}: not a folder that `irshrink compile` wrote (no {REPORT_NAME}). Give its --out folder."
+        )
     try:
         report = json.loads((folder / REPORT_NAME).read_text("utf-8"))
         target = _target(report)
         io = report["recipe"].get("io", "quantized")
+        layers = [layer["name"] for layer in report["layers"]]
     except (OSError, ValueError, KeyError, TypeError) as e:
-        raise UserError(f"{folder}: not a folder that `irshrink compile` wrote ({REPORT_NAME}: {e}).") from e
+        raise UserError(
+            f"{folder}: its {REPORT_NAME} is damaged or of another version of irshrink. Compile again."
+        ) from e
     program = lower(load_module(folder / MODEL_NAME), io=io)
+    if [op.name for op in program] != layers:
+        raise UserError(f"{folder}: {MODEL_NAME} is not the one that was compiled there. Compile again.")
     return Build(folder, target, program, backend_for(target))
 
 

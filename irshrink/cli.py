@@ -9,9 +9,11 @@ Exit codes: 0 done, 1 the input is wrong, 2 a budget is missed, 3 a tool is miss
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from types import FrameType
 
 import click
 
@@ -57,6 +59,7 @@ for _command in (
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the ``irshrink`` script; ends the process with the exit code."""
+    signal.signal(signal.SIGTERM, _stopped)
     sys.exit(run(arguments))
 
 
@@ -90,8 +93,13 @@ def explain(error: BaseException) -> tuple[str, int]:
     return _bug(error), InternalError.exit_code
 
 
+def _stopped(number: int, frame: FrameType | None) -> None:
+    """SIGTERM unwinds like Ctrl-C, so that no temporary folder stays."""
+    raise KeyboardInterrupt
+
+
 def _stop(sentence: str) -> str:
-    return sentence if sentence.endswith((".", "?", ")")) else f"{sentence}."
+    return sentence if sentence.endswith((".", "?")) else f"{sentence}."
 
 
 def _bug(error: BaseException) -> str:
@@ -99,6 +107,6 @@ def _bug(error: BaseException) -> str:
         traceback.print_exception(error)
     first = (str(error).strip().splitlines() or [""])[0]
     return (
-        f"internal error, a bug in irshrink {__version__}: {type(error).__name__}: {first} "
+        f"internal error, a bug in irshrink {__version__}: {type(error).__name__}: {_stop(first)} "
         f"Run again with {DEBUG_VARIABLE}=1 and report the traceback with the command and the model."
     )

@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from irshrink import proof
+from irshrink.analyses.cost import graph_parameters
 from irshrink.artifact import MODEL_NAME
 from irshrink.backend import Backend
-from irshrink.errors import ToolError
+from irshrink.console import Progress, plural
+from irshrink.errors import RecipeError, ToolError
 from irshrink.files import sha256, write_text
 from irshrink.instruments import CheckNumerics
 from irshrink.lock import LOCK_NAME, lock_text, make_lock
-from irshrink.module import Module, load_module
+from irshrink.module import Module, external_files, load_module
 from irshrink.output import fresh_folder
 from irshrink.passes.cleanup import cleanup_steps
 from irshrink.pipeline import Fixpoint, Instrument, Pass, Pipeline
 from irshrink.program.lower import lower
+from irshrink.program.program import Program
 from irshrink.recipe import Recipe
 from irshrink.registry import backend_for, make_pass
 from irshrink.report.report import BuildFacts, DataFacts, ModelFacts, build_report, write_report
+from irshrink.soundness import require_sound
 from irshrink.static_shapes import fix_input_shapes
 from irshrink.target import Target
 from irshrink.verify import verify_structure
-
-Progress = Callable[[str], None]
 
 
 def compile_model(
@@ -59,9 +60,10 @@ def compile_model(
     passes = _chosen_passes(recipe)
     proof.require_data(recipe)
 
-    progress("reading the model")
+    progress("reading the model and the data")
     module = load_module(path)
     notes = fix_input_shapes(module, recipe.shapes)
+    require_sound(module)
     data = proof.Data.load(module, recipe)
     module.calibration = data.calibration
     original = module.clone()
@@ -69,11 +71,12 @@ def compile_model(
     instruments: list[Instrument] = [CheckNumerics(data.few())] if recipe.verify else []
 
     def run(*steps: Pass | Fixpoint) -> None:
-        Pipeline(steps, instruments, verify_structure).run(module, target, recipe.seed)
+        Pipeline(steps, instruments, verify_structure, progress).run(module, target, recipe.seed)
 
     progress("cleaning up")
     run(*cleanup_steps())
     lower(module)  # what no kernel can run is refused here, before any long work
+    proof.require_scorable(original, data)
     for step in passes:
         progress(step.name)
         run(step)
@@ -81,16 +84,16 @@ def compile_model(
     program = lower(module, io=recipe.io)
 
     with fresh_folder(Path(out), force) as folder:
-        progress("compiling")
+        progress("compiling and linking")
         tests = proof.test_vector(program, data, recipe)
         built = backend.compile(program, target, folder, tests, path.stem)
         progress("running the test vector")
         checked = proof.run_tests(backend, built, tests)
-        progress("measuring accuracy")
-        accuracy = proof.measure(original, built, data, tests, recipe.max_drop)
+        accuracy = proof.measure(original, built, data, tests, recipe.max_drop, progress)
         module.save(folder / MODEL_NAME)
         digest = sha256(path)
-        lock = make_lock(recipe, digest, {role: s.digest() for role, s in data.by_role().items()})
+        digests = {role: samples.digest() for role, samples in data.by_role().items()}
+        lock = make_lock(recipe, digest, digests | _weights_digest(original))
         facts = BuildFacts(
             model=_model_facts(path, digest, original),
             target=target,
@@ -104,7 +107,7 @@ def compile_model(
             compared_bytes=checked.compared_bytes,
             accuracy=accuracy,
             data={role: DataFacts(len(s), lock.data[role]) for role, s in data.by_role().items()},
-            notes=[*notes, *_advice(recipe, data)],
+            notes=[*notes, *_advice(recipe, data, program)],
             recipe=lock.recipe,
         )
         report = build_report(facts)
@@ -124,33 +127,56 @@ def _backend(target: Target) -> Backend:
 
 
 def _chosen_passes(recipe: Recipe) -> list[Pass]:
-    """The recipe's explicit steps, or what its shorthands stand for; options are checked here."""
+    """The recipe's explicit steps, or what its shorthands stand for; options are checked here.
+
+    Raises:
+        RecipeError: an unknown pass or option, or a shorthand that would do nothing.
+    """
     steps = recipe.passes()
     if steps is not None:
+        if recipe.quantize is not None or recipe.keep_float:
+            raise RecipeError(
+                "steps replace what quantize and keep_float stand for. Leave these out, and write keep_float "
+                "inside the quantize-int8 step."
+            )
         return steps
     if not recipe.quantizes:
+        if recipe.keep_float:
+            raise RecipeError("keep_float: nothing is quantized here. Give --calibration, or leave it out.")
         return []
     return [make_pass("quantize-int8", {"keep_float": list(recipe.keep_float)})]
 
 
-def _advice(recipe: Recipe, data: proof.Data) -> list[str]:
+def _advice(recipe: Recipe, data: proof.Data, program: Program) -> list[str]:
+    """What the user may not have meant, and what would help."""
     notes = []
-    if data.best() is None:
-        notes.append("the test vector holds random inputs, because no samples were given")
-    if recipe.calibration is None and recipe.steps is None:
+    samples = data.best()
+    if samples is None:
+        notes.append("The test vector holds random inputs, because no samples were given.")
+    elif len(samples) < recipe.test_inputs:
+        notes.append(f"The test vector holds {plural(len(samples), 'input')}: there are no more samples.")
+    if recipe.images is not None and not any(s.path.is_dir() for s in data.by_role().values()):
+        notes.append("The declared preprocessing of images was not used: no data is a folder of images.")
+    quantized = any(tensor.dtype == "int8" for tensor in program.tensors.values())
+    if not quantized and recipe.calibration is None and recipe.steps is None:
         notes.append(
-            "float32 build: without calibration data nothing was quantized. For int8, give typical inputs "
-            "with --calibration samples.npz (arrays named like the model's inputs, first axis the samples)."
+            "For int8, give typical inputs with --calibration samples.npz: arrays named like the model's "
+            "inputs, first axis the samples."
         )
     return notes
 
 
+def _weights_digest(original: Module) -> dict[str, str]:
+    """Of the files beside the model that hold its weights, if there are any."""
+    files = external_files(original)
+    return {"weights": sha256(*files)} if files else {}
+
+
 def _model_facts(path: Path, digest: str, original: Module) -> ModelFacts:
-    tensors = [v.const_value for v in original.graph.initializers.values()]
     return ModelFacts(
         name=path.stem,
         sha256=digest,
-        nbytes=path.stat().st_size,
-        parameters=sum(int(t.size) for t in tensors if t is not None),
+        nbytes=sum(file.stat().st_size for file in (path, *external_files(original))),
+        parameters=graph_parameters(original.graph),
         nodes=len(original.graph),
     )

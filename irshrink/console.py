@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from threading import Timer
 from typing import Any
 
 import click
@@ -16,17 +17,39 @@ import click
 #: Called with what is being done now.
 Progress = Callable[[str], None]
 
+#: What is quicker than this needs no progress.
+_PATIENCE_SECONDS = 2.0
+
 
 @contextmanager
 def progress(title: str) -> Iterator[Progress]:
-    """A spinner on stderr with the current step; silent where stderr is not a terminal."""
+    """A spinner on stderr with the current step, after two seconds; silent where stderr is no terminal."""
     if not sys.stderr.isatty():
         yield lambda _: None
         return
     from rich.console import Console
+    from rich.text import Text
 
-    with Console(stderr=True).status(title) as status:
-        yield lambda step: status.update(f"{title}: {step}")
+    status = Console(stderr=True).status(title)
+    timer = Timer(_PATIENCE_SECONDS, status.start)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield lambda step: status.update(Text(f"{title}: {step}"))  # Text: names may hold rich's markup
+    finally:
+        timer.cancel()
+        timer.join()
+        status.stop()
+
+
+def counted(say: Progress, what: str) -> Callable[[int, int], None]:
+    """Tell ``say`` how many are done: ``calibrating, 12 of 64``."""
+    return lambda done, total: say(f"{what}, {done:,} of {total:,}")
+
+
+def plural(number: int, noun: str) -> str:
+    """``"1 input"``, ``"1,200 inputs"``."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def print_json(data: Any) -> None:

@@ -4,54 +4,67 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from irshrink import onnxrt
-from irshrink.console import count, table
+from irshrink.analyses.cost import graph_parameters
+from irshrink.console import count, plural, table
 from irshrink.errors import ModelError
 from irshrink.files import sha256
 from irshrink.graph.text import model_text
 from irshrink.module import Module, load_module
-from irshrink.samples import input_specs, load_samples
+from irshrink.samples import InputSpec, input_specs, load_samples
 from irshrink.samples.random import random_samples
+from irshrink.soundness import require_sound
 from irshrink.static_shapes import fix_input_shapes
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def diff_models(
-    a: Path, b: Path, *, data: Path | None = None, samples: int = 8, seed: int = 0
+    a: Path,
+    b: Path,
+    *,
+    data: Path | None = None,
+    samples: int = 8,
+    seed: int = 0,
+    shapes: Mapping[str, Sequence[int]] | None = None,
 ) -> dict[str, Any]:
-    """Compare two models with the same inputs.
+    """Compare two models: structure, and outputs where both take and give the same.
 
     Args:
         data: samples to run both on; random ones when not given.
         samples: how many.
+        shapes: static shapes of inputs.
 
     Returns:
         Plain data: ``equal_files``, counts of operators and weights, ``text`` (a unified diff, weights as
-        digests), and for every output the differences, relative to the largest value of ``a``.
+        digests), and for every output the differences, relative to the largest value of ``a``; or none, and
+        the reason in ``not_compared``.
 
     Raises:
-        ModelError: a file cannot be read or run, or the models have other inputs or outputs.
+        ModelError: a file cannot be read or run.
         SamplesError: the data does not fit.
     """
     left, right = load_module(a), load_module(b)
     for module in (left, right):
-        fix_input_shapes(module, {})
+        fix_input_shapes(module, shapes or {})
+        require_sound(module)
+    obstacle = _obstacle(left, right)
     return {
         "a": str(a),
         "b": str(b),
         "equal_files": sha256(a) == sha256(b),
         "operators": _operators(left, right),
-        "parameters": [_parameters(left), _parameters(right)],
+        "parameters": [graph_parameters(module.graph) for module in (left, right)],
         "bytes": [path.stat().st_size for path in (a, b)],
         "text": _text(left, right),
-        "outputs": _numbers(left, right, data, samples, seed),
+        "outputs": _numbers(left, right, data, samples, seed) if obstacle is None else [],
+        "not_compared": obstacle,
         "samples": str(data) if data else f"random, seed {seed}",
     }
 
@@ -67,7 +80,10 @@ def render(result: Mapping[str, Any], *, with_text: bool) -> str:
     lines.append(table(rows, ("", "a", "b", "")))
     if with_text and result["text"]:
         lines += ["", *result["text"]]
-    lines += ["", f"outputs on {result['outputs'][0]['samples']} samples ({result['samples']}):"]
+    if result["not_compared"]:
+        return "\n".join([*lines, "", f"outputs were not compared: {result['not_compared']}"])
+    number = plural(result["outputs"][0]["samples"], "sample")
+    lines += ["", f"outputs on {number} ({result['samples']}):"]
     for output in result["outputs"]:
         lines.append(f"  {output['name']}: {_sentence(output)}")
     return "\n".join(lines)
@@ -82,25 +98,29 @@ def _operators(a: Module, b: Module) -> list[dict[str, Any]]:
     return [{"op": op, "a": counts[0][op], "b": counts[1][op]} for op in sorted({*counts[0], *counts[1]})]
 
 
-def _parameters(module: Module) -> int:
-    tensors = (value.const_value for value in module.graph.initializers.values())
-    return sum(int(tensor.size) for tensor in tensors if tensor is not None)
-
-
 def _text(a: Module, b: Module) -> list[str]:
     before, after = (model_text(module.model).splitlines() for module in (a, b))
     return list(difflib.unified_diff(before, after, "a", "b", lineterm="", n=2))
 
 
+def _obstacle(a: Module, b: Module) -> str | None:
+    """Why outputs cannot be compared: what one model takes or gives and the other does not."""
+    inputs = [[_port(spec) for spec in input_specs(module.graph)] for module in (a, b)]
+    if inputs[0] != inputs[1]:
+        return f"a takes {', '.join(inputs[0])}; b takes {', '.join(inputs[1])}"
+    outputs = [[str(value.name) for value in module.graph.outputs] for module in (a, b)]
+    if outputs[0] != outputs[1]:
+        return f"a gives {', '.join(outputs[0])}; b gives {', '.join(outputs[1])}"
+    return None
+
+
+def _port(spec: InputSpec) -> str:
+    return f"{spec.name}: {spec.dtype} {list(spec.shape)}"
+
+
 def _numbers(a: Module, b: Module, data: Path | None, samples: int, seed: int) -> list[dict[str, Any]]:
     specs = input_specs(a.graph)
-    if [(s.name, s.shape, s.dtype) for s in specs] != [
-        (s.name, s.shape, s.dtype) for s in input_specs(b.graph)
-    ]:
-        raise ModelError("the models take different inputs, so their outputs cannot be compared.")
     names = [str(value.name) for value in a.graph.outputs]
-    if names != [str(value.name) for value in b.graph.outputs]:
-        raise ModelError("the models have different outputs, so these cannot be compared.")
     if data is None:
         feeds = list(random_samples(specs, samples, seed).feeds())
     else:

@@ -78,10 +78,15 @@ class PassError(InternalError):
     """A pass raised, or a non-lossy pass changed the outputs; names the passes before it."""
 
 
+#: Names that a message lists before it only counts the rest.
+_MOST_NAMES = 24
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """``" Did you mean 'x'?"`` for the closest known name, else the list of known names."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1)
     if close:
         return f" Did you mean '{close[0]}'?"
-    return f" Known: {', '.join(names)}."
+    shown = ", ".join(names[:_MOST_NAMES])
+    return f" Known: {shown}{f' and {len(names) - _MOST_NAMES} more' if names[_MOST_NAMES:] else ''}."

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from irshrink.errors import SamplesError
+from irshrink.errors import ModelError, SamplesError
 from irshrink.samples import Samples
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -23,6 +23,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 Run = Callable[[dict[str, Array]], Mapping[str, Array]]
 Metric = Literal["top-1", "agreement", "cosine"]
 Progress = Callable[[int, int], None]
+#: In place of infinity, whose direction is undefined.
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,19 @@ def evaluate(run: Run, samples: Samples, progress: Progress | None = None) -> Sc
     return Score("top-1", correct / len(samples), len(samples))
 
 
+def rehearse(original: Run, samples: Samples) -> None:
+    """Whether the float model can be judged on these samples, told before any long work.
+
+    Raises:
+        SamplesError: the labels do not fit the model's output.
+        ModelError: an output is NaN.
+    """
+    outputs = original(next(samples.feeds()))
+    _require_numbers(outputs, samples, 0)
+    if samples.labels is not None:
+        _require_classes(outputs, int(samples.labels.max()), samples)
+
+
 def compare(original: Run, compiled: Run, samples: Samples, progress: Progress | None = None) -> Accuracy:
     """Run both on every sample: top-1 with labels, else agreement (classifiers) or cosine similarity.
 
@@ -71,12 +86,14 @@ def compare(original: Run, compiled: Run, samples: Samples, progress: Progress |
 
     Raises:
         SamplesError: the labels do not fit the model's output.
+        ModelError: an output of the original is NaN.
     """
     labels = samples.labels
     metric: Metric | None = None if labels is None else "top-1"
     before = after = 0.0
     for index, feeds in enumerate(samples.feeds()):
         expected, given = original(feeds), compiled(feeds)
+        _require_numbers(expected, samples, index)
         if metric is None:
             metric = "agreement" if is_classifier(feeds, expected) else "cosine"
         if labels is not None:
@@ -102,11 +119,14 @@ def is_classifier(feeds: Mapping[str, Array], outputs: Mapping[str, Array]) -> b
 
 
 def cosine(expected: Mapping[str, Array], given: Mapping[str, Array]) -> float:
-    """Cosine similarity of all outputs together, 0 for opposite ones; 1 when both are zero, 0 when one is."""
+    """Cosine similarity of all outputs, at least 0; 1 when both are zero, 0 when one is, or is NaN."""
     a, b = (
         np.concatenate([outputs[name].ravel() for name in expected]).astype(np.float64)
         for outputs in (expected, given)
     )
+    a, b = (np.nan_to_num(v, nan=np.nan, posinf=_LARGEST, neginf=-_LARGEST) for v in (a, b))
+    if np.isnan(b).any():
+        return 0.0
     length = float(np.linalg.norm(a) * np.linalg.norm(b))
     if length == 0:
         return 1.0 if not a.any() and not b.any() else 0.0
@@ -115,6 +135,16 @@ def cosine(expected: Mapping[str, Array], given: Mapping[str, Array]) -> float:
 
 def _answer(outputs: Mapping[str, Array]) -> int:
     return int(np.argmax(next(iter(outputs.values()))))
+
+
+def _require_numbers(outputs: Mapping[str, Array], samples: Samples, index: int) -> None:
+    for name, values in outputs.items():
+        if values.dtype.kind == "f" and np.isnan(values).any():
+            where = samples.source.describe(int(samples.select[index]))
+            raise ModelError(
+                f"{samples.path}: output '{name}' of the float model is NaN on {where}. "
+                "Check the preprocessing of the samples, and the model."
+            )
 
 
 def _labels(samples: Samples) -> Array:

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from irshrink.artifact import Build, load_build
-from irshrink.backend import RunResult
-from irshrink.console import Progress, count, size, table
-from irshrink.errors import InternalError, SamplesError
+from irshrink.backend import Values
+from irshrink.console import Progress, count, counted, plural, size, table
+from irshrink.errors import InternalError
 from irshrink.files import write_bytes
 from irshrink.ports import Array, encode_inputs
 from irshrink.program.program import Program
 from irshrink.report.report import REPORT_NAME
+from irshrink.samples import ImageOptions, InputSpec, Samples, load_samples
+from irshrink.samples.npz import read_headers
+
+#: Inferences between two words about progress; starting an emulator costs about as much as one of them.
+_CHUNK = 16
 
 
 def execute(
@@ -28,11 +36,12 @@ def execute(
     samples: int | None = None,
     progress: Progress = lambda _: None,
 ) -> dict[str, Any]:
-    """Run a build and compare it with the NumPy reference.
+    """Run a build and compare it with the NumPy reference, some inferences at a time.
 
     Args:
         folder: a build.
-        data: inputs by name, float32 as the model takes them or int8 as the build does.
+        data: ``.npz`` with inputs by name, as the model takes them or int8 as the build does; or a folder of
+            images, if the build's recipe declares their preprocessing.
         output: where to write the outputs (``.npz``, by output name, first axis the samples), as stored.
         samples: how many, all when not given.
 
@@ -45,61 +54,60 @@ def execute(
         InternalError: a byte differs from the reference.
     """
     build = load_build(folder)
-    program: Program = build.program
-    feeds = read_feeds(data, program, samples)
-    progress(f"{len(feeds)} inputs")
-    inputs = [encode_inputs(program, one) for one in feeds]
-    result = build.run(inputs)
-    progress("reference")
-    expected = build.reference(inputs)
-    compared, mismatched = mismatches(expected, result.outputs)
+    report = json.loads((folder / REPORT_NAME).read_text("utf-8"))
+    chosen = open_inputs(data, build.program, report["recipe"].get("images"))
+    chosen = chosen if samples is None else chosen.head(samples)
+    tally = _Tally()
+    for inputs in _chunks(encode_inputs(build.program, feeds) for feeds in chosen.feeds()):
+        _run(build, inputs, tally, len(chosen), keep=output is not None, progress=progress)
     if output is not None:
-        write_outputs(output, program, result.outputs)
-    if mismatched:
+        write_outputs(output, build.program, tally.outputs)
+    if tally.mismatched:
         raise InternalError(
-            f"{folder}: {mismatched} of {compared} output bytes differ from the reference, a bug in irshrink."
+            f"{folder}: {tally.mismatched} of {tally.compared} output bytes differ from the reference."
         )
-    return _facts(build, folder, result, len(inputs), compared)
+    return {
+        "target": report["target"],
+        "native": build.target.emulation is None,
+        "inputs": tally.inputs,
+        "compared_bytes": tally.compared,
+        "mismatched_bytes": tally.mismatched,
+        "instructions": tally.instructions,
+        "stack_bytes": tally.stack_bytes,
+        "arena_bytes": report["size"]["arena_bytes"],
+    }
 
 
 def render(facts: dict[str, Any]) -> str:
     """The facts as a table for the terminal."""
+    compared = f"{plural(facts['compared_bytes'], 'output byte')}, all equal the reference"
     rows = [
-        ("checked", f"{facts['inputs']} inputs", f"{count(facts['compared_bytes'])} output bytes, all equal"),
+        ("checked", plural(facts["inputs"], "input"), compared),
         ("arena", size(facts["arena_bytes"]), ""),
     ]
     if not facts["native"]:
         rows.append(("stack", size(facts["stack_bytes"]), "high-water mark"))
-        rows.append(("instructions", count(facts["instructions"]), "one inference, exact"))
+        rows.append(("instructions", count(facts["instructions"]), "the first input, exact"))
     return table(rows)
 
 
-def read_feeds(data: Path, program: Program, limit: int | None) -> list[dict[str, Array]]:
-    """Inputs of every inference by name.
+def open_inputs(data: Path, program: Program, images: dict[str, Any] | None) -> Samples:
+    """Inputs of a program, checked; arrays may be what the graph takes or what the build stores.
 
     Raises:
         SamplesError: the file is missing or damaged, or does not fit the program.
     """
-    if not data.is_file():
-        raise SamplesError(f"{data}: no such file. Give inputs as .npz.")
-    try:
-        with np.load(data, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError) as e:
-        raise SamplesError(f"{data}: not a readable .npz file: {e}") from e
+    headers = read_headers(data) if data.is_file() else {}
+    specs = []
     for port in program.inputs:
-        if port.name not in arrays:
-            raise SamplesError(f"{data}: no array for the input '{port.name}'.")
-        if arrays[port.name].ndim == 0 or arrays[port.name].dtype.kind == "O":
-            raise SamplesError(f"{data}: array '{port.name}' has no samples along its first axis.")
-    counts = {port.name: len(arrays[port.name]) for port in program.inputs}
-    if len(set(counts.values())) != 1 or 0 in counts.values():
-        raise SamplesError(f"{data}: arrays need the same number of samples, at least one; got {counts}.")
-    total = min(next(iter(counts.values())), limit or 2**63)
-    return [{name: arrays[name][i] for name in counts} for i in range(total)]
+        stored, given = np.dtype(program.tensors[port.tensor].dtype), headers.get(port.name)
+        as_stored = given is not None and given.dtype == stored
+        specs.append(InputSpec(port.name, port.shape, stored if as_stored else np.dtype(port.element)))
+    options = msgspec.convert(images, ImageOptions) if images else None
+    return load_samples(data, specs, image=options, role="input")
 
 
-def mismatches(expected: Sequence[Sequence[Array]], outputs: Sequence[Sequence[Array]]) -> tuple[int, int]:
+def mismatches(expected: Sequence[Values], outputs: Sequence[Values]) -> tuple[int, int]:
     """How many output bytes there are, and how many of them differ."""
     compared = mismatched = 0
     for wanted, given in zip(expected, outputs, strict=True):
@@ -110,7 +118,7 @@ def mismatches(expected: Sequence[Sequence[Array]], outputs: Sequence[Sequence[A
     return compared, mismatched
 
 
-def write_outputs(path: Path, program: Program, outputs: Sequence[Sequence[Array]]) -> None:
+def write_outputs(path: Path, program: Program, outputs: Sequence[Values]) -> None:
     """All outputs as ``.npz``, stored types, first axis the samples.
 
     Raises:
@@ -125,15 +133,36 @@ def write_outputs(path: Path, program: Program, outputs: Sequence[Sequence[Array
     write_bytes(path, buffer.getvalue())
 
 
-def _facts(build: Build, folder: Path, result: RunResult, inputs: int, compared: int) -> dict[str, Any]:
-    report = json.loads((folder / REPORT_NAME).read_text("utf-8"))
-    return {
-        "target": report["target"],
-        "native": build.target.emulation is None,
-        "inputs": inputs,
-        "compared_bytes": compared,
-        "mismatched_bytes": 0,
-        "instructions": result.instructions,
-        "stack_bytes": result.stack_bytes,
-        "arena_bytes": report["size"]["arena_bytes"],
-    }
+@dataclass
+class _Tally:
+    """What has been run so far. Instructions are those of the first inference, stack is the most of all."""
+
+    inputs: int = 0
+    compared: int = 0
+    mismatched: int = 0
+    instructions: int | None = None
+    stack_bytes: int | None = None
+    outputs: list[Values] = field(default_factory=list)
+
+
+def _run(
+    build: Build, inputs: list[list[Array]], tally: _Tally, total: int, *, keep: bool, progress: Progress
+) -> None:
+    say = counted(progress, "inference")
+    say(tally.inputs, total)
+    result = build.run(inputs)
+    expected = build.reference(inputs)
+    compared, mismatched = mismatches(expected, result.outputs)
+    if tally.inputs == 0:
+        tally.instructions = result.instructions
+    tally.inputs += len(inputs)
+    tally.compared += compared
+    tally.mismatched += mismatched
+    if result.stack_bytes is not None:
+        tally.stack_bytes = max(result.stack_bytes, tally.stack_bytes or 0)
+    tally.outputs += result.outputs if keep else []
+
+
+def _chunks(inputs: Iterator[list[Array]]) -> Iterator[list[list[Array]]]:
+    while chunk := list(islice(inputs, _CHUNK)):
+        yield chunk

@@ -9,7 +9,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from irshrink.analyses.cost import graph_macs
+from irshrink.analyses.cost import graph_macs, graph_parameters
 from irshrink.console import count, table
 from irshrink.errors import ModelError
 from irshrink.graph.shapes import infer_shapes
@@ -21,6 +21,7 @@ from irshrink.registry import backend_for, make_pass
 from irshrink.report.layers import layer_rows
 from irshrink.samples import input_specs
 from irshrink.samples.random import random_samples
+from irshrink.soundness import require_sound
 from irshrink.static_shapes import fix_input_shapes
 from irshrink.target import Target, load_target
 
@@ -41,6 +42,7 @@ def inspect_model(
     hardware = None if target is None else load_target(target)
     module = load_module(path)
     notes = _fix_shapes(module, shapes or {}, required=hardware is not None)
+    require_sound(module)
     infer_shapes(module.model)
     facts = {**_model_facts(path, module), "notes": notes}
     if hardware is not None:
@@ -80,13 +82,12 @@ def _model_facts(path: Path, module: Module) -> dict[str, Any]:
     by_op: dict[str, list[int | None]] = {}
     for node, number in macs.items():
         by_op.setdefault(node.op_type, []).append(number)
-    tensors = [value.const_value for value in graph.initializers.values()]
     return {
         "name": path.name,
         "opset": graph.opset_imports.get(""),
         "producer": module.model.producer_name or None,
         "nodes": len(graph),
-        "parameters": sum(int(t.size) for t in tensors if t is not None and t.dtype.is_floating_point()),
+        "parameters": graph_parameters(graph),
         "macs": _total(list(macs.values())),
         "inputs": [_value(v) for v in graph.inputs if v.name not in graph.initializers],
         "outputs": [_value(v) for v in graph.outputs],

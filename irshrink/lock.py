@@ -17,6 +17,7 @@ import msgspec
 from irshrink.errors import RecipeError
 from irshrink.files import sha256
 from irshrink.recipe import Recipe, read_toml
+from irshrink.validation import complaint
 
 LOCK_NAME = "recipe.lock"
 
@@ -38,8 +39,8 @@ class Lock(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     Attributes:
         lock: version of this format.
         model_sha256: of the ONNX file.
-        data: SHA-256 by role: ``calibration`` and ``eval`` of the samples' content, ``target`` of the
-            user's own target or board file.
+        data: SHA-256 by role: ``calibration`` and ``eval`` of the samples' content, ``weights`` of the
+            model's external data, ``target`` of the user's own target or board file.
         versions: by package.
         recipe: the resolved recipe without paths.
     """
@@ -55,12 +56,13 @@ def make_lock(recipe: Recipe, model_sha256: str, data: Mapping[str, str | None])
     """The lock of a build that was just made.
 
     Args:
-        data: digest of the samples by role (``calibration``, ``eval``), None where there was no data.
+        data: digest by role of samples and external weights, None where there are none.
     """
     plain = recipe.to_dict(defaults=True)
     for role in ("calibration", "eval"):
         plain.pop(role, None)
-    plain["quantize"] = "int8" if recipe.quantizes else "none"
+    if recipe.steps is None:
+        plain["quantize"] = "int8" if recipe.quantizes else "none"
     digests = {role: digest for role, digest in data.items() if digest is not None}
     if recipe.target.endswith(".toml"):
         plain["target"] = Path(recipe.target).name
@@ -92,7 +94,7 @@ def read_lock(path: Path) -> Lock | None:
     try:
         lock = msgspec.convert(values, Lock)
     except msgspec.ValidationError as e:
-        raise RecipeError(f"{path}: not a lock of this version of irshrink: {e}") from e
+        raise RecipeError(f"{path}: not a lock of this version of irshrink. {complaint(e, Lock)}") from e
     if lock.lock != 1:
         raise RecipeError(f"{path}: a lock of format {lock.lock}; this version of irshrink reads format 1.")
     return lock
@@ -116,7 +118,7 @@ def differences(old: Lock, new: Lock) -> list[str]:
     found = []
     for role in sorted({*old.data, *new.data}):
         if old.data.get(role) != new.data.get(role):
-            found.append(f"the {role} data is not what the lock was made with")
+            found.append(f"{_ROLES.get(role, f'the {role} data')} differs from what the lock was made with")
     for name in sorted({*old.versions, *new.versions}):
         before, after = old.versions.get(name, "none"), new.versions.get(name, "none")
         if before != after:
@@ -125,6 +127,10 @@ def differences(old: Lock, new: Lock) -> list[str]:
         if old.recipe.get(key) != new.recipe.get(key):
             found.append(f"'{key}' was {old.recipe.get(key)}, now it is {new.recipe.get(key)}")
     return found
+
+
+#: What messages call data that is not samples.
+_ROLES = {"weights": "the model's external data", "target": "the target file"}
 
 
 def installed_versions() -> dict[str, str]:

@@ -95,6 +95,8 @@ def load_module(path: Path | str) -> Module:
     import onnx
 
     path = Path(path)
+    if path.is_dir():
+        raise ModelError(f"{path}: is a folder. Give the path of an ONNX model.")
     if not path.is_file():
         raise ModelError(f"{path}: no such file. Give the path of an ONNX model.")
     try:
@@ -110,26 +112,31 @@ def load_module(path: Path | str) -> Module:
     try:
         onnx.checker.check_model(str(path))
     except onnx.checker.ValidationError as e:
-        first = str(e).strip().splitlines()[0]
-        raise ModelError(f"{path}: breaks the ONNX specification: {first}") from e
+        text = " ".join(str(e).replace("==> Context: Bad node spec for node.", "at").split()).rstrip(".")
+        raise ModelError(f"{path}: breaks the ONNX specification: {text}. Export it again.") from e
     model = ir.load(path)
     _number_same_names(model)
     return Module(model, source=path)
 
 
 def _number_same_names(model: ir.Model) -> None:
-    """Give nodes of one name a number each: ONNX's checker lets them pass, ONNX Runtime loads no such model."""
+    """Give nodes of one name a number each: ONNX's checker lets them pass, ONNX Runtime does not."""
     from irshrink.graph.edit import free_name
 
-    for graph in (model.graph, *model.functions.values()):
-        nodes = [node for node in graph.all_nodes() if node.name]
-        taken = {node.name for node in nodes}
-        seen: set[str | None] = set()
-        for node in nodes:
-            if node.name in seen:
-                node.name = free_name(str(node.name), taken)
-                taken.add(node.name)
-            seen.add(node.name)
+    nodes = [node for node in model.graph.all_nodes() if node.name]
+    taken = {node.name for node in nodes}
+    seen: set[str | None] = set()
+    for node in nodes:
+        if node.name in seen:
+            node.name = free_name(str(node.name), taken)
+            taken.add(node.name)
+        seen.add(node.name)
+
+
+def external_files(module: Module) -> list[Path]:
+    """The files beside the model that hold weights of it, sorted."""
+    tensors = (value.const_value for graph in module.model.graphs() for value in graph.initializers.values())
+    return sorted({Path(tensor.path) for tensor in tensors if isinstance(tensor, ir.ExternalTensor)})
 
 
 def _require_external_data(proto: Any, path: Path) -> None:

@@ -50,6 +50,8 @@ class Context:
     analyses: Analyses
     rng: np.random.Generator
     notes: list[str] = field(default_factory=list)
+    #: Called with what is being done now, where a pass takes long: ``calibrating, 12 of 64``.
+    progress: Callable[[str], None] = lambda _: None
 
     def note(self, text: str) -> None:
         """Say something that the user should read in the report: a refusal with its reason, a fallback."""
@@ -102,6 +104,7 @@ class Pipeline:
     steps: Sequence[Step]
     instruments: Sequence[Instrument] = ()
     verify: Callable[[Module], None] | None = None
+    progress: Callable[[str], None] = lambda _: None
 
     def run(self, module: Module, target: Target, seed: int = 0) -> Module:
         """Run every step on ``module`` in place and return it.
@@ -129,7 +132,7 @@ class Pipeline:
         raise PassError(f"no fixpoint after {loop.limit} rounds of: {names}")
 
     def _run_pass(self, step: Pass, module: Module, target: Target, analyses: Analyses, seed: int) -> bool:
-        ctx = Context(target, analyses, _rng(seed, step.name))
+        ctx = Context(target, analyses, _rng(seed, step.name), progress=self.progress)
         for instrument in self.instruments:
             instrument.before(step, module)
         start = time.perf_counter()

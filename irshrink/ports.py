@@ -26,7 +26,7 @@ def encode_inputs(program: Program, feeds: Mapping[str, Array]) -> list[Array]:
             array that already has the stored type is taken as it is.
 
     Raises:
-        SamplesError: an input is missing, or an array is of another type or size.
+        SamplesError: an input is missing, holds NaN, or is of another type or shape.
     """
     return [_encode(program, port, feeds) for port in program.inputs]
 
@@ -52,12 +52,15 @@ def quantize(values: Array, scale: float, zero_point: int) -> NDArray[np.int8]:
 
 def _encode(program: Program, port: Port, feeds: Mapping[str, Array]) -> Array:
     if port.name not in feeds:
-        raise SamplesError(f"no array for the input '{port.name}'; there are {', '.join(sorted(feeds))}.")
-    array, tensor = feeds[port.name], program.tensors[port.tensor]
-    if array.size != tensor.elements:
+        given = ", ".join(f"'{name}'" for name in sorted(feeds)) or "none"
+        raise SamplesError(f"no array for the input '{port.name}'; given: {given}.")
+    array, tensor = np.asarray(feeds[port.name]), program.tensors[port.tensor]
+    if array.shape not in (port.shape, port.shape[1:] if port.shape[:1] == (1,) else port.shape):
         raise SamplesError(
             f"input '{port.name}' takes the shape {list(port.shape)}, the array has {list(array.shape)}."
         )
+    if array.dtype.kind == "f" and np.isnan(array).any():
+        raise SamplesError(f"input '{port.name}' holds NaN.")
     shaped = np.ascontiguousarray(array).reshape(port.shape)
     if array.dtype == np.dtype(tensor.dtype):
         return shaped
@@ -65,7 +68,8 @@ def _encode(program: Program, port: Port, feeds: Mapping[str, Array]) -> Array:
         return (shaped.astype(np.int16) - 128).astype(np.int8)
     if port.element != "float32" or not castable(array.dtype, np.dtype(np.float32)):
         raise SamplesError(f"input '{port.name}' takes {port.element}, the array is {array.dtype}.")
-    real = shaped.astype(np.float32)  # the pixels of an image, say
+    with np.errstate(over="ignore"):  # becomes infinity, which saturates
+        real = shaped.astype(np.float32)  # the pixels of an image, say
     if tensor.quantization is None:
         return real
     return quantize(real, tensor.quantization.scale, tensor.quantization.zero_point)

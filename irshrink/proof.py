@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from irshrink import onnxrt
 from irshrink.artifact import Build
 from irshrink.backend import Artifact, Backend, Inference, RunResult
-from irshrink.errors import BudgetError, InternalError, RecipeError
-from irshrink.evaluate import Accuracy, compare
+from irshrink.console import Progress, counted
+from irshrink.errors import BudgetError, InternalError, ModelError, RecipeError
+from irshrink.evaluate import Accuracy, compare, rehearse
 from irshrink.execute import mismatches
 from irshrink.module import Module
 from irshrink.ports import encode_inputs
@@ -77,7 +78,7 @@ class Checked:
 
 
 def require_data(recipe: Recipe) -> None:
-    """Refuse what cannot be measured, before any work.
+    """Refuse what cannot be done or measured without data, before any work.
 
     Raises:
         RecipeError: a budget or check that needs samples, and none are given.
@@ -89,8 +90,24 @@ def require_data(recipe: Recipe) -> None:
             raise RecipeError(f"{option} needs data to measure with. Give --eval or --calibration.")
 
 
+def require_scorable(original: Module, data: Data) -> None:
+    """Run the float model once, so that labels that do not fit it are refused before any work.
+
+    Raises:
+        SamplesError, ModelError: see :func:`irshrink.evaluate.rehearse`.
+    """
+    samples = data.best()
+    if samples is not None:
+        session = onnxrt.session(original.to_proto())
+        rehearse(lambda feeds: onnxrt.run(session, feeds), samples)
+
+
 def test_vector(program: Program, data: Data, recipe: Recipe) -> list[Inference]:
-    """``recipe.test_inputs`` inferences by the reference; inputs are random where there are no samples."""
+    """``recipe.test_inputs`` inferences by the reference; inputs are random where there are no samples.
+
+    Raises:
+        ModelError: an output is NaN, which says nothing about the build.
+    """
     samples = data.best()
     if samples is not None:
         feeds = samples.spread(recipe.test_inputs).feeds()
@@ -98,7 +115,19 @@ def test_vector(program: Program, data: Data, recipe: Recipe) -> list[Inference]
     else:
         rng = np.random.default_rng(recipe.seed)
         inputs = [_random_inputs(program, rng) for _ in range(recipe.test_inputs)]
-    return [Inference(x, run_program(program, x)) for x in inputs]
+    tests = [Inference(x, run_program(program, x)) for x in inputs]
+    _require_numbers(program, tests, "the samples" if samples is not None else "random inputs")
+    return tests
+
+
+def _require_numbers(program: Program, tests: Sequence[Inference], what: str) -> None:
+    for test in tests:
+        for port, values in zip(program.outputs, test.outputs, strict=True):
+            if values.dtype.kind == "f" and np.isnan(values).any():
+                raise ModelError(
+                    f"output '{port.name}' is NaN on {what}, so the build could not be checked. "
+                    "Give inputs for which the model is defined, with --eval or --calibration."
+                )
 
 
 def run_tests(backend: Backend, built: Artifact, tests: Sequence[Inference]) -> Checked:
@@ -117,15 +146,21 @@ def run_tests(backend: Backend, built: Artifact, tests: Sequence[Inference]) -> 
     limit, stack = built.target.ram_bytes, run.stack_bytes or 0
     if limit is not None and built.ram_bytes + stack > limit:
         raise BudgetError(
-            f"RAM: arena and variables take {built.ram_bytes} bytes and the stack {stack}, "
-            f"{built.ram_bytes + stack - limit} more than the {limit} of "
-            f"{built.target.board or built.target.name}."
+            f"RAM: arena and variables take {built.ram_bytes:,} bytes and the stack {stack:,}, "
+            f"{built.ram_bytes + stack - limit:,} more than the {limit:,} of "
+            f"{built.target.board or built.target.name}. "
+            "A smaller input, fewer channels, or a target with more RAM would help."
         )
     return Checked(run, compared, mismatched)
 
 
 def measure(
-    original: Module, built: Artifact, data: Data, tests: Sequence[Inference], max_drop: float | None
+    original: Module,
+    built: Artifact,
+    data: Data,
+    tests: Sequence[Inference],
+    max_drop: float | None,
+    progress: Progress = lambda _: None,
 ) -> AccuracyFacts | None:
     """The float model in ONNX Runtime against the compiled program, on this machine.
 
@@ -141,7 +176,8 @@ def measure(
     session = onnxrt.session(original.to_proto())
     with tempfile.TemporaryDirectory(prefix="irshrink-") as scratch:
         host = _host_build(built, tests, Path(scratch))
-        accuracy = compare(lambda feeds: onnxrt.run(session, feeds), host, samples)
+        say = counted(progress, "measuring accuracy, sample")
+        accuracy = compare(lambda feeds: onnxrt.run(session, feeds), host, samples, say)
     if max_drop is not None and accuracy.drop > max_drop:
         raise BudgetError(_missed(accuracy, max_drop))
     return AccuracyFacts(

@@ -28,6 +28,7 @@ import msgspec
 from irshrink.errors import RecipeError, nearest
 from irshrink.samples import ImageOptions
 from irshrink.target import Target, load_target, parse_size, with_memory
+from irshrink.validation import complaint
 
 if TYPE_CHECKING:
     from irshrink.pipeline import Pass
@@ -85,6 +86,9 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             raise RecipeError("quantize = 'int8' needs calibration data. Give --calibration samples.npz.")
         if self.test_inputs < 1:
             raise RecipeError(f"test_inputs is {self.test_inputs}; at least one input must be tested.")
+        for key, limit in (("flash", self.flash), ("ram", self.ram)):
+            if limit is not None and limit < 1:
+                raise RecipeError(f"{key} is {limit}; a limit is a positive number of bytes.")
         if self.seed < 0:
             raise RecipeError(f"seed is {self.seed}; it must not be negative.")
         for name, shape in self.shapes.items():
@@ -174,7 +178,7 @@ def make_recipe(values: Mapping[str, Any], where: str = "recipe") -> Recipe:
     plain = dict(values)
     for key in ("flash", "ram"):
         if isinstance(plain.get(key), str):
-            plain[key] = parse_size(plain[key])
+            plain[key] = parse_size(plain[key], key)
     if plain.get("max_drop") is not None:
         plain["max_drop"] = parse_drop(str(plain["max_drop"]))
     if isinstance(plain.get("images"), Mapping):
@@ -182,7 +186,7 @@ def make_recipe(values: Mapping[str, Any], where: str = "recipe") -> Recipe:
     try:
         return msgspec.convert(plain, Recipe)
     except msgspec.ValidationError as e:
-        raise RecipeError(f"{where}: {_sentence(e)}") from e
+        raise RecipeError(f"{where}: {complaint(e, Recipe)}") from e
 
 
 def parse_drop(text: str) -> float:
@@ -255,10 +259,3 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise RecipeError(f"{path}: cannot be read: {e.strerror or e}.") from e
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
         raise RecipeError(f"{path}: not valid TOML: {e}") from e
-
-
-def _sentence(error: msgspec.ValidationError) -> str:
-    """msgspec's message with the key first: ``seed: Expected `int`, got `str`.``"""
-    text, _, path = str(error).partition(" - at `$")
-    key = path.removesuffix("`").removeprefix(".")
-    return f"{key}: {text}." if key else f"{text}."

@@ -56,6 +56,8 @@ def make_pass(name: str, options: dict[str, Any] | None = None) -> Pass:
     """
     import msgspec
 
+    from irshrink.validation import complaint
+
     cls = pass_class(name)
     fields = {f.name: f for f in dataclasses.fields(cast(Any, cls))}
     given = {key.replace("-", "_"): value for key, value in (options or {}).items()}
@@ -65,7 +67,9 @@ def make_pass(name: str, options: dict[str, Any] | None = None) -> Pass:
             raise RecipeError(f"pass '{name}' has no option '{key}'.{nearest(key.replace('_', '-'), known)}")
     try:
         return msgspec.convert(given, cls, strict=True)
-    except (msgspec.ValidationError, ValueError) as e:
+    except msgspec.ValidationError as e:
+        raise RecipeError(f"pass '{name}': {complaint(e, cls)}") from e
+    except ValueError as e:
         raise RecipeError(f"pass '{name}': {e}") from e
 
 

@@ -38,27 +38,41 @@ def fix_input_shapes(module: Module, shapes: Mapping[str, Sequence[int]]) -> lis
 def _fix(value: ir.Value, name: str, wanted: Sequence[int] | None, source: object) -> str | None:
     if value.shape is None:
         raise ModelError(f"{source}: input '{name}' has no shape. Export the model with one.")
-    dims = list(value.shape)
+    # Some exporters write -1 where others leave a dimension open.
+    dims = [d if isinstance(d, int) and d >= 0 else None for d in value.shape]
+    shown = ", ".join(_shown(d) for d in value.shape)
     if wanted is not None:
-        return _replace(value, name, dims, list(wanted))
-    open_axes = [i for i, d in enumerate(dims) if not isinstance(d, int)]
+        return _replace(value, name, dims, list(wanted), shown, source)
+    open_axes = [axis for axis, d in enumerate(dims) if d is None]
     if not open_axes:
         return None
     if open_axes != [0]:
-        shown = ",".join(str(d) if isinstance(d, int) else str(d.value or "?") for d in dims)
+        names = {axis: _letter(value.shape[axis], axis) for axis in open_axes[open_axes[0] == 0 :]}
+        example = ",".join(names.get(axis, str(d or 1)) for axis, d in enumerate(dims))
         raise ModelError(
-            f"{source}: input '{name}' has the dynamic shape [{shown}]; axes {open_axes} are open. "
-            f"Give sizes with --shape {name}=" + ",".join(str(d) if isinstance(d, int) else "1" for d in dims)
+            f"{source}: input '{name}' has the dynamic shape [{shown}]. Give its sizes: "
+            f"--shape {name}={example} with numbers for {', '.join(names.values())}."
         )
     value.shape = ir.Shape([1, *dims[1:]])
-    return f"input '{name}': the open batch dimension was set to 1"
+    return f"Input '{name}': the open batch dimension was set to 1."
 
 
-def _replace(value: ir.Value, name: str, dims: Sequence[object], wanted: list[int]) -> str | None:
-    fits = len(dims) == len(wanted) and all(
-        not isinstance(d, int) or d == w for d, w in zip(dims, wanted, strict=True)
-    )
+def _replace(
+    value: ir.Value, name: str, dims: Sequence[int | None], wanted: list[int], shown: str, source: object
+) -> str | None:
+    fits = len(dims) == len(wanted) and all(d in (None, w) for d, w in zip(dims, wanted, strict=True))
     if not fits:
-        raise RecipeError(f"--shape {name}={','.join(map(str, wanted))} contradicts the model's {dims}.")
+        given = ",".join(map(str, wanted))
+        raise RecipeError(f"--shape {name}={given} contradicts the shape [{shown}] in {source}.")
     value.shape = ir.Shape(wanted)
-    return f"input '{name}' was given the shape {wanted}" if list(dims) != wanted else None
+    return f"Input '{name}' was given the shape {wanted}." if list(dims) != wanted else None
+
+
+def _shown(dim: int | ir.SymbolicDim) -> str:
+    return str(dim) if isinstance(dim, int) else str(dim.value or "?")
+
+
+def _letter(dim: int | ir.SymbolicDim, axis: int) -> str:
+    """What an example calls an open dimension: the model's own name for it where that is short."""
+    name = _shown(dim)
+    return name if name.isidentifier() and len(name) <= 12 else f"DIM{axis}"

@@ -15,6 +15,7 @@ from typing import TypeVar
 import msgspec
 
 from irshrink.errors import TargetError, nearest
+from irshrink.validation import complaint
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -111,7 +112,7 @@ def with_memory(target: Target, flash: int | None, ram: int | None) -> Target:
     )
 
 
-def parse_size(text: str) -> int:
+def parse_size(text: str, what: str = "size") -> int:
     """``"256K"``, ``"1M"``, ``"65536"`` in bytes (K = 1024).
 
     Raises:
@@ -119,7 +120,7 @@ def parse_size(text: str) -> int:
     """
     match = re.fullmatch(r"(\d+)\s*([KM]?)(I?B)?", text.strip().upper())
     if match is None:
-        raise TargetError(f"'{text}' is not a size. Write bytes or a unit: 65536, 64K, 1M.")
+        raise TargetError(f"{what}: '{text}' is not a size. Write bytes or a unit: 65536, 64K, 1M.")
     return int(match[1]) * {"": 1, "K": 1 << 10, "M": 1 << 20}[match[2]]
 
 
@@ -158,4 +159,4 @@ def _convert(path: Path, raw: dict[str, object], kind: type[T]) -> T:
     try:
         return convert({"name": path.stem, **raw}, kind)
     except msgspec.ValidationError as e:
-        raise TargetError(f"{path}: {e}") from e
+        raise TargetError(f"{path}: {complaint(e, kind)}") from e

@@ -31,7 +31,7 @@ def test_an_unknown_option_names_the_nearest() -> None:
 
 @pytest.mark.parametrize("value", ["17", 17.5, None])
 def test_an_option_of_the_wrong_type(value: object) -> None:
-    with pytest.raises(RecipeError, match="pass 'raise-opset': Expected `int`"):
+    with pytest.raises(RecipeError, match="pass 'raise-opset': minimum: Expected `int`"):
         make_pass("raise-opset", {"minimum": value})
 
 

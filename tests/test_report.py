@@ -219,7 +219,7 @@ def test_the_summary_says_what_matters() -> None:
     text = summary(report("nucleo-f446re", TOP1), Path("build"))
     assert re.search(r"flash +31,900 B +weights 26,512 B, code 5,210 B, of 524,288 B", text)
     assert re.search(r"instructions +1,234,567", text)
-    assert re.search(r"top-1 +93.65 % +float 93.80 %, 1000 samples", text)
+    assert re.search(r"top-1 +93.65 % +float 93.80 %, 1,000 samples", text)
     assert "/soft<max> (SoftmaxF32): kept float by the recipe" in text
     assert "passes took 1.9 s: quantize-int8 1.5 s" in text
     assert "instructions" not in summary(report("host"), Path("build"))

@@ -19,6 +19,13 @@ def node_macs(node: ir.Node) -> int | None:
     return _COUNTED[node.op_type](node)
 
 
+def graph_parameters(graph: ir.Graph) -> int:
+    """How many numbers are in the graph's floating point constants, initializers and Constant nodes alike."""
+    values = [*graph.initializers.values(), *(v for node in graph for v in node.outputs)]
+    tensors = (ir.convenience.get_const_tensor(value) for value in values)
+    return sum(int(t.size) for t in tensors if t is not None and t.dtype.is_floating_point())
+
+
 def graph_parameter_bytes(graph: ir.Graph) -> dict[ir.Node, int]:
     """Bytes of the constants that each node reads; one that several nodes read counts for the first."""
     sizes: dict[ir.Node, int] = {}

@@ -24,14 +24,14 @@ _OPTIONS = [
         "-c",
         "--calibration",
         metavar="DATA",
-        help="Samples to choose scales with: .npz or a folder of images.",
+        help="Samples to choose int8 scales with: .npz, or a folder of images (with --image).",
     ),
     click.option(
         "-e",
         "--eval",
         "eval_",
         metavar="DATA",
-        help="Samples to measure accuracy with; labels are its array `y`.",
+        help="Samples to measure accuracy with; array `y` holds class labels, if there are any.",
     ),
     click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Output folder."),
     click.option(
@@ -51,7 +51,7 @@ _OPTIONS = [
         "--keep-float",
         multiple=True,
         metavar="PATTERN",
-        help="Keep nodes with such names in float32. Repeatable.",
+        help="Keep nodes in float32: a name, a pattern ('/head/*'), or an operator. Repeatable.",
     ),
     click.option(
         "--max-drop",
@@ -72,7 +72,8 @@ _OPTIONS = [
         "images",
         multiple=True,
         metavar="KEY=VALUE",
-        help="Preprocessing of images: mean=127, std=128, scale, resize, channels, layout... Repeatable.",
+        help="Preprocessing of a folder of images: mean=127, std=128; scale, resize, shorter-side, channels, "
+        "layout, labels. Repeatable.",
     ),
     click.option(
         "--io",
@@ -80,19 +81,19 @@ _OPTIONS = [
         help="Element type of the C function's inputs and outputs. Default: quantized.",
     ),
     click.option("--test-inputs", type=int, metavar="N", help="Samples in the test vector. Default: 4."),
-    click.option("--seed", type=int, metavar="N", help="Of everything random. Default: 0."),
+    click.option("--seed", type=int, metavar="N", help="Seed of everything random. Default: 0."),
     click.option(
         "--verify",
         is_flag=True,
         default=None,
-        help="Check after every pass that the outputs are what they were.",
+        help="Run the model after every pass that must not change its outputs, and compare.",
     ),
     click.option(
         "--timings",
         is_flag=True,
         help="Write the seconds of every pass into report.json (no longer reproducible).",
     ),
-    click.option("--force", is_flag=True, help="Replace the output folder whatever is in it."),
+    click.option("--force", is_flag=True, help="Replace the content of the output folder, whatever it is."),
     click.option("--json", "as_json", is_flag=True, help="Print the report as JSON and nothing else."),
 ]
 

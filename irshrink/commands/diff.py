@@ -19,17 +19,32 @@ from irshrink.console import print_json
     type=click.Path(path_type=Path),
     help="Samples to run both on (.npz). Default: random values.",
 )
-@click.option("--samples", default=8, show_default=True, type=click.IntRange(min=1), help="How many.")
-@click.option("--seed", default=0, show_default=True, type=int, help="Of the random values.")
+@click.option(
+    "--samples", default=8, show_default=True, type=click.IntRange(min=1), metavar="N", help="How many."
+)
+@click.option("--seed", default=0, show_default=True, type=int, metavar="N", help="Of the random values.")
+@click.option(
+    "--shape", "shapes", multiple=True, metavar="NAME=DIMS", help="Static shape of an input. Repeatable."
+)
 @click.option("--text", "with_text", is_flag=True, help="Print the line-by-line difference of the graphs.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def diff_command(
-    *, a: Path, b: Path, data: Path | None, samples: int, seed: int, with_text: bool, as_json: bool
+    *,
+    a: Path,
+    b: Path,
+    data: Path | None,
+    samples: int,
+    seed: int,
+    shapes: tuple[str, ...],
+    with_text: bool,
+    as_json: bool,
 ) -> None:
     """Compare the models A and B: operators, weights, graph text, and outputs in ONNX Runtime."""
     from irshrink.diff import diff_models, render
+    from irshrink.recipe import parse_shape
 
-    result = diff_models(a, b, data=data, samples=samples, seed=seed)
+    static = dict(parse_shape(text) for text in shapes)
+    result = diff_models(a, b, data=data, samples=samples, seed=seed, shapes=static)
     if as_json:
         print_json(result)
         return

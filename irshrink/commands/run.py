@@ -17,7 +17,7 @@ from irshrink.console import print_json, progress
     required=True,
     metavar="DATA",
     type=click.Path(path_type=Path),
-    help="Inputs (.npz): arrays named like the model's, first axis the samples.",
+    help="Inputs as .npz: arrays named like the model's inputs, first axis the samples.",
 )
 @click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Write the outputs as .npz.")
 @click.option("--samples", type=click.IntRange(min=1), metavar="N", help="Only the first N.")

@@ -10,6 +10,7 @@ from typing import Any
 
 import jinja2
 
+from irshrink.report.summary import arena_bound
 from irshrink.report.svg import arena_over_time, split_bar, uncovered
 
 HERE = Path(__file__).parent
@@ -18,6 +19,7 @@ HERE = Path(__file__).parent
 def render_page(report: Mapping[str, Any]) -> str:
     """The page of a report that fits ``schema.json``."""
     size, layers = report["size"], report["layers"]
+    mixed = any(layer["dtype"] == "int8" for layer in layers)
     return _template().render(
         r=report,
         where=report["board"] or report["target"],
@@ -26,12 +28,15 @@ def render_page(report: Mapping[str, Any]) -> str:
         overwrites=any(
             uncovered(slot, report["arena"]) <= slot["last"] - slot["first"] for slot in report["arena"]
         ),
+        bound=arena_bound(size["arena_bytes"], size["arena_lower_bound_bytes"]),
         flash=_flash(report),
         ram=_ram(report),
         steps=_steps(report["passes"]),
+        mixed=mixed,
+        workspaces=any(layer["workspace_bytes"] for layer in layers),
         most_macs=max((layer["macs"] for layer in layers), default=0),
         most_instructions=max((layer["instructions"] or 0 for layer in layers), default=0),
-        in_float=[layer for layer in layers if layer["why_float"]],
+        in_float=[layer for layer in layers if layer["why_float"]] if mixed else [],
     )
 
 
@@ -54,7 +59,8 @@ def _flash(report: Mapping[str, Any]) -> dict[str, Any]:
     limit = report["hardware"]["flash_limit_bytes"]
     whole = max(size["flash_bytes"], limit or size["float_weights_bytes"])
     parts = [("tensor0", size["weights_bytes"]), ("tensor1", size["code_bytes"]), ("tensor2", other)]
-    return {"other": other, "limit": limit, "bar": split_bar(parts, whole)}
+    rest = whole - size["flash_bytes"]
+    return {"other": other, "limit": limit, "rest": rest, "bar": split_bar(parts, whole)}
 
 
 def _ram(report: Mapping[str, Any]) -> dict[str, Any]:
@@ -106,6 +112,7 @@ def _template() -> jinja2.Template:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters["n"] = _number
+    environment.filters["value"] = _value
     environment.filters["percent"] = lambda value: "–" if value is None else f"{value * 100:.2f} %"
     environment.filters["shape"] = lambda dims: " × ".join(str(d) for d in dims) or "scalar"
     environment.filters["share"] = lambda value, most: f"{100 * (value or 0) / most:.1f}" if most else "0"
@@ -113,5 +120,16 @@ def _template() -> jinja2.Template:
 
 
 def _number(value: float | None) -> str:
-    """Digits in groups of three with narrow no-break spaces; a dash for what was not measured."""
-    return "–" if value is None else f"{value:,}".replace(",", "\u202f")
+    """Digits in groups of three; a dash for what was not measured."""
+    return "–" if value is None else f"{value:,}"
+
+
+def _value(value: Any) -> str:
+    """An option of a recipe or a pass as a person writes it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {_value(item)}" for key, item in value.items()) or "none"
+    if isinstance(value, list):
+        return ", ".join(_value(item) for item in value) or "none"
+    return "none" if value is None else str(value)

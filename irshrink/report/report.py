@@ -127,7 +127,7 @@ def build_report(facts: BuildFacts) -> dict[str, Any]:
         "layers": layers,
         "arena": _arena(artifact.plan),
         "passes": [_pass(record) for record in facts.history],
-        "notes": list(dict.fromkeys([*facts.notes, *program.notes, *artifact.notes])),
+        "notes": list(dict.fromkeys([*program.notes, *artifact.notes, *facts.notes])),
         "recipe": dict(facts.recipe),
     }
     plain: dict[str, Any] = _plain(report)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from irshrink.console import count, percent, size, table
+from irshrink.console import count, percent, plural, size, table
+
+#: Width of what is no table.
+_COLUMNS = 110
 
 
 def summary(report: Mapping[str, Any], out: Path) -> str:
-    """A compact table of what was built, and what ran in float with its reason."""
+    """A compact table of what was built, what ran in float with its reason, and notes."""
     lines = [f"{report['model']['name']} for {report['board'] or report['target']}", ""]
     lines.append(table(_rows(report)))
     in_float = [layer for layer in report["layers"] if layer["why_float"]]
@@ -18,12 +22,20 @@ def summary(report: Mapping[str, Any], out: Path) -> str:
         lines += ["", f"{len(in_float)} of {len(report['layers'])} layers run in float:"]
         lines += [f"  {_node(layer)} ({layer['op']}): {layer['why_float']}" for layer in in_float[:10]]
         lines += [f"  and {len(in_float) - 10} more, see report.html"] if len(in_float) > 10 else []
-    for note in report["notes"]:
-        lines += ["", f"note: {note}"]
+    lines += ["", *map(_note, report["notes"])] if report["notes"] else []
     slow = _slowest(report)
     lines += ["", slow] if slow else []
-    lines += ["", f"written to {out}/; open {out}/report.html"]
+    lines += ["", f"written to {out}; open {out / 'report.html'}"]
     return "\n".join(lines)
+
+
+def arena_bound(nbytes: int, bound: int) -> str:
+    """How far an arena is from its lower bound: ``at its lower bound``, ``lower bound 14,400 B, +4 B``."""
+    if nbytes <= bound:
+        return "at its lower bound"
+    share = 100 * (nbytes - bound) / bound if bound else 0.0
+    over = f"{share:.1f} %" if share >= 0.1 else size(nbytes - bound)
+    return f"lower bound {size(bound)}, +{over}"
 
 
 def _node(layer: Mapping[str, Any]) -> str:
@@ -31,39 +43,42 @@ def _node(layer: Mapping[str, Any]) -> str:
     return ", ".join(layer["origin"]) or str(layer["name"])
 
 
+def _note(text: str) -> str:
+    return textwrap.fill(f"note: {text}", _COLUMNS, subsequent_indent="      ", break_long_words=False)
+
+
 def _rows(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    sizes, emulation, accuracy = report["size"], report["emulation"], report["accuracy"]
+    sizes, emulation = report["size"], report["emulation"]
     limits = report["hardware"]
-    bound = sizes["arena_lower_bound_bytes"]
-    over = f"lower bound {size(bound)}" + (
-        f", +{100 * (sizes['arena_bytes'] - bound) / bound:.1f} %" if bound else ""
-    )
+    parts = f"weights {size(sizes['weights_bytes'])}, code {size(sizes['code_bytes'])}"
     rows = [
-        (
-            "flash",
-            size(sizes["flash_bytes"]),
-            f"weights {size(sizes['weights_bytes'])}, code {size(sizes['code_bytes'])}"
-            + _limit(limits["flash_limit_bytes"]),
-        ),
+        ("flash", size(sizes["flash_bytes"]), parts + _limit(limits["flash_limit_bytes"])),
         ("RAM", size(sizes["ram_bytes"]), "static" + _limit(limits["ram_limit_bytes"])),
-        ("arena", size(sizes["arena_bytes"]), over),
+        (
+            "arena",
+            size(sizes["arena_bytes"]),
+            arena_bound(sizes["arena_bytes"], sizes["arena_lower_bound_bytes"]),
+        ),
     ]
     if not emulation["native"]:
         macs, executed = report["model"]["macs"], emulation["instructions"]
-        each = f"{executed / macs:.2f} a multiply-accumulate" if macs and executed else ""
+        each = f", {executed / macs:.2f} a multiply-accumulate" if macs and executed else ""
         rows.append(("stack", size(sizes["stack_bytes"]), "high-water mark"))
-        rows.append(("instructions", count(executed), each))
-    rows.append(_accuracy(accuracy))
+        rows.append(("instructions", count(executed), f"one inference{each}"))
+    rows.append(_accuracy(report["accuracy"]))
     wrong, compared = emulation["mismatched_bytes"], emulation["compared_bytes"]
     verdict = f"{wrong} DIFFER from the reference" if wrong else "all equal the reference"
-    rows.append(("checked", f"{emulation['inputs']} inputs", f"{count(compared)} output bytes, {verdict}"))
+    rows.append(
+        ("checked", plural(emulation["inputs"], "input"), f"{plural(compared, 'output byte')}, {verdict}")
+    )
     return rows
 
 
 def _accuracy(accuracy: Mapping[str, Any]) -> tuple[str, str, str]:
     if accuracy["metric"] is None:
         return ("accuracy", "-", "no data to measure with; give --eval")
-    where = f"{accuracy['samples']} {'calibration ' if accuracy['source'] == 'calibration' else ''}samples"
+    of = "calibration sample" if accuracy["source"] == "calibration" else "sample"
+    where = plural(accuracy["samples"], of)
     if accuracy["metric"] == "agreement":
         return ("agreement", percent(accuracy["compiled"]), f"with the float model on {where}, no labels")
     if accuracy["metric"] == "cosine":

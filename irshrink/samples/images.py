@@ -179,6 +179,8 @@ def _check_options(folder: Path, options: ImageOptions, geometry: Geometry) -> N
             )
     if 0 in options.std:
         raise SamplesError(f"{folder}: std is 0; values are divided by it.")
+    if not np.isfinite([*options.mean, *options.std, options.scale]).all():
+        raise SamplesError(f"{folder}: mean, std and scale must be finite numbers.")
     if options.shorter_side is not None and options.shorter_side < max(geometry.height, geometry.width):
         raise SamplesError(
             f"{folder}: shorter_side = {options.shorter_side} is smaller than the input's "

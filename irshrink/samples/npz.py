@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +50,7 @@ class NpzSource:
         Raises:
             SamplesError: not an ``.npz``, or an array is missing, unknown, or of a wrong shape or dtype.
         """
-        members = _members(path)
+        members = read_headers(path)
         wanted = {spec.name: spec for spec in inputs}
         for spec in inputs:
             if spec.name not in members:
@@ -61,7 +61,8 @@ class NpzSource:
         for name in members:
             if name not in wanted and name != LABELS:
                 raise SamplesError(
-                    f"{path}: the model has no input '{name}'.{nearest(name, [*wanted, LABELS])}"
+                    f"{path}: array '{name}' is neither an input of the model ({_listed(wanted)}) nor the "
+                    f"labels '{LABELS}'. Leave it out."
                 )
         for spec in inputs:
             _check_member(path, members[spec.name], spec)
@@ -111,7 +112,12 @@ class NpzSource:
             raise _damaged(self.path) from e
 
 
-def _members(path: Path) -> dict[str, Member]:
+def read_headers(path: Path) -> dict[str, Member]:
+    """The arrays of an ``.npz`` by name, none of them read.
+
+    Raises:
+        SamplesError: the file is no ``.npz``, damaged, or holds something else than numbers.
+    """
     if not zipfile.is_zipfile(path):
         raise SamplesError(
             f"{path}: not an .npz file, or a truncated one. Write it with numpy.savez(path, input=array)."
@@ -221,6 +227,10 @@ def _read_labels(path: Path, member: Member, count: int) -> Array:
 def _given(name: str, candidates: list[str]) -> str:
     others = [c for c in candidates if c != LABELS]
     return nearest(name, others) if others else " The file has no other array."
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names)
 
 
 def _shape(sample: tuple[int, ...]) -> str:

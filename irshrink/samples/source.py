@@ -10,7 +10,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 Array = np.ndarray[Any, np.dtype[Any]]
-Role = Literal["calibration", "evaluation"]
+#: What samples are for. ``input`` is what a finished build is run on: it may be anything finite.
+Role = Literal["calibration", "evaluation", "input"]
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,8 @@ class Source(Protocol):
 
 def fit(array: Array, spec: InputSpec) -> Array:
     """One row in the graph's dtype. The caller has checked :func:`castable`."""
-    return np.ascontiguousarray(array, dtype=spec.dtype).reshape(spec.sample_shape)
+    with np.errstate(over="ignore"):  # becomes infinity, which is refused with the sample's name
+        return np.ascontiguousarray(array, dtype=spec.dtype).reshape(spec.sample_shape)
 
 
 def castable(given: np.dtype[Any], wanted: np.dtype[Any]) -> bool:
