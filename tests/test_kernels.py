@@ -20,7 +20,7 @@ from irshrink.backends.tvm.printer import print_function
 from irshrink.program import ops
 from irshrink.program.ops import Addition, Op, Requantization, Window
 from irshrink.target import load_target
-from irshrink.testing_kernels import EXTREMES, KernelBench
+from irshrink.testing.kernels import EXTREMES, KernelBench
 
 Array = NDArray[Any]
 
