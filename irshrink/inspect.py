@@ -101,8 +101,8 @@ def _model_facts(path: Path, module: Module) -> dict[str, Any]:
 def _view(module: Module, target: Target) -> dict[str, Any]:
     """What would run in integers, in float, or not at all.
 
-    The model goes through the same passes as in a compilation, quantized on made-up samples: which kernel
-    runs a node depends on the graph, not on the scales.
+    The model goes through the same passes as in a compilation, quantized on made-up samples where it is not
+    quantized already: which kernel runs a node depends on the graph, not on the scales.
     """
     Pipeline(cleanup_steps()).run(module, target)
     refused = unsupported(module)
@@ -117,8 +117,10 @@ def _view(module: Module, target: Target) -> dict[str, Any]:
     }
     if refused:
         return view
-    module.calibration = random_samples(input_specs(module.graph), 2)
-    steps = [make_pass("quantize-int8"), *backend_for(target).legalize(target)]
+    steps = backend_for(target).legalize(target)
+    if not any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in module.graph):
+        module.calibration = random_samples(input_specs(module.graph), 2)
+        steps = [make_pass("quantize-int8"), *steps]
     Pipeline(steps).run(module, target)
     program = lower(module)
     for layer in layer_rows(program, {}, {}):

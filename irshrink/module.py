@@ -116,6 +116,7 @@ def load_module(path: Path | str) -> Module:
         raise ModelError(f"{path}: breaks the ONNX specification: {text}. Export it again.") from e
     model = ir.load(path)
     _number_same_names(model)
+    _open_negative_sizes(model)
     return Module(model, source=path)
 
 
@@ -131,6 +132,16 @@ def _number_same_names(model: ir.Model) -> None:
             node.name = free_name(str(node.name), taken)
             taken.add(node.name)
         seen.add(node.name)
+
+
+def _open_negative_sizes(model: ir.Model) -> None:
+    """Some exporters write -1 where others leave a dimension open."""
+    for graph in model.graphs():
+        made = (value for node in graph for value in node.outputs)
+        for value in (*graph.inputs, *graph.outputs, *made):
+            if value.shape is not None and any(isinstance(d, int) and d < 0 for d in value.shape):
+                dims = [None if isinstance(d, int) and d < 0 else d for d in value.shape]
+                value.shape = ir.Shape(dims)
 
 
 def external_files(module: Module) -> list[Path]:

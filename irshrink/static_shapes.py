@@ -38,8 +38,7 @@ def fix_input_shapes(module: Module, shapes: Mapping[str, Sequence[int]]) -> lis
 def _fix(value: ir.Value, name: str, wanted: Sequence[int] | None, source: object) -> str | None:
     if value.shape is None:
         raise ModelError(f"{source}: input '{name}' has no shape. Export the model with one.")
-    # Some exporters write -1 where others leave a dimension open.
-    dims = [d if isinstance(d, int) and d >= 0 else None for d in value.shape]
+    dims = [d if isinstance(d, int) else None for d in value.shape]
     shown = ", ".join(_shown(d) for d in value.shape)
     if wanted is not None:
         return _replace(value, name, dims, list(wanted), shown, source)

@@ -90,19 +90,23 @@ def calibrate(
     return ranges | {name: _clipped(histogram, method) for name, histogram in histograms.items()}
 
 
-def channel_means(module: Module, samples: Samples, values: Sequence[str]) -> dict[str, Array]:
+def channel_means(
+    module: Module, samples: Samples, values: Sequence[str], *, progress: Progress | None = None
+) -> dict[str, Array]:
     """Mean of each named value over the samples, per entry of axis 1 (channels), float64 [channels].
 
     Raises:
         ModelError: ONNX Runtime cannot run the model.
     """
     sums: dict[str, Array] = {}
-    for arrays in each_sample(module, samples, values):
+    for done, arrays in enumerate(each_sample(module, samples, values), start=1):
         for name in values:
             array = arrays[name]
             axes = tuple(axis for axis in range(array.ndim) if axis != 1)
             mean = array.mean(axis=axes, dtype=np.float64)
             sums[name] = sums[name] + mean if name in sums else mean
+        if progress is not None:
+            progress(done, len(samples))
     return {name: total / len(samples) for name, total in sums.items()}
 
 

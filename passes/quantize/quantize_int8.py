@@ -71,7 +71,7 @@ class QuantizeInt8:
             ctx.note("nothing is quantized: no operator has an int8 form")
             return PassResult(raised, stats={"int8_nodes": 0})
         params = self._activations(module, samples, plan, ctx)
-        means = self._means(module, samples, plan)
+        means = self._means(module, samples, plan, ctx)
         writer = QdqWriter(module.graph)
         constants = ConstantQuantizer(
             plan, params, means, self.per_channel, self.activations == "symmetric", writer
@@ -122,6 +122,7 @@ class QuantizeInt8:
             CalibrationMethod(self.method, self.percentile, symmetric),
             [str(root.name) for root in plan.roots() if root not in params],
             unclipped={str(root.name) for root in plan.never_clipped()},
+            progress=lambda done, total: ctx.progress(f"calibrating, run {done:,} of {total:,}"),
         )
         for root in plan.roots():
             if root in params:
@@ -132,10 +133,15 @@ class QuantizeInt8:
             params[root] = found or QParams(1.0, 0)
         return params
 
-    def _means(self, module: Module, samples: Samples, plan: Plan) -> dict[str, Array]:
+    def _means(self, module: Module, samples: Samples, plan: Plan, ctx: Context) -> dict[str, Array]:
         """Mean per channel of what Conv and Gemm read, for bias correction."""
         if not self.bias_correction:
             return {}
         linear = [node for node in plan.nodes if node.op_type in ("Conv", "Gemm")]
         names = [str(value.name) for node in linear if (value := node.inputs[0]) is not None]
-        return channel_means(module, samples, list(dict.fromkeys(names)))
+        return channel_means(
+            module,
+            samples,
+            list(dict.fromkeys(names)),
+            progress=lambda done, total: ctx.progress(f"correcting biases, run {done:,} of {total:,}"),
+        )
