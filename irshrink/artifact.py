@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from irshrink.backend import Backend, RunResult, Values
+from irshrink.backend import Backend, Counter, RunResult, Values
 from irshrink.errors import UserError
 from irshrink.module import load_module
 from irshrink.ports import decode, encode_inputs
@@ -40,13 +40,19 @@ class Build:
         ports = self.program.outputs
         return {p.name: decode(self.program, p, v) for p, v in zip(ports, outputs, strict=True)}
 
-    def run(self, inputs: Sequence[Values]) -> RunResult:
+    def run(self, inputs: Sequence[Values], progress: Counter = lambda done: None) -> RunResult:
         """Several inferences on stored values (see :func:`irshrink.ports.encode_inputs`)."""
-        return self.backend.run(self.folder, self.target, self.program, inputs)
+        return self.backend.run(self.folder, self.target, self.program, inputs, progress)
 
-    def reference(self, inputs: Sequence[Values]) -> list[list[NDArray[np.generic]]]:
+    def reference(
+        self, inputs: Sequence[Values], progress: Counter = lambda done: None
+    ) -> list[list[NDArray[np.generic]]]:
         """The same by the NumPy reference."""
-        return [list(run_program(self.program, list(x))) for x in inputs]
+        outputs = []
+        for done, x in enumerate(inputs):
+            progress(done)
+            outputs.append(list(run_program(self.program, list(x))))
+        return outputs
 
 
 def load_build(folder: Path | str) -> Build:

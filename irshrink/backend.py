@@ -6,7 +6,7 @@ emulator. It is found by name through the registry; the framework imports none.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Protocol
@@ -19,10 +19,22 @@ from irshrink.program.arena import MemoryPlan, Slot
 from irshrink.program.program import Program
 from irshrink.target import Target
 
-__all__ = ["Artifact", "Backend", "Inference", "MemoryPlan", "OpCost", "RunResult", "Slot", "Values"]
+__all__ = [
+    "Artifact",
+    "Backend",
+    "Counter",
+    "Inference",
+    "MemoryPlan",
+    "OpCost",
+    "RunResult",
+    "Slot",
+    "Values",
+]
 
 #: The value of every input (or output) port of one inference, in port order.
 Values = Sequence[NDArray[np.generic]]
+#: Called with how many of the inferences are done.
+Counter = Callable[[int], None]
 
 
 @dataclass(frozen=True)
@@ -110,8 +122,18 @@ class Backend(Protocol):
             ToolError: the compiler failed.
         """
 
-    def run(self, folder: Path, target: Target, program: Program, inputs: Sequence[Values]) -> RunResult:
+    def run(
+        self,
+        folder: Path,
+        target: Target,
+        program: Program,
+        inputs: Sequence[Values],
+        progress: Counter = lambda done: None,
+    ) -> RunResult:
         """Run a finished build on some inputs.
+
+        Args:
+            progress: called with how many are done, where each takes a while.
 
         Raises:
             ToolError: it crashed, overran its memory, or did not end.

@@ -43,8 +43,8 @@ def progress(title: str) -> Iterator[Progress]:
 
 
 def counted(say: Progress, what: str) -> Callable[[int, int], None]:
-    """Tell ``say`` how many are done: ``calibrating, 12 of 64``."""
-    return lambda done, total: say(f"{what}, {done:,} of {total:,}")
+    """Tell ``say`` how many are done: ``inference 12 of 64``."""
+    return lambda done, total: say(f"{what} {done:,} of {total:,}")
 
 
 def plural(number: int, noun: str) -> str:

@@ -24,8 +24,8 @@ from irshrink.report.report import REPORT_NAME
 from irshrink.samples import ImageOptions, InputSpec, Samples, load_samples
 from irshrink.samples.npz import read_headers
 
-#: Inferences between two words about progress; starting an emulator costs about as much as one of them.
-_CHUNK = 16
+#: Inferences at a time: bounds memory; starting an emulator and counting cost as much as some of them.
+_CHUNK = 256
 
 
 def execute(
@@ -148,10 +148,9 @@ class _Tally:
 def _run(
     build: Build, inputs: list[list[Array]], tally: _Tally, total: int, *, keep: bool, progress: Progress
 ) -> None:
-    say = counted(progress, "inference")
-    say(tally.inputs, total)
-    result = build.run(inputs)
-    expected = build.reference(inputs)
+    run, reference = counted(progress, "inference"), counted(progress, "reference")
+    result = build.run(inputs, lambda done: run(tally.inputs + done, total))
+    expected = build.reference(inputs, lambda done: reference(tally.inputs + done, total))
     compared, mismatched = mismatches(expected, result.outputs)
     if tally.inputs == 0:
         tally.instructions = result.instructions

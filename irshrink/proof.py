@@ -130,14 +130,20 @@ def _require_numbers(program: Program, tests: Sequence[Inference], what: str) ->
                 )
 
 
-def run_tests(backend: Backend, built: Artifact, tests: Sequence[Inference]) -> Checked:
+def run_tests(
+    backend: Backend, built: Artifact, tests: Sequence[Inference], progress: Progress = lambda _: None
+) -> Checked:
     """Run the test vector on the target or its emulator.
 
     Raises:
         InternalError: a byte differs from the reference.
         BudgetError: RAM is too small for the arena and the stack that was measured.
     """
-    run = backend.run(built.folder, built.target, built.program, [t.inputs for t in tests])
+    say = counted(progress, "running the test vector, input")
+    inputs = [t.inputs for t in tests]
+    run = backend.run(
+        built.folder, built.target, built.program, inputs, lambda done: say(done + 1, len(tests))
+    )
     compared, mismatched = mismatches([list(t.outputs) for t in tests], run.outputs)
     if mismatched:
         raise InternalError(

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from irshrink import files
-from irshrink.backend import Artifact, Inference, MemoryPlan, OpCost, RunResult, Values
+from irshrink.backend import Artifact, Counter, Inference, MemoryPlan, OpCost, RunResult, Values
 from irshrink.backends.toolchain import zig
 from irshrink.errors import BudgetError, ToolError
 from irshrink.pipeline import Pass
@@ -69,10 +69,17 @@ class TvmBackend:
         _build(folder, target)
         return _artifact(program, steps, plan, sizes, target, folder)
 
-    def run(self, folder: Path, target: Target, program: Program, inputs: Sequence[Values]) -> RunResult:
+    def run(
+        self,
+        folder: Path,
+        target: Target,
+        program: Program,
+        inputs: Sequence[Values],
+        progress: Counter = lambda done: None,
+    ) -> RunResult:
         if target.emulation is None:
             return _run_native(folder, program, inputs)
-        return _run_emulated(folder, target, program, inputs)
+        return _run_emulated(folder, target, program, inputs, progress)
 
 
 def optimization(target: Target) -> str:
@@ -161,11 +168,16 @@ def _artifact(
     )
 
 
-def _run_emulated(folder: Path, target: Target, program: Program, inputs: Sequence[Values]) -> RunResult:
+def _run_emulated(
+    folder: Path, target: Target, program: Program, inputs: Sequence[Values], progress: Counter
+) -> RunResult:
     from irshrink.backends.unicorn.firmware import Firmware
 
     firmware = Firmware(folder / FIRMWARE, target)
-    results = [firmware.run([_bytes(v) for v in x], count=i == 0) for i, x in enumerate(inputs)]
+    results = []
+    for done, x in enumerate(inputs):
+        progress(done)
+        results.append(firmware.run([_bytes(v) for v in x], count=done == 0))
     firmware.check_alignment([_bytes(v) for v in inputs[0]])  # of the code that the counted run went through
     ops = [op.name for op in program.ops if not isinstance(op, Reshape)]
     counts = results[0].calls
