@@ -23,6 +23,7 @@ from irshrink.graph.edit import (
     attribute_int,
     constant,
     describe,
+    insert_before,
     is_op,
     remove,
     replace_value,
@@ -105,8 +106,7 @@ def _is_foldable(node: ir.Node) -> bool:
     outputs = [output for output in node.outputs if output.name]
     if any(not isinstance(o.type, ir.TensorType) or o.dtype == ir.DataType.STRING for o in outputs):
         return False
-    # An output of the model must come from a node: not every tool accepts a constant there.
-    return not any(output.is_graph_output() for output in outputs)
+    return not (is_op(node, "Identity") and node.outputs[0].is_graph_output())
 
 
 def _expected_bytes(value: ir.Value) -> int | None:
@@ -119,7 +119,7 @@ def _expected_bytes(value: ir.Value) -> int | None:
 
 def _static_result(node: ir.Node) -> list[Array] | None:
     """``Shape`` and ``Size`` of a value with a static shape."""
-    if not is_op(node, "Shape", "Size") or node.outputs[0].is_graph_output():
+    if not is_op(node, "Shape", "Size"):
         return None
     shape = static_shape(node.inputs[0])
     if shape is None:
@@ -167,6 +167,13 @@ def _bytes_freed(value: ir.Value, reader: ir.Node) -> int:
 def _replace_by_constants(graph: ir.Graph, node: ir.Node, results: list[Array]) -> None:
     used = [output for output in node.outputs if output.name]
     for output, array in zip(used, results, strict=True):
-        name, output.name = output.name, None
-        replace_value(output, add_constant(graph, array, name or "constant"))
+        if output.is_graph_output():
+            # An output of the model must come from a node: not every tool accepts a constant there.
+            value = add_constant(graph, array, f"{output.name}_constant")
+            copy = insert_before(node, "Identity", [value]).outputs[0]
+            copy.type = value.type
+            replace_value(output, copy)
+        else:
+            name, output.name = output.name, None
+            replace_value(output, add_constant(graph, array, name or "constant"))
     remove(node)

@@ -2,8 +2,8 @@
 
 Before IR version 4 every initializer had to be listed as an input. From 4 on that means "a default which the
 caller may override" (ONNX IR specification, *Graphs*); exporters still write it (PyTorch's
-``keep_initializers_as_inputs``), and nothing could be folded or quantized. A compiled model has its weights in
-flash: the defaults are what it computes with.
+``keep_initializers_as_inputs``), and nothing could be folded or quantized. A compiled model has its weights
+in flash: the defaults are what it computes with.
 """
 
 from __future__ import annotations

@@ -66,10 +66,10 @@ class ModelBuilder:
         self.shapes.update((name, known[name][1]) for name in names if known[name][0] == TensorProto.FLOAT)
         return names[0]
 
-    def constant(self, array: Any) -> str:
-        """An initializer, shared with an earlier one at times, or a ``Constant`` node."""
+    def constant(self, array: Any, own: bool = False) -> str:
+        """An initializer, an earlier one at times unless it must be its ``own``, or a ``Constant`` node."""
         array = np.asarray(array)
-        if array.size > 1 and array.dtype == np.float32 and self.pick([False, False, False, True]):
+        if not own and array.size > 1 and array.dtype == np.float32 and self.pick([False] * 3 + [True]):
             for known in self.initializers:
                 old = numpy_helper.to_array(known)
                 if old.shape == array.shape and old.dtype == array.dtype:

@@ -21,19 +21,22 @@ def conv(b: ModelBuilder, x: str) -> str:
     divisors = [g for g in range(2, channels) if channels % g == 0]
     groups = b.pick([1, 1, channels, channels, *divisors])
     outputs, inputs = groups * b.pick([1, 1, 2, 3]), channels // groups
-    kernel = [b.pick([1, 2, 3]) for _ in spatial]
+    kernel = [
+        b.pick(range(1, min(3, size) + 1)) for size in spatial
+    ]  # of larger ones tools think differently
     options: dict[str, Any] = {"group": groups, **_padding(b, [2] * len(spatial))}
     if b.pick([True, False]):
         options["strides"] = [b.pick([1, 2, 3]) for _ in spatial]
     if "auto_pad" not in options and b.pick([True, False, False]):
-        options["dilations"] = [b.pick([1, 2]) for _ in spatial]
+        fits = [2 * k <= size for k, size in zip(kernel, spatial, strict=True)]
+        options["dilations"] = [b.pick([1, 2]) if fit else 1 for fit in fits]
     weight = b.weights(outputs, inputs, *kernel, fan_in=inputs * prod(kernel))
     return b.op("Conv", x, weight, *b.pick([[], [b.floats(outputs)], [""]]), **options)
 
 
 def batchnorm(b: ModelBuilder, x: str) -> str:
     channels = b.shape(x, 2, 3, 4)[1]
-    variance = b.constant(b.rng.uniform(0.25, 1.5, (1, channels)).astype(np.float32)[0])
+    variance = b.constant(b.rng.uniform(0.25, 1.5, channels).astype(np.float32), own=True)
     parameters = [b.floats(channels) for _ in range(3)]
     return b.op("BatchNormalization", x, *parameters, variance, epsilon=b.pick([1e-5, 1e-3]))
 
@@ -43,7 +46,7 @@ def pool(b: ModelBuilder, x: str) -> str:
     kind = b.pick(["MaxPool", "AveragePool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool"])
     if kind.startswith("Global"):
         return b.op(kind, x)
-    kernel = [b.pick([1, 2, 3]) for _ in spatial]
+    kernel = [b.pick(range(min(2, size), min(3, size) + 1)) for size in spatial]
     strides = [b.pick(range(1, size + 1)) for size in kernel]  # larger ones crop in ONNX Runtime's SAME
     options = {"kernel_shape": kernel, "strides": strides, **_padding(b, [size - 1 for size in kernel])}
     if "auto_pad" not in options and b.pick([True, False, False]):
@@ -67,8 +70,9 @@ def pad(b: ModelBuilder, x: str) -> str:
         one = b.ints([b.pick([0, 1]) for _ in range(2)])
         return b.op("Pad", x, one, *(value or [""]), b.ints([b.pick([-1, 2])]))
     spatial = b.pick([True, True, False])
-    amounts = [0 if spatial and i % axes < 2 else b.pick([0, 1, 2]) for i in range(2 * axes)]
-    return b.op("Pad", x, b.ints(amounts), *value)
+    amounts = [0 if spatial and i % axes < 2 else b.pick([0, 1]) for i in range(2 * axes)]
+    y = b.op("Pad", x, b.ints(amounts), *value)
+    return b.pick([conv, pool])(b, y) if axes > 2 and spatial else y
 
 
 def transpose(b: ModelBuilder, x: str) -> str:
@@ -78,7 +82,11 @@ def transpose(b: ModelBuilder, x: str) -> str:
     order = b.pick([[0, 2, 3, 1], [0, 3, 1, 2], None, None])
     if order is None or axes != 4:
         order = [int(axis) for axis in b.rng.permutation(axes)]
-    return b.op("Transpose", x, perm=order)
+    y = b.op("Transpose", x, perm=order)
+    if b.pick([True, False]):
+        return y
+    y = b.pick([unary, affine, two])(b, y)
+    return b.op("Transpose", y, perm=[order.index(axis) for axis in range(axes)])
 
 
 def unary(b: ModelBuilder, x: str) -> str:
