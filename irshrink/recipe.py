@@ -258,4 +258,4 @@ def read_toml(path: Path) -> dict[str, Any]:
     except OSError as e:
         raise RecipeError(f"{path}: cannot be read: {e.strerror or e}.") from e
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
-        raise RecipeError(f"{path}: not valid TOML: {e}") from e
+        raise RecipeError(f"{path}: not valid TOML: {e}.") from e

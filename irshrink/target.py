@@ -151,7 +151,7 @@ def _toml(path: Path) -> dict[str, object]:
         values: dict[str, object] = tomllib.loads(path.read_text("utf-8"))
         return values
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
-        raise TargetError(f"{path}: not valid TOML: {e}") from e
+        raise TargetError(f"{path}: not valid TOML: {e}.") from e
 
 
 def _convert(path: Path, raw: dict[str, object], kind: type[T]) -> T:
