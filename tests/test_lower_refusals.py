@@ -1,15 +1,13 @@
-"""What the lowering refuses, and the small things it stands on: names and compile-time numbers."""
+"""What the lowering refuses, and the names it gives."""
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 from irshrink.errors import ModelError, UnsupportedModelError
 from irshrink.module import Module, module_from_text
 from irshrink.program.lower import lower, unsupported
 from irshrink.program.lower.names import Names, identifier
-from irshrink.program.lower.numbers import addition_multipliers, extreme_sums
 
 
 def graph(signature: str, body: str, initializers: str = "", opset: int = 17) -> Module:
@@ -18,31 +16,6 @@ def graph(signature: str, body: str, initializers: str = "", opset: int = 17) ->
     return module_from_text(
         f'<ir_version: 8, opset_import: ["" : {opset}]> g {signature} {constants} {{ {body} }}'
     )
-
-
-class TestNumbers:
-    @pytest.mark.parametrize(
-        "scales", [(0.1, 0.2, 0.3), (1.0, 1.0, 1.0), (1e-6, 1.0, 1.0), (1e4, 1e-4, 1.0), (1e-9, 1e-9, 1.0)]
-    )
-    def test_addition_uses_all_the_bits_that_cannot_overflow(
-        self, scales: tuple[float, float, float]
-    ) -> None:
-        found = addition_multipliers(*scales)
-        assert found is not None
-        (a, b), shift = found
-        assert 255 * (a + b) + (1 << shift) // 2 < 2**31
-        finer = [
-            round(float(np.float32(s)) / float(np.float32(scales[2])) * 2.0 ** (shift + 1))
-            for s in scales[:2]
-        ]
-        assert shift == 30 or 255 * sum(finer) + (1 << shift) >= 2**31
-
-    def test_addition_of_absurd_scales(self) -> None:
-        assert addition_multipliers(1e9, 1.0, 1.0) is None
-
-    def test_extreme_sums_bound_partial_sums(self) -> None:
-        weight = np.array([[100, -100], [1, 1]])
-        assert extreme_sums(weight, np.array([1000, -1])) == (-25500, 26500)
 
 
 class TestNames:

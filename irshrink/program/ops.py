@@ -78,7 +78,7 @@ class Addition:
     ``clip(half_even(((a - za) * Ma + (b - zb) * Mb) / 2**shift) + zy, low, high)``.
 
     ``Ma = rint(float64(sa) / sy * 2**shift)``, ``Mb`` likewise (negative to subtract); ``shift`` is the
-    largest of 0..30 for which ``255 * (|Ma| + |Mb|) + 2**(shift - 1) < 2**31``: no sum can overflow.
+    largest of 8..30 for which ``255 * (|Ma| + |Mb|) + 2**(shift - 1) < 2**31``: no sum can overflow.
     """
 
     multipliers: tuple[int, int]

@@ -18,12 +18,25 @@ from irshrink.program.program import Quantization
 Function = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 INT32 = np.iinfo(np.int32)
+#: Of an addition's multipliers. Each is off by half a unit at most and meets at most 255, so with 8 bits
+#: behind the point a sum is off by less than one step.
+FEWEST_FRACTION_BITS = 8
+OUT_OF_RANGE = "its scales are zero or out of float32's range"
 
 
 def layer_multiplier(x_scale: float, weight_scale: Float32, y_scale: float) -> Float32:
-    """``float32(float32(xs * ws) / ys)``: accumulator to output of Conv, Gemm, MatMul and Mul."""
-    result: Float32 = (np.float32(x_scale) * weight_scale.astype(np.float32)) / np.float32(y_scale)
+    """``float32(float32(xs * ws) / ys)``: accumulator to output of Conv, Gemm, MatMul and Mul.
+
+    Of absurd scales it is 0 or infinite, see :func:`usable`.
+    """
+    with np.errstate(over="ignore", under="ignore"):
+        result: Float32 = (np.float32(x_scale) * weight_scale.astype(np.float32)) / np.float32(y_scale)
     return result.astype(np.float32)
+
+
+def usable(multipliers: Float32) -> bool:
+    """Whether requantization can use these: a product with 0 says nothing, and 0 * infinity is NaN."""
+    return bool(np.all(multipliers > 0) and np.all(np.isfinite(multipliers)))
 
 
 def addition_multipliers(
@@ -31,11 +44,12 @@ def addition_multipliers(
 ) -> tuple[tuple[int, int], int] | None:
     """``(Ma, Mb), shift`` of an addition: the scale ratios in steps of 2**-shift, as fine as int32 allows.
 
-    The shift is the largest of 0..30 with ``255 * (Ma + Mb) + 2**(shift - 1) < 2**31``, so that no sum of two
-    products and half a step overflows. None when an operand's scale is millions of times the output's.
+    The shift is the largest of 8..30 with ``255 * (Ma + Mb) + 2**(shift - 1) < 2**31``, so that no sum of two
+    products and half a step overflows. None when there is none: an operand's scale is more than 2**15 times
+    the output's, which nearly every value of it saturates.
     """
     ratios = [float(np.float64(np.float32(s)) / np.float64(np.float32(y_scale))) for s in (a_scale, b_scale)]
-    for shift in range(30, -1, -1):
+    for shift in range(30, FEWEST_FRACTION_BITS - 1, -1):
         a, b = (round(ratio * 2.0**shift) for ratio in ratios)
         if 255 * (a + b) + ((1 << shift) >> 1) < 2**31:
             return (a, b), shift
@@ -43,8 +57,9 @@ def addition_multipliers(
 
 
 def mean_multiplier(x_scale: float, y_scale: float, count: int) -> float:
-    """``float32(xs / float32(ys * count))``: a sum of ``count`` values to their mean."""
-    return float(np.float32(x_scale) / (np.float32(y_scale) * np.float32(count)))
+    """``float32(xs / float32(ys * count))``: a sum of ``count`` values to their mean; see :func:`usable`."""
+    with np.errstate(all="ignore"):
+        return float(np.float32(x_scale) / (np.float32(y_scale) * np.float32(count)))
 
 
 def quantize(real: Float32, quantization: Quantization) -> Int8:

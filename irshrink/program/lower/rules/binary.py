@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from irshrink.program.lower.chains import Sink
 from irshrink.program.lower.lowering import Lowering, broadcast_constant, int8_codes
-from irshrink.program.lower.numbers import addition_multipliers, layer_multiplier, table
+from irshrink.program.lower.numbers import OUT_OF_RANGE, addition_multipliers, layer_multiplier, table, usable
 from irshrink.program.lower.refusal import Refusal
 from irshrink.program.lower.view import View, view_of
 from irshrink.program.ops import (
@@ -144,6 +144,9 @@ def _integer(lowering: Lowering, node: ir.Node, kind: BinaryKind) -> bool:
     y, zero_points = sink.quantization, (a.zero_point, b.zero_point)
     if kind == "mul":
         multiplier = layer_multiplier(a.scale, np.array([b.scale], np.float32), y.scale)
+        if not usable(multiplier):
+            lowering.float_note(node, OUT_OF_RANGE)
+            return False
         form = Requantization(multiplier=multiplier, zero_point=y.zero_point, low=sink.low, high=sink.high)
         tensor = lowering.emit_int8(
             MulInt8, node, pair.tensors, pair.shape, sink=sink, zero_points=zero_points, requantization=form
@@ -151,7 +154,7 @@ def _integer(lowering: Lowering, node: ir.Node, kind: BinaryKind) -> bool:
     else:
         addition = _addition(a, b, sink, subtract=kind == "sub")
         if addition is None:
-            lowering.float_note(node, "its scales are millions of times apart")
+            lowering.float_note(node, "its scales are too far apart")
             return False
         tensor = lowering.emit_int8(AddInt8, node, pair.tensors, pair.shape, sink=sink, addition=addition)
     lowering.bind(node.outputs[0], pair.view.on(tensor))

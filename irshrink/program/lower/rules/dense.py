@@ -9,14 +9,15 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from irshrink.graph import edit
-from irshrink.program.lower.chains import clamp_behind, sink
+from irshrink.program.lower.chains import Sink, clamp_behind, sink
 from irshrink.program.lower.constants import Codes, Constant
 from irshrink.program.lower.lowering import Lowering
-from irshrink.program.lower.numbers import fits_int32, layer_multiplier
+from irshrink.program.lower.numbers import OUT_OF_RANGE, fits_int32, layer_multiplier, usable
 from irshrink.program.lower.refusal import Refusal
 from irshrink.program.lower.rules.layer import IntegerLayer, float_bias, integer_layer
 from irshrink.program.lower.view import View, view_of
 from irshrink.program.ops import DenseF32, DenseInt8, MatMulF32, MatMulInt8, Requantization
+from irshrink.program.program import Quantization
 
 
 def gemm(lowering: Lowering, node: ir.Node) -> None:
@@ -178,40 +179,44 @@ def _bias_behind(
 def _matmul(lowering: Lowering, node: ir.Node) -> None:
     a, b = _same_batches(lowering, lowering.real(node, 0), lowering.real(node, 1))
     shape = (*a.shape[:-1], b.shape[-1])
-    reason, builder = _why_float(lowering, node, a, b), lowering.builder
-    target, qa, qb = lowering.sink(node), builder.quantization(a), builder.quantization(b)
-    if reason is None and target is not None and qa is not None and qb is not None:
-        y = target.quantization
-        requantization = Requantization(
-            multiplier=layer_multiplier(qa.scale, np.array([qb.scale], np.float32), y.scale),
-            zero_point=y.zero_point,
-            low=target.low,
-            high=target.high,
-        )
-        inputs = [builder.dense(a, range(a.rank)), builder.dense(b, range(b.rank))]
+    builder, target = lowering.builder, lowering.sink(node)
+    form = _product(builder.quantization(a), builder.quantization(b), target, a.shape[-1])
+    if isinstance(form, str) or target is None:
+        lowering.float_note(node, str(form))
+        factors = [builder.dense(builder.as_float(view), range(view.rank)) for view in (a, b)]
+        tensor = lowering.emit(MatMulF32, node, factors, shape)
+    else:
+        zero_points, requantization = form
         tensor = lowering.emit_int8(
             MatMulInt8,
             node,
-            inputs,
+            [builder.dense(a, range(a.rank)), builder.dense(b, range(b.rank))],
             shape,
             sink=target,
-            zero_points=(qa.zero_point, qb.zero_point),
+            zero_points=zero_points,
             requantization=requantization,
         )
-    else:
-        lowering.float_note(node, reason or "its operands are not quantized")
-        factors = [builder.dense(builder.as_float(view), range(view.rank)) for view in (a, b)]
-        tensor = lowering.emit(MatMulF32, node, factors, shape)
     lowering.bind(node.outputs[0], view_of(tensor, shape))
 
 
-def _why_float(lowering: Lowering, node: ir.Node, a: View, b: View) -> str | None:
-    if lowering.builder.quantization(a) is None or lowering.builder.quantization(b) is None:
+def _product(
+    a: Quantization | None, b: Quantization | None, sink: Sink | None, length: int
+) -> tuple[tuple[int, int], Requantization] | str:
+    """Zero points and requantization of a product of sums of ``length``, or why it must run in float."""
+    if a is None or b is None:
         return "its inputs are not both quantized"
-    if lowering.sink(node) is None:
+    if sink is None:
         return "its output is not quantized"
-    largest = a.shape[-1] * 255 * 255
-    return None if fits_int32(-largest, largest) else "its accumulator could overflow 32 bits"
+    if not fits_int32(-length * 255 * 255, length * 255 * 255):
+        return "its accumulator could overflow 32 bits"
+    y = sink.quantization
+    multiplier = layer_multiplier(a.scale, np.array([b.scale], np.float32), y.scale)
+    if not usable(multiplier):
+        return OUT_OF_RANGE
+    requantization = Requantization(
+        multiplier=multiplier, zero_point=y.zero_point, low=sink.low, high=sink.high
+    )
+    return (a.zero_point, b.zero_point), requantization
 
 
 def _same_batches(lowering: Lowering, a: View, b: View) -> tuple[View, View]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import inf
 
 import numpy as np
 from numpy.typing import NDArray
 
 from irshrink.program.lower.chains import Sink
 from irshrink.program.lower.constants import Codes, Constant
-from irshrink.program.lower.numbers import extreme_sums, fits_int32, layer_multiplier
+from irshrink.program.lower.numbers import OUT_OF_RANGE, extreme_sums, fits_int32, layer_multiplier, usable
 from irshrink.program.ops import Float32, Int8, Int32, Requantization
 from irshrink.program.program import Quantization
 
@@ -44,8 +43,8 @@ def integer_layer(
     if integers.min(initial=0) < -128 or integers.max(initial=0) > 127:
         return "its weights less their zero point need more than 8 bits"
     multiplier = layer_multiplier(x.scale, codes.scale.reshape(-1), sink.quantization.scale)
-    if not (np.all(codes.scale > 0) and np.all(multiplier > 0) and np.all(multiplier < inf)):
-        return "its scales are zero or out of float32's range"
+    if not (np.all(codes.scale > 0) and usable(multiplier)):
+        return OUT_OF_RANGE
     folded = _bias(bias, x.scale, codes, integers.shape[0])
     folded = folded - x.zero_point * integers.reshape(integers.shape[0], -1).sum(axis=1)
     if not fits_int32(*extreme_sums(integers, folded)):

@@ -7,14 +7,17 @@ from typing import Any, Literal
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from irshrink.graph import edit
+from irshrink.program.lower.chains import Sink
 from irshrink.program.lower.lowering import Lowering
-from irshrink.program.lower.numbers import mean_multiplier
+from irshrink.program.lower.numbers import OUT_OF_RANGE, fits_int32, mean_multiplier, usable
 from irshrink.program.lower.refusal import Refusal
 from irshrink.program.lower.rules.windows import image, like_input, resolved_window
 from irshrink.program.lower.view import View, channels_last, view_of
 from irshrink.program.ops import AveragePoolF32, AveragePoolInt8, MaxPool, Op, ReduceF32, Window
+from irshrink.program.program import Quantization
 from irshrink.program.reference.pooling import counts
 
 _NHWC = channels_last(4)
@@ -87,8 +90,9 @@ def _average(lowering: Lowering, node: ir.Node, x: View, window: Window, count_p
     seen = counts(window, x.shape[2], x.shape[3], count_padding)
     if not seen.all():
         raise Refusal("a window sees nothing but padding", "Use pads smaller than the window.")
-    if held is None or sink is None:
-        lowering.float_note(node, f"its {'input' if held is None else 'output'} is not quantized")
+    multipliers = _mean_multipliers(held, sink, np.unique(seen))
+    if isinstance(multipliers, str) or held is None or sink is None:
+        lowering.float_note(node, str(multipliers))
         x = lowering.builder.as_float(x)
         return _pool(lowering, node, x, window, AveragePoolF32, count_padding=count_padding)
     tensor = lowering.emit_int8(
@@ -100,14 +104,24 @@ def _average(lowering: Lowering, node: ir.Node, x: View, window: Window, count_p
         window=window,
         input_zero_point=held.zero_point,
         count_padding=count_padding,
-        multipliers={
-            int(n): mean_multiplier(held.scale, sink.quantization.scale, int(n)) for n in np.unique(seen)
-        },
+        multipliers=multipliers,
         zero_point=sink.quantization.zero_point,
         low=sink.low,
         high=sink.high,
     )
     return view_of(tensor, shape, _NHWC)
+
+
+def _mean_multipliers(
+    x: Quantization | None, sink: Sink | None, counts: NDArray[np.int64]
+) -> dict[int, float] | str:
+    """The multiplier of a sum by how many values are in it, or why the pool must run in float."""
+    if x is None or sink is None:
+        return f"its {'input' if x is None else 'output'} is not quantized"
+    if not fits_int32(-255 * int(counts.max()), 255 * int(counts.max())):
+        return "its accumulator could overflow 32 bits"
+    found = {int(n): mean_multiplier(x.scale, sink.quantization.scale, int(n)) for n in counts}
+    return found if usable(np.array(list(found.values()), np.float32)) else OUT_OF_RANGE
 
 
 def _pool(lowering: Lowering, node: ir.Node, x: View, window: Window, kind: type[Op], **fields: Any) -> View:
