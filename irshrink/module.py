@@ -7,6 +7,7 @@ owns what it loads) and changed in place from then on.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import ceil, prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -114,7 +115,10 @@ def load_module(path: Path | str) -> Module:
     except onnx.checker.ValidationError as e:
         text = " ".join(str(e).replace("==> Context: Bad node spec for node.", "at").split()).rstrip(".")
         raise ModelError(f"{path}: breaks the ONNX specification: {text}. Export it again.") from e
-    model = ir.load(path)
+    try:
+        model = ir.load(path)
+    except (ir.serde.SerdeError, ValueError, TypeError) as e:
+        raise ModelError(f"{path}: cannot be read: {e.__cause__ or e}. Export it again.") from e
     _number_same_names(model)
     _open_negative_sizes(model)
     return Module(model, source=path)
@@ -164,9 +168,21 @@ def _require_external_data(proto: Any, path: Path) -> None:
                 f"{path}: the weights of '{tensor.name}' are in '{info.get('location', '')}', "
                 "which is not beside the model. Copy that file next to it."
             )
-        end = int(info.get("offset", 0)) + int(info.get("length", 0))
+        end = _end(tensor, info, path)
         if file.stat().st_size < end:
             raise ModelError(
                 f"{path}: '{file.name}' has {file.stat().st_size} bytes, but '{tensor.name}' ends at {end}. "
                 "The external data file is truncated; copy it again."
             )
+
+
+def _end(tensor: Any, info: dict[str, str], path: Path) -> int:
+    """Where the data of a tensor ends in its file: at least where its shape says, whatever is declared."""
+    numbers = [info.get(key, "0") for key in ("offset", "length")]
+    if not all(number.isdecimal() for number in numbers):
+        raise ModelError(
+            f"{path}: offset '{numbers[0]}' and length '{numbers[1]}' of the external data of '{tensor.name}' "
+            "must be numbers. Export it again."
+        )
+    needed = ceil(ir.DataType(tensor.data_type).itemsize * prod(tensor.dims))
+    return int(numbers[0]) + max(int(numbers[1]), int(needed))
