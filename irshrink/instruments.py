@@ -93,11 +93,14 @@ class CheckNumerics:
 
     Attributes:
         samples: what to run on; ``limit`` of them are used.
+        floor: a smaller magnitude counts as this one. An output near 0 may be what cancellation has left of
+            numbers near 1 (the mean of a normalized row, say), and has no digit to compare.
     """
 
     samples: Samples
     tolerance: float = 1e-4
     limit: int = 8
+    floor: float = 0.01
     _expected: list[dict[str, Array]] | None = field(default=None, repr=False)
 
     def before(self, step: Pass, module: Module) -> None:
@@ -130,8 +133,9 @@ class CheckNumerics:
     ) -> None:
         for name in expected[0]:
             peak = largest_magnitude([outputs[name] for outputs in expected])
+            allowed = self.tolerance * max(peak, self.floor)
             for number, (old, new) in enumerate(zip(expected, actual, strict=True)):
-                reason = difference(old[name], new[name], self.tolerance * peak)
+                reason = difference(old[name], new[name], allowed)
                 if reason is not None:
                     raise PassError(self._message(module, name, number, reason, peak))
 

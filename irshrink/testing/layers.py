@@ -49,8 +49,8 @@ def pool(b: ModelBuilder, x: str) -> str:
     kernel = [b.pick(range(min(2, size), min(3, size) + 1)) for size in spatial]
     strides = [b.pick(range(1, size + 1)) for size in kernel]  # larger ones crop in ONNX Runtime's SAME
     options = {"kernel_shape": kernel, "strides": strides, **_padding(b, [size - 1 for size in kernel])}
-    if "auto_pad" not in options and b.pick([True, False, False]):
-        options["ceil_mode"] = 1
+    if not {"auto_pad", "pads"} & options.keys() and b.pick([True, False, False]):
+        options["ceil_mode"] = 1  # with pads, shape inference before opset 22 counts a window too many
     elif kind == "AveragePool" and b.pick([True, False]):
         options["count_include_pad"] = 1
     return b.op(kind, x, **options)
