@@ -61,6 +61,13 @@ def test_two_values_of_one_name() -> None:
         verify_structure(module)
 
 
+def test_two_nodes_of_one_name() -> None:
+    module = model()
+    module.graph[0].name = module.graph[1].name = "n"
+    with pytest.raises(InternalError, match="two nodes are called 'n'"):
+        verify_structure(module)
+
+
 def test_an_output_that_nothing_makes() -> None:
     module = model()
     module.graph.outputs[0] = ir.Value(
