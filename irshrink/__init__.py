@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from irshrink.artifact import Build, load_build
     from irshrink.compile import compile_model
     from irshrink.errors import IrshrinkError
     from irshrink.module import Module, load_module
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "Build": "irshrink.artifact",
     "Context": "irshrink.pipeline",
     "IrshrinkError": "irshrink.errors",
     "Module": "irshrink.module",
@@ -28,11 +30,13 @@ _PUBLIC = {
     "Recipe": "irshrink.recipe",
     "Target": "irshrink.target",
     "compile_model": "irshrink.compile",
+    "load_build": "irshrink.artifact",
     "load_module": "irshrink.module",
     "load_target": "irshrink.target",
 }
 
 __all__ = [
+    "Build",
     "Context",
     "IrshrinkError",
     "Module",
@@ -42,6 +46,7 @@ __all__ = [
     "Recipe",
     "Target",
     "compile_model",
+    "load_build",
     "load_module",
     "load_target",
 ]

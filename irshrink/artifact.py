@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from irshrink.backend import Backend, Counter, RunResult, Values
 from irshrink.errors import UserError
+from irshrink.files import sha256
 from irshrink.module import load_module
 from irshrink.ports import decode, encode_inputs
 from irshrink.program.lower import lower
@@ -72,14 +73,15 @@ def load_build(folder: Path | str) -> Build:
         report = json.loads((folder / REPORT_NAME).read_text("utf-8"))
         target = _target(report)
         io = report["recipe"].get("io", "quantized")
-        layers = [layer["name"] for layer in report["layers"]]
+        digest = report["model"]["compressed_sha256"]
     except (OSError, ValueError, KeyError, TypeError) as e:
         raise UserError(
             f"{folder}: its {REPORT_NAME} is damaged or of another version of irshrink. Compile again."
         ) from e
-    program = lower(load_module(folder / MODEL_NAME), io=io)
-    if [op.name for op in program] != layers:
-        raise UserError(f"{folder}: {MODEL_NAME} is not the one that was compiled there. Compile again.")
+    model = folder / MODEL_NAME
+    if not model.is_file() or sha256(model) != digest:
+        raise UserError(f"{model}: is not the model that was compiled there. Compile again.")
+    program = lower(load_module(model), io=io)
     return Build(folder, target, program, backend_for(target))
 
 

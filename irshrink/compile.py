@@ -97,6 +97,7 @@ def compile_model(
             model=_model_facts(path, digest, original),
             target=target,
             history=module.history,
+            compressed_sha256=sha256(folder / MODEL_NAME),
             compressed_bytes=(folder / MODEL_NAME).stat().st_size,
             compressed_nodes=len(module.graph),
             artifact=built,

@@ -181,7 +181,7 @@ def _end(tensor: Any, info: dict[str, str], path: Path) -> int:
     numbers = [info.get(key, "0") for key in ("offset", "length")]
     if not all(number.isdecimal() for number in numbers):
         raise ModelError(
-            f"{path}: offset '{numbers[0]}' and length '{numbers[1]}' of the external data of '{tensor.name}' "
+            f"{path}: offset '{numbers[0]}' and length '{numbers[1]}' of the data of '{tensor.name}' "
             "must be numbers. Export it again."
         )
     needed = ceil(ir.DataType(tensor.data_type).itemsize * prod(tensor.dims))

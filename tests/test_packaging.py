@@ -14,6 +14,7 @@ import irshrink
 
 ROOT = Path(__file__).parents[1]
 PUBLIC = [
+    "Build",
     "Context",
     "IrshrinkError",
     "Module",
@@ -23,6 +24,7 @@ PUBLIC = [
     "Recipe",
     "Target",
     "compile_model",
+    "load_build",
     "load_module",
     "load_target",
 ]

@@ -236,6 +236,7 @@ def facts(
         model=ModelFacts("kws", "a" * 64, 104405, 24908, 41),
         target=hardware,
         history=_history(),
+        compressed_sha256="c" * 64,
         compressed_bytes=41234,
         compressed_nodes=60,
         artifact=Artifact(

@@ -80,7 +80,7 @@ class BuildFacts:
 
     Attributes:
         history: the passes that ran, in order.
-        compressed_bytes, compressed_nodes: of the ``model.onnx`` in the build.
+        compressed_sha256, compressed_bytes, compressed_nodes: of the ``model.onnx`` in the build.
         run: the test vector on the target, its emulator or the host; ``run_inputs`` inferences, of whose
             output bytes ``mismatched_bytes`` differ from the reference (of ``compared_bytes``).
         accuracy: None when there was no data to measure with.
@@ -92,6 +92,7 @@ class BuildFacts:
     model: ModelFacts
     target: Target
     history: Sequence[PassRecord]
+    compressed_sha256: str
     compressed_bytes: int
     compressed_nodes: int
     artifact: Artifact
@@ -173,6 +174,7 @@ def _model(facts: BuildFacts, program: Program, layers: Sequence[Mapping[str, An
         "parameters": model.parameters,
         "nodes": model.nodes,
         "macs": sum(layer["macs"] for layer in layers),
+        "compressed_sha256": facts.compressed_sha256,
         "compressed_bytes": facts.compressed_bytes,
         "compressed_nodes": facts.compressed_nodes,
         "inputs": [_port(program, port) for port in program.inputs],
