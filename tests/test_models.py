@@ -71,12 +71,9 @@ def test_fewer_instructions_and_no_more_arena_than_cmsis_nn(name: str, tmp_path:
     assert report["size"]["arena_bytes"] <= arena
 
 
-SOFT_FLOAT = pytest.param("kws", "cortex-m3", marks=pytest.mark.long)
-
-
 @pytest.mark.parametrize(
     ("name", "target"),
-    [("kws", "host"), ("kws", "cortex-m4"), ("lenet-300-100", "cortex-m3"), ("lenet-5", "host"), SOFT_FLOAT],
+    [("kws", "host"), ("kws", "cortex-m4"), ("lenet-300-100", "cortex-m3"), ("lenet-5", "host")],
 )
 def test_float_builds_are_byte_exact(name: str, target: str, tmp_path: Path) -> None:
     out = tmp_path / "build"
