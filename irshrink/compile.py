@@ -14,7 +14,7 @@ from irshrink.errors import RecipeError, ToolError
 from irshrink.files import sha256, write_text
 from irshrink.instruments import CheckNumerics
 from irshrink.lock import LOCK_NAME, lock_text, make_lock
-from irshrink.module import Module, external_files, load_module
+from irshrink.module import Module, load_module
 from irshrink.output import fresh_folder
 from irshrink.passes.cleanup import cleanup_steps
 from irshrink.pipeline import Fixpoint, Instrument, Pass, Pipeline
@@ -168,15 +168,14 @@ def _advice(recipe: Recipe, data: proof.Data, program: Program) -> list[str]:
 
 def _weights_digest(original: Module) -> dict[str, str]:
     """Of the files beside the model that hold its weights, if there are any."""
-    files = external_files(original)
-    return {"weights": sha256(*files)} if files else {}
+    return {"weights": sha256(*original.external)} if original.external else {}
 
 
 def _model_facts(path: Path, digest: str, original: Module) -> ModelFacts:
     return ModelFacts(
         name=path.stem,
         sha256=digest,
-        nbytes=sum(file.stat().st_size for file in (path, *external_files(original))),
+        nbytes=sum(file.stat().st_size for file in (path, *original.external)),
         parameters=graph_parameters(original.graph),
         nodes=len(original.graph),
     )

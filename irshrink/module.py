@@ -43,12 +43,14 @@ class Module:
         calibration: samples that lossy passes may look at, or None.
         history: the passes that ran, in order.
         source: the file the model came from, for messages.
+        external: the files beside it that held weights, sorted.
     """
 
     model: ir.Model
     calibration: Samples | None = None
     history: list[PassRecord] = field(default_factory=list)
     source: Path | None = None
+    external: tuple[Path, ...] = ()
 
     @property
     def graph(self) -> ir.Graph:
@@ -58,7 +60,7 @@ class Module:
         """A copy whose graph may be changed. Weights are shared: passes replace them, never write."""
         copy = self.model.clone()
         copy.meta.update(self.model.meta)  # clone() drops them
-        return Module(copy, self.calibration, list(self.history), self.source)
+        return Module(copy, self.calibration, list(self.history), self.source, self.external)
 
     def text(self) -> str:
         """The graph in ONNX's textual syntax, weights abbreviated; what dumps and differences show."""
@@ -86,7 +88,7 @@ def module_from_text(text: str) -> Module:
 
 
 def load_module(path: Path | str) -> Module:
-    """Read and check an ONNX file.
+    """Read and check an ONNX file, with the weights that lie beside it.
 
     Raises:
         ModelError: the file is missing, truncated, not ONNX, breaks the specification, or refers to
@@ -117,11 +119,13 @@ def load_module(path: Path | str) -> Module:
         raise ModelError(f"{path}: breaks the ONNX specification: {text}. Export it again.") from e
     try:
         model = ir.load(path)
+        external = _external_files(model)
+        model = ir.external_data.load_to_model(model)
     except (ir.serde.SerdeError, ValueError, TypeError) as e:
         raise ModelError(f"{path}: cannot be read: {e.__cause__ or e}. Export it again.") from e
     _number_same_names(model)
     _open_negative_sizes(model)
-    return Module(model, source=path)
+    return Module(model, source=path, external=external)
 
 
 def _number_same_names(model: ir.Model) -> None:
@@ -148,10 +152,9 @@ def _open_negative_sizes(model: ir.Model) -> None:
                 value.shape = ir.Shape(dims)
 
 
-def external_files(module: Module) -> list[Path]:
-    """The files beside the model that hold weights of it, sorted."""
-    tensors = (value.const_value for graph in module.model.graphs() for value in graph.initializers.values())
-    return sorted({Path(tensor.path) for tensor in tensors if isinstance(tensor, ir.ExternalTensor)})
+def _external_files(model: ir.Model) -> tuple[Path, ...]:
+    tensors = (value.const_value for graph in model.graphs() for value in graph.initializers.values())
+    return tuple(sorted({Path(tensor.path) for tensor in tensors if isinstance(tensor, ir.ExternalTensor)}))
 
 
 def _require_external_data(proto: Any, path: Path) -> None:
