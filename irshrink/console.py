@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from math import floor
 from threading import Timer
 from typing import Any
 
@@ -80,6 +81,11 @@ def size(nbytes: int | None) -> str:
 
 def count(number: int | None) -> str:
     return "-" if number is None else f"{number:,}"
+
+
+def similarity(value: float) -> str:
+    """``"0.999998"``; rounded down, so that only what is equal reads as 1."""
+    return f"{floor(value * 1e6) / 1e6:.6f}"
 
 
 def percent(fraction: float | None) -> str:

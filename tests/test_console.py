@@ -9,7 +9,7 @@ import time
 import pytest
 
 from irshrink import console
-from irshrink.console import counted, plural, progress, table
+from irshrink.console import counted, plural, progress, similarity, table
 
 
 class Terminal(io.StringIO):
@@ -22,6 +22,10 @@ def test_numbers_with_their_nouns() -> None:
     said: list[str] = []
     counted(said.append, "sample")(12, 6400)
     assert said == ["sample 12 of 6,400"]
+
+
+def test_only_what_is_equal_reads_as_one() -> None:
+    assert [similarity(value) for value in (1.0, 1 - 1e-9, 0.9300004)] == ["1.000000", "0.999999", "0.930000"]
 
 
 def test_tables_are_as_wide_as_their_words() -> None:

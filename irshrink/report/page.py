@@ -10,6 +10,7 @@ from typing import Any
 
 import jinja2
 
+from irshrink.console import similarity
 from irshrink.report.summary import arena_bound
 from irshrink.report.svg import arena_over_time, split_bar, uncovered
 
@@ -112,6 +113,7 @@ def _template() -> jinja2.Template:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters["n"] = _number
+    environment.filters["similarity"] = similarity
     environment.filters["value"] = _value
     environment.filters["percent"] = lambda value: "–" if value is None else f"{value * 100:.2f} %"
     environment.filters["shape"] = lambda dims: " × ".join(str(d) for d in dims) or "scalar"

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from irshrink.console import count, percent, plural, size, table
+from irshrink.console import count, percent, plural, similarity, size, table
 
 #: Width of what is no table.
 _COLUMNS = 110
@@ -82,7 +82,7 @@ def _accuracy(accuracy: Mapping[str, Any]) -> tuple[str, str, str]:
     if accuracy["metric"] == "agreement":
         return ("agreement", percent(accuracy["compiled"]), f"with the float model on {where}, no labels")
     if accuracy["metric"] == "cosine":
-        return ("cosine", f"{accuracy['compiled']:.5f}", f"similarity with the float model on {where}")
+        return ("cosine", similarity(accuracy["compiled"]), f"similarity with the float model on {where}")
     return ("top-1", percent(accuracy["compiled"]), f"float {percent(accuracy['original'])}, {where}")
 
 
