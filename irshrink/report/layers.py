@@ -17,11 +17,12 @@ from irshrink.program.ops import (
     MatMulInt8,
     Op,
     Quantize,
+    Reshape,
 )
 from irshrink.program.program import Program, Quantization
 
-#: Operators that stand at the border between int8 and float32: nothing about them needs a reason.
-_BORDERS = (Quantize, Dequantize)
+#: Operators at the border between int8 and float32, and those that compute nothing: they need no reason.
+_UNREMARKABLE = (Quantize, Dequantize, Reshape)
 
 
 def layer_rows(
@@ -88,6 +89,6 @@ def _row(program: Program, op: Op, cost: OpCost | None, instructions: int | None
 
 def _why_float(program: Program, op: Op, dtype: str) -> str | None:
     reasons = program.float_reasons
-    if dtype != "float32" or isinstance(op, _BORDERS):
+    if dtype != "float32" or isinstance(op, _UNREMARKABLE):
         return None
     return next((reasons[node] for node in op.origin if node in reasons), "it is not quantized")
