@@ -18,9 +18,6 @@ from irshrink.errors import ModelError
 if TYPE_CHECKING:
     from irshrink.samples import Samples
 
-#: What must survive a file is stored under this prefix in ``metadata_props``.
-METADATA_PREFIX = "irshrink."
-
 
 @dataclass(frozen=True)
 class PassRecord:

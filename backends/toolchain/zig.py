@@ -80,7 +80,7 @@ def compile_objects(
 
     def compile_one(source: Path, out: Path) -> None:
         where = [source.parent, *include]
-        arguments = [*_target_flags(target), *_compile_flags(target, optimize, where), *flags]
+        arguments = [*_target_flags(target), *_compile_flags(target, where), optimize, *flags]
         _zig(["cc", *arguments, "-c", source.name, "-o", str(out.absolute())], cwd=source.parent)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -142,10 +142,7 @@ def link_shared(
     Raises:
         ToolError: the toolchain is missing or refused a source.
     """
-    where = [*dict.fromkeys(s.parent for s in sources), *include]
-    arguments = [*_target_flags(target), *_compile_flags(target, optimize, where), *flags]
-    files = [str(s.absolute()) for s in sources]
-    _zig(["cc", *arguments, "-shared", "-s", *files, "-o", str(out.absolute())], cwd=out.parent)
+    _link_hosted(sources, target, out, include, [optimize, *flags, "-shared"])
 
 
 def link_program(
@@ -161,10 +158,7 @@ def link_program(
     Raises:
         ToolError: the toolchain is missing or refused a source.
     """
-    where = [*dict.fromkeys(s.parent for s in sources), *include]
-    arguments = [*_target_flags(target), *_compile_flags(target, optimize, where)]
-    files = [str(s.absolute()) for s in sources]
-    _zig(["cc", *arguments, "-s", *files, "-o", str(out.absolute())], cwd=out.parent)
+    _link_hosted(sources, target, out, include, [optimize])
 
 
 def archive(objects: Sequence[Path], out: Path) -> None:
@@ -183,15 +177,24 @@ def cache_folder() -> Path:
     return Path(base) / "irshrink" / "zig"
 
 
+def _link_hosted(
+    sources: Sequence[Path], target: Target, out: Path, include: Sequence[Path], flags: Sequence[str]
+) -> None:
+    """Compile and link in one go, stripped; every source sees the headers beside all of them."""
+    where = [*dict.fromkeys(source.parent for source in sources), *include]
+    files = [str(source.absolute()) for source in sources]
+    arguments = [*_target_flags(target), *_compile_flags(target, where), *flags, "-s"]
+    _zig(["cc", *arguments, *files, "-o", str(out.absolute())], cwd=out.parent)
+
+
 def _target_flags(target: Target) -> list[str]:
     return ["-target", target.triple, f"-mcpu={target.cpu}"]
 
 
-def _compile_flags(target: Target, optimize: str, include: Sequence[Path]) -> list[str]:
+def _compile_flags(target: Target, include: Sequence[Path]) -> list[str]:
     kind = "-ffreestanding" if is_bare_metal(target) else "-fPIC"
     folders = [str(folder.absolute()) for folder in include]
     return [
-        optimize,
         *_OBJECT_FLAGS,
         kind,
         *[f"-I{folder}" for folder in folders],
