@@ -155,7 +155,8 @@ def test_passes(capsys: pytest.CaptureFixture[str]) -> None:
     assert irshrink("passes", "quantize-int8") == 0
     page = capsys.readouterr().out
     assert "lossy" in page
-    assert "keep-float" in page
+    assert "keep-float (list of text, default [])" in page
+    assert "nodes that stay float, by name or operator type" in page
     assert irshrink("passes", "--json") == 0
     assert {p["name"]: p["lossy"] for p in json.loads(capsys.readouterr().out)}["fold-batchnorm"] is False
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
+import re
 import textwrap
 from typing import Any, cast
 
@@ -37,18 +39,26 @@ def describe(name: str, cls: type[Any]) -> dict[str, Any]:
     of_class, of_module = (inspect.getdoc(thing) or "" for thing in (cls, inspect.getmodule(cls)))
     if of_class.startswith(f"{cls.__name__}("):  # what dataclass writes when there is no docstring
         of_class = ""
-    documented = of_class and not of_class.startswith("Attributes:")
-    summary = (of_class if documented else of_module).partition("\n\n")[0]
+    of_class, _, attributes = of_class.partition("Attributes:")
+    doc = "\n\n".join(part.strip() for part in (of_class, of_module) if part.strip())
+    doc = doc.replace("``", "`")
+    said = _attributes(attributes)
     return {
         "name": name,
         "lossy": cls.lossy,
-        "summary": " ".join(summary.split()),
-        "doc": f"{of_class}\n\n{of_module}" if documented else f"{of_module}\n\n{of_class}",
-        "options": [_option(field) for field in dataclasses.fields(cast(Any, cls))],
+        "summary": " ".join(doc.partition("\n\n")[0].split()),
+        "doc": doc,
+        "options": [_option(field, said.get(field.name, "")) for field in dataclasses.fields(cast(Any, cls))],
     }
 
 
-def _option(field: dataclasses.Field[Any]) -> dict[str, Any]:
+def _attributes(text: str) -> dict[str, str]:
+    """The entries of a docstring's list of attributes by name, each as one line without markup."""
+    entries = re.findall(r"^(\w+): (.*(?:\n(?!\w+: ).*)*)", textwrap.dedent(text.strip("\n")), re.MULTILINE)
+    return {name: re.sub(r":\w+:|`", "", " ".join(words.split())) for name, words in entries}
+
+
+def _option(field: dataclasses.Field[Any], what: str) -> dict[str, Any]:
     default = field.default
     if default is dataclasses.MISSING and field.default_factory is not dataclasses.MISSING:
         default = field.default_factory()
@@ -57,16 +67,32 @@ def _option(field: dataclasses.Field[Any]) -> dict[str, Any]:
         "type": field.type if isinstance(field.type, str) else field.type.__name__,
         "default": None if default is dataclasses.MISSING else default,
         "required": default is dataclasses.MISSING,
+        "what": what,
     }
 
 
 def _page(described: dict[str, Any]) -> str:
     kind = "lossy: may change the numbers" if described["lossy"] else "keeps the numbers"
-    lines = [f"{described['name']} ({kind})", "", textwrap.indent(described["doc"].strip(), "  "), ""]
+    lines = [f"{described['name']} ({kind})", "", textwrap.indent(described["doc"], "  "), ""]
     if not described["options"]:
         return "\n".join([*lines, "No options."])
-    rows = [
-        (o["name"], o["type"], "required" if o["required"] else f"default {o['default']!r}")
-        for o in described["options"]
-    ]
-    return "\n".join([*lines, table(rows, ("option", "type", ""))])
+    for option in described["options"]:
+        default = "required" if option["required"] else f"default {_value(option['default'])}"
+        lines.append(f"{option['name']} ({_type(option['type'])}, {default})")
+        lines += [textwrap.fill(option["what"], 100, initial_indent="    ", subsequent_indent="    ")]
+    return "\n".join(lines)
+
+
+def _type(annotation: str) -> str:
+    """A Python annotation in the words of a recipe: ``Literal['a', 'b']`` is ``"a" or "b"``."""
+    choices = re.fullmatch(r"Literal\[(.*)\]", annotation)
+    if choices is not None:
+        return " or ".join(choices[1].replace("'", '"').split(", "))
+    words = {"bool": "true or false", "int": "number", "float": "number", "tuple[str, ...]": "list of text"}
+    kind = annotation.removesuffix(" | None")
+    return words.get(kind, kind)
+
+
+def _value(default: Any) -> str:
+    """A default as a recipe would write it."""
+    return "none" if default is None else json.dumps(default)
