@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from irshrink.calibration.observers import Range
-from irshrink.graph.edit import attribute_int, constant, input_of
+from irshrink.graph.edit import attribute_int, base_name, constant, input_of
 from irshrink.passes.quantize.bias_correction import weight_shift
 from irshrink.passes.quantize.plan import Plan
 from irshrink.passes.quantize.qdq import QdqWriter
@@ -60,7 +60,7 @@ class ConstantQuantizer:
             bias = _corrected(node, weight, bias, result, self.means[str(source.name)])
             result = quantize_weights(weight, bias, x_scale, axis)
         if result.raised:
-            self.raised.append(str(node.name or node.outputs[0].name))
+            self.raised.append(base_name(node))
         zeros = np.zeros(result.scale.shape, np.int8)
         self.writer.constant(
             node, 1, values=result.weight, scale=result.scale, zero_point=zeros, axis=axis or 0

@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 import onnx_ir as ir
 
 from irshrink.errors import ModelError, RecipeError, nearest
-from irshrink.graph.edit import ONNX_DOMAINS, constant, describe
+from irshrink.graph.edit import ONNX_DOMAINS, base_name, constant, describe
 from irshrink.passes.quantize.rules import FUSED_ACTIVATIONS, FUSES_ACTIVATION, RULES, Rule
 
 
@@ -52,7 +52,7 @@ def make_plan(graph: ir.Graph, keep_float: Sequence[str], note: Callable[[str], 
 
     Args:
         graph: float32, opset 13 or later, types inferred.
-        keep_float: patterns of node names or operator types.
+        keep_float: patterns of node names (of the first output, where a node has none) or operator types.
 
     Raises:
         ModelError: the graph is quantized already.
@@ -69,7 +69,7 @@ def make_plan(graph: ir.Graph, keep_float: Sequence[str], note: Callable[[str], 
         if reason is None:
             plan.nodes[node] = RULES[node.op_type]
         else:
-            stays.setdefault((node.op_type, reason), []).append(str(node.name or node.outputs[0].name))
+            stays.setdefault((node.op_type, reason), []).append(base_name(node))
     for (op_type, reason), names in stays.items():
         note(f"{op_type} {listed(names)} stays float: {reason}")
     _fuse_activations(plan)
@@ -90,12 +90,15 @@ def _require_matches(graph: ir.Graph, patterns: Sequence[str]) -> None:
     nodes = list(graph)
     for pattern in patterns:
         if not any(_matches(node, [pattern]) for node in nodes):
-            known = {str(node.name) for node in nodes if node.name} | {node.op_type for node in nodes}
+            known = {base_name(node) for node in nodes} | {node.op_type for node in nodes}
             raise RecipeError(f"keep_float: no node is named or is a '{pattern}'.{nearest(pattern, known)}")
 
 
 def _matches(node: ir.Node, patterns: Sequence[str]) -> bool:
-    return any(fnmatchcase(text, p) for p in patterns for text in (node.name or "", node.op_type))
+    names = (base_name(node), node.op_type)
+    return any(
+        name == p or fnmatchcase(name, p) for p in patterns for name in names
+    )  # a name may hold [ or *
 
 
 def _computes_float(node: ir.Node) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from irshrink.graph.edit import base_name
 from irshrink.program.lower.names import Names
 from irshrink.program.lower.view import View, view_of
 from irshrink.program.ops import Dequantize, Op, Reshape, Transpose
@@ -180,7 +181,7 @@ class Builder:
 
 def label(node: ir.Node) -> str:
     """The name of a node, or of its first output when it has none."""
-    return node.name or node.outputs[0].name or node.op_type
+    return base_name(node) or node.op_type
 
 
 def _strided(shape: Sequence[int]) -> list[tuple[int, int]]:
