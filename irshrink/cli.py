@@ -8,6 +8,7 @@ Exit codes: 0 done, 1 the input is wrong, 2 a budget is missed, 3 a tool is miss
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -59,7 +60,8 @@ for _command in (
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the ``irshrink`` script; ends the process with the exit code."""
-    signal.signal(signal.SIGTERM, _stopped)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _stopped)
     sys.exit(run(arguments))
 
 
@@ -90,11 +92,16 @@ def explain(error: BaseException) -> tuple[str, int]:
         return _stop(error.format_message()), 1
     if isinstance(error, IrshrinkError) and error.exit_code != InternalError.exit_code:
         return str(error), error.exit_code
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return (
+            f"{error.filename or 'output'}: the disk is full. Free some space, or set TMPDIR to another.",
+            1,
+        )
     return _bug(error), InternalError.exit_code
 
 
 def _stopped(number: int, frame: FrameType | None) -> None:
-    """SIGTERM unwinds like Ctrl-C, so that no temporary folder stays."""
+    """A signal unwinds like Ctrl-C, so that no temporary folder stays."""
     raise KeyboardInterrupt
 
 

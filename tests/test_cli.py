@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,7 @@ def failing(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> int:
         (ModelError("m.onnx: broken."), 1),
         (BudgetError("RAM: too small."), 2),
         (ToolError("zig: missing."), 3),
+        (OSError(errno.ENOSPC, "No space left on device"), 1),
         (KeyboardInterrupt(), 130),
     ],
 )
@@ -77,7 +79,8 @@ def test_exit_codes(
     assert failing(error, monkeypatch) == code
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err.strip() == f"error: {error if str(error) else 'stopped.'}"
+    said = {OSError: "output: the disk is full. Free some space, or set TMPDIR to another."}
+    assert captured.err.strip() == f"error: {said.get(type(error), str(error) or 'stopped.')}"
 
 
 @pytest.mark.parametrize("error", [RuntimeError("oops\nmore"), InternalError("oops")])
