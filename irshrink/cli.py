@@ -60,8 +60,9 @@ for _command in (
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the ``irshrink`` script; ends the process with the exit code."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _stopped)
+    for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), _stopped)
     sys.exit(run(arguments))
 
 
