@@ -9,7 +9,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from irshrink.errors import InternalError, ModelError
-from irshrink.graph.edit import describe, static_shape
+from irshrink.graph.edit import describe, inner_graphs, static_shape
 from irshrink.graph.shapes import check_proto, inferred_proto, proto_without_weights
 from irshrink.module import Module
 
@@ -53,9 +53,8 @@ def _check_graph(graph: ir.Graph, outer: frozenset[ir.Value]) -> None:
         for value in node.inputs:
             if value is not None and value not in known:
                 raise InternalError(f"{describe(node)} reads '{value.name}', which nothing before it makes")
-        for attribute in node.attributes.values():
-            for inner in _graphs(attribute):
-                _check_graph(inner, frozenset(known))
+        for inner in inner_graphs(node):
+            _check_graph(inner, frozenset(known))
         known.update(node.outputs)
     for output in graph.outputs:
         if output not in known:
@@ -80,9 +79,3 @@ def _check_node_names(graph: ir.Graph) -> None:
         if node.name and node.name in seen:
             raise InternalError(f"two nodes are called '{node.name}'")
         seen.add(node.name or "")
-
-
-def _graphs(attribute: ir.Attr) -> tuple[ir.Graph, ...]:
-    if attribute.type == ir.AttributeType.GRAPH:
-        return (attribute.as_graph(),)
-    return tuple(attribute.as_graphs()) if attribute.type == ir.AttributeType.GRAPHS else ()

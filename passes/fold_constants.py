@@ -23,6 +23,7 @@ from irshrink.graph.edit import (
     attribute_int,
     constant,
     describe,
+    inner_graphs,
     insert_before,
     is_op,
     remove,
@@ -101,7 +102,7 @@ def _is_foldable(node: ir.Node) -> bool:
         return False
     if any(value is not None and constant(value) is None for value in node.inputs):
         return False
-    if any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values()):
+    if inner_graphs(node):
         return False
     outputs = [output for output in node.outputs if output.name]
     if any(not isinstance(o.type, ir.TensorType) or o.dtype == ir.DataType.STRING for o in outputs):

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 
+from irshrink.graph.edit import inner_graphs
+
 if TYPE_CHECKING:
     import networkx as nx
 
@@ -38,9 +40,6 @@ def _owners(graph: ir.Graph) -> dict[ir.Node, ir.Node]:
     """For every node, at any depth, the node of ``graph`` that it is or in whose subgraph it lies."""
     owners = {node: node for node in graph}
     for node in graph:
-        for attribute in node.attributes.values():
-            if attribute.type == ir.AttributeType.GRAPH:
-                owners.update((inner, node) for inner in attribute.as_graph().all_nodes())
-            elif attribute.type == ir.AttributeType.GRAPHS:
-                owners.update((inner, node) for g in attribute.as_graphs() for inner in g.all_nodes())
+        for held in inner_graphs(node):
+            owners.update((inner, node) for inner in held.all_nodes())
     return owners

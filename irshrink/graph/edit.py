@@ -12,7 +12,7 @@ note for the report.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -148,6 +148,17 @@ def attribute_string(node: ir.Node, name: str, default: str) -> str:
     return default if attribute is None else attribute.as_string()
 
 
+def inner_graphs(node: ir.Node) -> list[ir.Graph]:
+    """The graphs that a node holds: branches of If, bodies of Loop and Scan."""
+    found: list[ir.Graph] = []
+    for attribute in node.attributes.values():
+        if attribute.type == ir.AttributeType.GRAPH:
+            found.append(attribute.as_graph())
+        elif attribute.type == ir.AttributeType.GRAPHS:
+            found.extend(attribute.as_graphs())
+    return found
+
+
 def why_not_private(value: ir.Value, reader: ir.Node) -> str | None:
     """Why ``value`` cannot be changed for the sake of ``reader`` alone, or None when it can."""
     if value.is_graph_output():
@@ -240,10 +251,10 @@ def insert_before(
     return node
 
 
-def add_constant(graph: ir.Graph, array: Array, name: str) -> ir.Value:
+def add_constant(graph: ir.Graph, array: Array, name: str, names: Names | None = None) -> ir.Value:
     """Register ``array`` as an initializer, under ``name`` or the nearest free one."""
     array = np.ascontiguousarray(array).reshape(array.shape)  # a 0-d array stays 0-d
-    free = fresh_name(graph, name)
+    free = fresh_name(graph, name) if names is None else names.value(name)
     tensor = ir.tensor(array, name=free)
     kind = ir.TensorType(tensor.dtype)
     value = ir.Value(name=free, shape=ir.Shape(array.shape), type=kind, const_value=tensor)
@@ -270,14 +281,25 @@ def set_constant(node: ir.Node, index: int, array: Array, name: str) -> None:
     node.replace_input_with(index, add_constant(graph, array, name))
 
 
+class Names:
+    """The names that a graph has, asked once: for who adds many, and adds nothing without asking here."""
+
+    def __init__(self, graph: ir.Graph) -> None:
+        self._values = set(_value_names(graph))
+        self._nodes = {node.name for node in graph.all_nodes()}
+
+    def value(self, name: str) -> str:
+        """As :func:`fresh_name`; taken from now on."""
+        return _take(name, self._values)
+
+    def node(self, name: str) -> str:
+        """As :func:`fresh_node_name`; taken from now on."""
+        return _take(name, self._nodes)
+
+
 def fresh_name(graph: ir.Graph, name: str) -> str:
     """``name``, or ``name_1``, ``name_2``, ... when the graph or one of its subgraphs has it already."""
-    taken = {value.name for value in (*graph.inputs, *graph.initializers.values())}
-    for node in graph.all_nodes():
-        taken.update(value.name for value in node.outputs)
-    for inner in graph.subgraphs():
-        taken.update(value.name for value in (*inner.inputs, *inner.initializers.values()))
-    return free_name(name, taken)
+    return free_name(name, set(_value_names(graph)))
 
 
 def fresh_node_name(graph: ir.Graph, name: str) -> str:
@@ -292,6 +314,22 @@ def free_name(name: str, taken: Collection[str | None]) -> str:
         number += 1
         free = f"{name}_{number}"
     return free
+
+
+def _take(name: str, taken: set[str | None]) -> str:
+    free = free_name(name, taken)
+    taken.add(free)
+    return free
+
+
+def _value_names(graph: ir.Graph) -> Iterator[str | None]:
+    """Names of inputs, constants and results, those of subgraphs included."""
+    yield from (value.name for value in graph.inputs)
+    yield from graph.initializers
+    for node in graph:
+        yield from (value.name for value in node.outputs)
+        for inner in inner_graphs(node):
+            yield from _value_names(inner)
 
 
 def drop_unread_constants(graph: ir.Graph) -> int:

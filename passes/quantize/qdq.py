@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
-from irshrink.graph.edit import add_constant, base_name, fresh_name, fresh_node_name
+from irshrink.graph.edit import Array, Names, add_constant, base_name
 from irshrink.passes.quantize.qparams import QParams
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 
 class QdqWriter:
@@ -22,6 +19,7 @@ class QdqWriter:
 
     def __init__(self, graph: ir.Graph) -> None:
         self._graph = graph
+        self._names = Names(graph)
         self._last_input: ir.Node | None = None
         self._params: dict[tuple[str, QParams], tuple[ir.Value, ir.Value]] = {}
 
@@ -39,12 +37,12 @@ class QdqWriter:
         scale, zero_point = self._qparams(params, owner)
         quantize = self._node("QuantizeLinear", [value, scale, zero_point], f"{name}_quantize", value.shape)
         stored = quantize.outputs[0]
-        stored.name, stored.dtype = self._fresh(f"{name}_quantized"), ir.DataType.INT8
+        stored.name, stored.dtype = self._names.value(f"{name}_quantized"), ir.DataType.INT8
         dequantize = self._node(
             "DequantizeLinear", [stored, scale, zero_point], f"{name}_dequantize", value.shape
         )
         real = dequantize.outputs[0]
-        real.name, real.dtype = self._fresh(f"{name}_dequantized"), ir.DataType.FLOAT
+        real.name, real.dtype = self._names.value(f"{name}_dequantized"), ir.DataType.FLOAT
         producer = value.producer()
         self._insert(producer, quantize, dequantize)
         for use in uses:
@@ -72,12 +70,9 @@ class QdqWriter:
             node.resize_inputs(index + 1)
         source = node.inputs[index]
         name = f"{base_name(node)}_bias" if source is None else str(source.name)
-        inputs = [
-            add_constant(self._graph, values, f"{name}_quantized"),
-            add_constant(self._graph, scale, f"{name}_scale"),
-        ]
+        inputs = [self._stored(values, f"{name}_quantized"), self._stored(scale, f"{name}_scale")]
         if zero_point is not None:
-            inputs.append(add_constant(self._graph, zero_point, f"{name}_zero_point"))
+            inputs.append(self._stored(zero_point, f"{name}_zero_point"))
         dequantize = self._node(
             "DequantizeLinear",
             inputs,
@@ -86,7 +81,7 @@ class QdqWriter:
             {"axis": axis} if scale.ndim else {},
         )
         real = dequantize.outputs[0]
-        real.name, real.dtype = self._fresh(f"{name}_dequantized"), ir.DataType.FLOAT
+        real.name, real.dtype = self._names.value(f"{name}_dequantized"), ir.DataType.FLOAT
         self._graph.insert_before(node, dequantize)
         node.replace_input_with(index, real)
 
@@ -104,8 +99,8 @@ class QdqWriter:
         key = (owner, params)
         if key not in self._params:
             self._params[key] = (
-                add_constant(self._graph, np.array(params.scale, np.float32), f"{owner}_scale"),
-                add_constant(self._graph, np.array(params.zero_point, np.int8), f"{owner}_zero_point"),
+                self._stored(np.array(params.scale, np.float32), f"{owner}_scale"),
+                self._stored(np.array(params.zero_point, np.int8), f"{owner}_zero_point"),
             )
         return self._params[key]
 
@@ -116,7 +111,7 @@ class QdqWriter:
         for index, output in enumerate(outputs):
             if output is value:
                 outputs[index] = real
-        value.name, real.name = self._fresh(f"{name}_float"), name
+        value.name, real.name = self._names.value(f"{name}_float"), name
 
     def _node(
         self,
@@ -126,9 +121,9 @@ class QdqWriter:
         shape: ir.Shape | None,
         attributes: dict[str, int] | None = None,
     ) -> ir.Node:
-        node = ir.node(op_type, inputs, attributes or {}, name=fresh_node_name(self._graph, name))
+        node = ir.node(op_type, inputs, attributes or {}, name=self._names.node(name))
         node.outputs[0].shape = shape
         return node
 
-    def _fresh(self, name: str) -> str:
-        return fresh_name(self._graph, name)
+    def _stored(self, array: Array, name: str) -> ir.Value:
+        return add_constant(self._graph, array, name, self._names)
