@@ -6,15 +6,18 @@ Instruction counts are exact, so they are tested too: the bounds are CMSIS-NN's 
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from irshrink.backends.toolchain import zig
 from irshrink.backends.toolchain.elf import read_elf
 from irshrink.backends.tvm.backend import FIRMWARE
 from irshrink.compile import compile_model
 from irshrink.recipe import Recipe
+from irshrink.target import load_target
 
 MODELS = Path(__file__).parent.parent / "models"
 SAMPLES = {"lenet-5": "mnist-samples.npz", "lenet-300-100": "mnist-samples.npz"}
@@ -89,3 +92,21 @@ def test_the_same_command_gives_the_same_bytes(tmp_path: Path) -> None:
     files = sorted(p.relative_to(first) for p in first.rglob("*") if p.is_file())
     assert files == sorted(p.relative_to(second) for p in second.rglob("*") if p.is_file())
     assert [f for f in files if (first / f).read_bytes() != (second / f).read_bytes()] == []
+
+
+@pytest.mark.parametrize("name", ["kws", "lenet-5"])
+def test_the_package_of_a_dsp_build_passes_its_test_on_the_host(name: str, tmp_path: Path) -> None:
+    """`make test`: the same C without the DSP extension, where the portable forms of its helpers count."""
+    out, program = tmp_path / "build", tmp_path / "test"
+    build(name, "cortex-m4", out)
+    sources = [out / "src" / "model.c", out / "test" / "test_main.c"]
+    zig.link_program(sources, load_target("host"), program, include=[out / "src", out / "test"])
+    done = subprocess.run([program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, "PASS")
+
+
+def test_names_cannot_leave_their_comment(tmp_path: Path) -> None:
+    text = (MODELS / "ad.onnx").read_bytes().replace(b"input", b"x*/;#")
+    (tmp_path / "odd.onnx").write_bytes(text)
+    compile_model(tmp_path / "odd.onnx", Recipe(target="host", test_inputs=1), tmp_path / "build")
+    assert "x*/" not in (tmp_path / "build" / "src" / "model.h").read_text("utf-8")

@@ -43,7 +43,7 @@ def emit_sources(
     outputs = [_port(p, program, plan, "MODEL_OUTPUT", i) for i, p in enumerate(program.outputs)]
     kernels = _kernels(steps)
     values = {
-        "title": title,
+        "title": _comment(title),
         "version": __version__,
         "target": target.name,
         "arena_bytes": plan.nbytes,
@@ -88,6 +88,11 @@ def _wrap(text: str, indent: str) -> str:
     return wrapped.replace(_NO_BREAK, " ")
 
 
+def _comment(text: str) -> str:
+    """Names of the user's model inside a C comment: on one line, and unable to end it."""
+    return " ".join(text.split()).replace("*/", "* /").replace("/*", "/ *")
+
+
 class _Weights:
     """Constant arrays of the model; equal contents are stored once."""
 
@@ -129,7 +134,7 @@ def _call(program: Program, step: Step, plan: MemoryPlan, weights: _Weights) -> 
     shapes = " x ".join("x".join(map(str, program.tensors[n].shape)) for n in op.inputs)
     result = "x".join(map(str, program.tensors[op.output].shape))
     comment = f"{op.name}: {type(op).__name__} {shapes} -> {result}"
-    return {"comment": comment, "call": _wrap(text, " " * 8)}
+    return {"comment": _comment(comment), "call": _wrap(text, " " * 8)}
 
 
 def _argument(
@@ -162,7 +167,7 @@ def _port(port: Port, program: Program, plan: MemoryPlan, prefix: str, index: in
     tensor = program.tensors[port.tensor]
     quantization = tensor.quantization
     return {
-        "name": port.name,
+        "name": _comment(port.name),
         "macro": f"{prefix}_{index}",
         "ctype": C_TYPES[tensor.dtype],
         "shape": port.shape,

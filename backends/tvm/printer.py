@@ -182,6 +182,8 @@ def _integer(value: int, dtype: str) -> tuple[str, int]:
 
 def c_float(value: float) -> str:
     """The shortest decimal constant that reads back as exactly this float32."""
-    if not math.isfinite(value):
-        raise InternalError("no C constant for an infinite or undefined float")
+    if math.isinf(value):
+        return "__builtin_inff()" if value > 0 else "-__builtin_inff()"
+    if math.isnan(value):
+        return '__builtin_nanf("")'
     return f"{np.float32(value)!s}f"

@@ -95,6 +95,15 @@ IRS_INLINE int32_t irs_mla_dual(int32_t a, int32_t b, int32_t acc)
 {
     return irs_mla_high(a, b, irs_mla_low(a, b, acc));
 }
+/* The larger of each pair of int8. */
+IRS_INLINE int32_t irs_max4(int32_t a, int32_t b)
+{
+    uint32_t v = 0;
+    for (int i = 0; i < 32; i += 8) {
+        v |= (uint32_t)(uint8_t)irs_max_i32((int8_t)(a >> i), (int8_t)(b >> i)) << i;
+    }
+    return (int32_t)v;
+}
 IRS_INLINE int32_t irs_sum_even(int32_t acc, int32_t v)
 {
     return (int32_t)((uint32_t)acc + ((uint32_t)v & 0x00FF00FFu));
