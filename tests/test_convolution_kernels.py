@@ -37,11 +37,11 @@ class Layers:
 
     def conv(
         self, height: int, width: int, channels: tuple[int, int], window: Window, groups: int = 1,
-        residual: bool = False, ties: bool = False,
+        residual: bool = False, ties: bool = False, images: int = 1,
     ) -> None:  # fmt: skip
         rng, (ci, co) = self.rng, channels
-        x = self._tensor("x", (1, height, width, ci), self.inputs)
-        y = self._tensor("y", (1, *window.output(height, width), co), self.outputs)
+        x = self._tensor("x", (images, height, width, ci), self.inputs)
+        y = self._tensor("y", (images, *window.output(height, width), co), self.outputs)
         inputs = (x.name,)
         addition = None
         if residual:
@@ -115,6 +115,11 @@ def chosen_layers() -> Program:
     layers.conv(6, 6, (2, 2), Window(kernel=(3, 3), pads=same), groups=2, residual=True)
     layers.conv(6, 6, (20, 20), Window(kernel=(3, 3), pads=same), groups=20, residual=True)
     layers.conv(3, 40, (4, 4), Window(kernel=(1, 9), pads=(0, 4, 0, 4)), groups=4)
+    layers.conv(5, 5, (3, 7), Window(kernel=(1, 1)), images=3, residual=True)
+    layers.conv(5, 5, (4, 4), Window(kernel=(1, 1), strides=(2, 2)), images=2)
+    layers.conv(5, 5, (4, 6), Window(kernel=(3, 3), pads=same), groups=2, images=3, residual=True)
+    layers.conv(5, 5, (6, 6), Window(kernel=(3, 3), pads=same), groups=6, images=3, residual=True)
+    layers.conv(7, 7, (8, 8), Window(kernel=(3, 3), strides=(2, 2)), groups=8, images=2)
     layers.dense(1, 640, 128)
     layers.dense(1, 33, 10)
     layers.dense(3, 16, 5)
@@ -138,7 +143,15 @@ def random_layers(seed: int, count: int = 14) -> Program:
         if rng.random() < 0.4:
             per_group = 1
         channels = (groups * per_group, groups * multiplier)
-        layers.conv(height, width, channels, window, groups, residual=rng.random() < 0.3)
+        layers.conv(
+            height,
+            width,
+            channels,
+            window,
+            groups,
+            residual=rng.random() < 0.3,
+            images=int(rng.choice([1, 1, 2])),
+        )
     return layers.program()
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from irshrink import files
 from irshrink.backend import Artifact, Counter, Inference, MemoryPlan, OpCost, RunResult, Values
 from irshrink.backends.toolchain import zig
+from irshrink.backends.tvm.images import calls_of
 from irshrink.errors import BudgetError, ToolError
 from irshrink.pipeline import Pass
 from irshrink.program.arena import Demand, plan_memory
@@ -179,15 +180,19 @@ def _run_emulated(
         progress(done)
         results.append(firmware.run([_bytes(v) for v in x], count=done == 0))
     firmware.check_alignment([_bytes(v) for v in inputs[0]])  # of the code that the counted run went through
-    ops = [op.name for op in program.ops if not isinstance(op, Reshape)]
-    counts = results[0].calls
-    if len(counts) != len(ops):
-        raise ToolError(f"{folder}: the emulator saw {len(counts)} kernel calls, the program has {len(ops)}.")
+    calls = results[0].calls
+    ops = [op for op in program.ops if not isinstance(op, Reshape)]
+    callers = [op.name for op in ops for _ in range(calls_of(op, program))]
+    if len(calls) != len(callers):
+        raise ToolError(f"{folder}: the emulator saw {len(calls)} kernel calls, not {len(callers)}.")
+    instructions = dict.fromkeys(callers, 0)
+    for op, (_, count) in zip(callers, calls, strict=True):
+        instructions[op] += count
     return RunResult(
         outputs=[_arrays(r.outputs, program) for r in results],
         instructions=results[0].instructions,
         stack_bytes=max(r.stack_bytes for r in results),
-        op_instructions={op: n for op, (_, n) in zip(ops, counts, strict=True)},
+        op_instructions=instructions,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from irshrink import __version__
+from irshrink.backends.tvm.images import calls_of
 from irshrink.backends.tvm.kernels.call import Argument, Constant, Input, KernelCall, Output, Workspace
 from irshrink.backends.tvm.printer import C_TYPES, c_float, print_function
 from irshrink.backends.tvm.tir import Parameter, TirFunction
@@ -128,13 +129,28 @@ def _literal(value: int) -> str:
 
 def _call(program: Program, step: Step, plan: MemoryPlan, weights: _Weights) -> dict[str, str]:
     op, call = step.op, step.call
-    pairs = zip(call.function.parameters, call.arguments, strict=True)
-    arguments = [_argument(p, a, op, program, plan, weights) for p, a in pairs]
-    text = f"    {call.function.name}({', '.join(arguments)});"
+    lines = []
+    images = calls_of(op, program)
+    for image in range(images):
+        pairs = zip(call.function.parameters, call.arguments, strict=True)
+        shares = [(p, _share(a, op, program, image, images)) for p, a in pairs]
+        arguments = [_argument(p, a, op, program, plan, weights) for p, a in shares]
+        lines.append(_wrap(f"    {call.function.name}({', '.join(arguments)});", " " * 8))
     shapes = " x ".join("x".join(map(str, program.tensors[n].shape)) for n in op.inputs)
     result = "x".join(map(str, program.tensors[op.output].shape))
     comment = f"{op.name}: {type(op).__name__} {shapes} -> {result}"
-    return {"comment": _comment(comment), "call": _wrap(text, " " * 8)}
+    return {"comment": _comment(comment), "call": "\n".join(lines)}
+
+
+def _share(argument: Argument, op: Op, program: Program, image: int, images: int) -> Argument:
+    """An argument of the call for one image: tensors begin at that image."""
+    if isinstance(argument, Input):
+        step = program.tensors[op.inputs[argument.index]].nbytes // images
+    elif isinstance(argument, Output):
+        step = program.tensors[op.output].nbytes // images
+    else:
+        return argument
+    return replace(argument, offset=argument.offset + image * step)
 
 
 def _argument(

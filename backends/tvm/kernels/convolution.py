@@ -44,12 +44,12 @@ _WINDOW = (
 
 
 def select_convolution(op: ConvInt8, program: Program, target: Target) -> KernelCall:
-    """The kernel for a convolution; depthwise layers have a family of their own."""
+    """The kernel for one image of a convolution; depthwise layers have a family of their own."""
     if op.depthwise:
         return select_depthwise(op, program, target)
     x, y = program.tensors[op.inputs[0]], program.tensors[op.output]
     channels, depth = len(op.weight), op.weight[0].size
-    pixels, group_out = y.elements // channels, channels // op.groups
+    pixels, group_out = y.elements // y.shape[0] // channels, channels // op.groups
     tile = choose_tile(target, pixels, group_out, depth)
     direct = op.window.kernel == (1, 1) and op.window.strides == (1, 1) and not any(op.window.pads)
     patch = not direct or op.groups > 1

@@ -75,7 +75,7 @@ class DepthwiseTile:
 
 
 def select_depthwise(op: ConvInt8, program: Program, target: Target) -> KernelCall:
-    """The depthwise kernel for this layer; other channel multipliers than 1 go one channel at a time."""
+    """The depthwise kernel for one image; channel multipliers above 1 go one channel at a time."""
     x, y = program.tensors[op.inputs[0]], program.tensors[op.output]
     _, out_h, out_w, channels = y.shape
     multiplier = channels // x.shape[3]

@@ -1,4 +1,4 @@
-"""A ring of padded input rows, the line buffer of convolutions and pools."""
+"""A ring of padded input rows, the line buffer of depthwise convolutions."""
 
 from __future__ import annotations
 
