@@ -17,6 +17,7 @@ from irshrink.backends.tvm.kernels.elements import (
     style_of,
     unary_kernel,
 )
+from irshrink.backends.tvm.kernels.epilogue import requantized
 from irshrink.backends.tvm.tir import Expr, Function, TirFunction, cast, constant, inline, scalar, scalars
 from irshrink.program.ops import AddInt8, Addition, Dequantize, MulInt8, Quantize, TableInt8
 from irshrink.program.program import Program
@@ -99,12 +100,6 @@ def _mul(shape: Broadcast, style: Style, clamp: bool) -> TirFunction:
     with Function(f"mul_s8{shape.suffix}{'_clamp' if clamp else ''}", "Product of int8 tensors.") as f:
         binary_body(f, shape, style, "int8", extra, value)
     return f.result
-
-
-def requantized(acc: Expr, multiplier: Expr, zero_point: Expr, *clip: Expr) -> Expr:
-    """``acc`` as int8; with ``low, high`` clipped."""
-    q = inline("int8", "irs_requantize", acc, multiplier, zero_point)
-    return cast("int8", inline("int32", "irs_clamp_i32", cast("int32", q), *clip)) if clip else q
 
 
 def select_table(op: TableInt8, program: Program, target: Target) -> KernelCall:

@@ -47,9 +47,8 @@ class Epilogue:
     def emit(self, f: Function, given: Sequence[Any], acc: Expr, channel: Expr, y: Buffer, at: Expr) -> None:
         """Store the int8 result of ``acc`` of ``channel`` at ``y[at]``."""
         values = dict(zip([p.name for p in self.parameters()], given, strict=True))
-        q = inline("int8", "irs_requantize", acc, values["multiplier"][channel], values["zero_point"])
-        if self.clamp:
-            q = self._clamped(q, values["low"], values["high"])
+        clip = (values["low"], values["high"]) if self.clamp else ()
+        q = requantized(acc, values["multiplier"][channel], values["zero_point"], *clip)
         if self.residual:
             q = self._added(q, values, at)
         f.store(y, at, q)
@@ -59,12 +58,19 @@ class Epilogue:
         total = a * values["add_m_a"] + b * values["add_m_b"] + values["add_offset"]
         added = inline("int32", "irs_shift_half_even", total, values["add_shift"]) + values["add_zero_point"]
         if self.residual_clamp:
-            return self._clamped(added, values["add_low"], values["add_high"])
+            return clamped(added, values["add_low"], values["add_high"])
         return inline("int8", "irs_saturate", added)
 
-    @staticmethod
-    def _clamped(value: Expr, low: Expr, high: Expr) -> Expr:
-        return cast("int8", inline("int32", "irs_clamp_i32", cast("int32", value), low, high))
+
+def requantized(acc: Expr, multiplier: Expr, zero_point: Expr, *clip: Expr) -> Expr:
+    """``acc`` as int8; with ``low, high`` clipped."""
+    q = inline("int8", "irs_requantize", acc, multiplier, zero_point)
+    return clamped(q, *clip) if clip else q
+
+
+def clamped(value: Expr, low: Expr, high: Expr) -> Expr:
+    """``value`` between two int8 bounds, as int8."""
+    return cast("int8", inline("int32", "irs_clamp_i32", cast("int32", value), low, high))
 
 
 def epilogue_arguments(

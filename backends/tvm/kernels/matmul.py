@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from irshrink.backends.tvm.kernels.call import Argument, Constant, Input, KernelCall, Output
-from irshrink.backends.tvm.kernels.elementwise import requantized
+from irshrink.backends.tvm.kernels.epilogue import requantized
 from irshrink.backends.tvm.tir import (
     Buffer,
     Expr,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from irshrink.backends.tvm.kernels.call import Argument, Constant, Input, KernelCall, Output
-from irshrink.backends.tvm.kernels.elementwise import requantized
+from irshrink.backends.tvm.kernels.epilogue import requantized
 from irshrink.backends.tvm.kernels.windows import (
     PACKED_POSITIONS,
     Block,

@@ -238,15 +238,21 @@ IRS_NOINLINE void irs_fill(int8_t *p, int32_t value, int32_t n)
     }
 }
 
+/* 16 bytes, all loads before the first store. */
+IRS_INLINE void irs_copy16(int8_t *to, const int8_t *from)
+{
+    int32_t a = irs_load32(from), b = irs_load32(from + 4);
+    int32_t c = irs_load32(from + 8), d = irs_load32(from + 12);
+    irs_store32(to, a);
+    irs_store32(to + 4, b);
+    irs_store32(to + 8, c);
+    irs_store32(to + 12, d);
+}
+
 IRS_NOINLINE void irs_copy(int8_t *to, const int8_t *from, int32_t n)
 {
     for (; n >= 16; n -= 16, to += 16, from += 16) {
-        int32_t a = irs_load32(from), b = irs_load32(from + 4);
-        int32_t c = irs_load32(from + 8), d = irs_load32(from + 12);
-        irs_store32(to, a);
-        irs_store32(to + 4, b);
-        irs_store32(to + 8, c);
-        irs_store32(to + 12, d);
+        irs_copy16(to, from);
     }
     for (; n > 0; --n) {
         *to++ = *from++;
@@ -266,12 +272,7 @@ IRS_INLINE void irs_fill_words(int8_t *p, int32_t value, int32_t n)
 IRS_INLINE void irs_copy_words(int8_t *to, const int8_t *from, int32_t n)
 {
     for (; n >= 16; n -= 16, to += 16, from += 16) {
-        int32_t a = irs_load32(from), b = irs_load32(from + 4);
-        int32_t c = irs_load32(from + 8), d = irs_load32(from + 12);
-        irs_store32(to, a);
-        irs_store32(to + 4, b);
-        irs_store32(to + 8, c);
-        irs_store32(to + 12, d);
+        irs_copy16(to, from);
     }
     for (; n > 0; n -= 4, to += 4, from += 4) {
         irs_store32(to, irs_load32(from));
