@@ -1,4 +1,4 @@
-"""Operators that reorder, cut and join: most only change the view."""
+"""Operators that cut, join and pad."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from irshrink.program.lower.chains import Sink
 from irshrink.program.lower.lowering import Lowering
 from irshrink.program.lower.numbers import quantize, table
 from irshrink.program.lower.refusal import Refusal
+from irshrink.program.lower.rules.shapes import positive
 from irshrink.program.lower.view import View, view_of
 from irshrink.program.ops import Concat, Int8, Pad, Slice
 from irshrink.program.program import Quantization
@@ -20,69 +21,10 @@ from irshrink.program.program import Quantization
 _STATIC = "Export the model with static shapes, or fold constants."
 
 
-def identity(lowering: Lowering, node: ir.Node) -> None:
-    """Identity, and Dropout at inference."""
-    lowering.bind(node.outputs[0], lowering.view(node.inputs[0]))
-
-
-def transpose(lowering: Lowering, node: ir.Node) -> None:
-    x = lowering.view(node.inputs[0])
-    permutation = edit.attribute_ints(node, "perm") or tuple(reversed(range(x.rank)))
-    lowering.bind(node.outputs[0], x.transposed(permutation))
-
-
-def reshape(lowering: Lowering, node: ir.Node) -> None:
-    x = lowering.view(node.inputs[0])
-    wanted = lowering.integers(node, 1, "sizes")
-    if wanted is None:
-        raise Refusal("its sizes are missing", _STATIC)
-    copies = not edit.attribute_int(node, "allowzero", 0)
-    shape = [x.shape[i] if size == 0 and copies else size for i, size in enumerate(wanted)]
-    if -1 in shape:
-        known = -prod(shape)
-        shape[shape.index(-1)] = prod(x.shape) // known if known else 0
-    _bind_shape(lowering, node, x, shape)
-
-
-def flatten(lowering: Lowering, node: ir.Node) -> None:
-    x = lowering.view(node.inputs[0])
-    axis = edit.attribute_int(node, "axis", 1)
-    axis += x.rank if axis < 0 else 0
-    _bind_shape(lowering, node, x, [prod(x.shape[:axis]), prod(x.shape[axis:])])
-
-
-def squeeze(lowering: Lowering, node: ir.Node) -> None:
-    x = lowering.view(node.inputs[0])
-    axes = _axes(lowering, node)
-    gone = {i for i, size in enumerate(x.shape) if size == 1}
-    if axes is not None:
-        gone = {_positive(axis, x.rank) for axis in axes}
-    _bind_shape(lowering, node, x, [size for i, size in enumerate(x.shape) if i not in gone])
-
-
-def unsqueeze(lowering: Lowering, node: ir.Node) -> None:
-    x = lowering.view(node.inputs[0])
-    axes = _axes(lowering, node) or ()
-    rank = x.rank + len(axes)
-    new = {_positive(axis, rank) for axis in axes}
-    sizes = iter(x.shape)
-    _bind_shape(lowering, node, x, [1 if i in new else next(sizes) for i in range(rank)])
-
-
-def expand(lowering: Lowering, node: ir.Node) -> None:
-    """Expand that adds axes of size 1 at most."""
-    x = lowering.view(node.inputs[0])
-    wanted = lowering.integers(node, 1, "sizes") or ()
-    shape = np.broadcast_shapes(x.shape, wanted)
-    if prod(shape) != prod(x.shape):
-        raise Refusal("it repeats data", "Let the operator behind it broadcast, or use Concat.")
-    _bind_shape(lowering, node, x, shape)
-
-
 def concat(lowering: Lowering, node: ir.Node) -> None:
     """In int8 when all parts are: each through a table when its scale is not the result's."""
     parts = [lowering.real(node, index) for index in range(len(node.inputs))]
-    axis = _positive(edit.attribute_int(node, "axis", 0), parts[0].rank)
+    axis = positive(edit.attribute_int(node, "axis", 0), parts[0].rank)
     held = [lowering.builder.quantization(part) for part in parts]
     sink = lowering.sink(node)
     quantization = _joint_quantization(held, sink)
@@ -113,7 +55,7 @@ def concat(lowering: Lowering, node: ir.Node) -> None:
 
 def split(lowering: Lowering, node: ir.Node) -> None:
     x = lowering.view(node.inputs[0])
-    axis = _positive(edit.attribute_int(node, "axis", 0), x.rank)
+    axis = positive(edit.attribute_int(node, "axis", 0), x.rank)
     sizes = edit.attribute_ints(node, "split") or lowering.integers(node, 1, "sizes")
     if sizes is None:
         count = len(node.outputs)
@@ -137,7 +79,7 @@ def slice_(lowering: Lowering, node: ir.Node) -> None:
         raise Refusal("it runs backwards (a negative step)", "Store the data in the other order.")
     ranges: dict[int, tuple[int, int, int]] = {}
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
-        place = _positive(axis, x.rank)
+        place = positive(axis, x.rank)
         ranges[place] = slice(start, end, step).indices(x.shape[place])
     _bind_slice(lowering, node, node.outputs[0], x, ranges)
 
@@ -145,11 +87,11 @@ def slice_(lowering: Lowering, node: ir.Node) -> None:
 def gather(lowering: Lowering, node: ir.Node) -> None:
     """Gather by constant indices at equal distances, which is a Slice."""
     x = lowering.view(node.inputs[0])
-    axis = _positive(edit.attribute_int(node, "axis", 0), x.rank)
+    axis = positive(edit.attribute_int(node, "axis", 0), x.rank)
     indices = lowering.constants.array(node.inputs[1])
     if indices is None or indices.ndim > 1 or indices.size == 0:
         raise Refusal("its indices are computed at run time", "Only constant, evenly spaced indices run.")
-    places = [_positive(int(i), x.shape[axis]) for i in indices.reshape(-1)]
+    places = [positive(int(i), x.shape[axis]) for i in indices.reshape(-1)]
     step = places[1] - places[0] if len(places) > 1 else 1
     if step < 1 or places != list(range(places[0], places[-1] + 1, step)):
         raise Refusal("its indices are not evenly spaced", "Use Slice or Concat.")
@@ -165,7 +107,7 @@ def pad(lowering: Lowering, node: ir.Node) -> None:
         raise Refusal("it pads with copies of the data", "Only constant padding runs on the target.")
     x = lowering.real(node, 0)
     pads = edit.attribute_ints(node, "pads") or lowering.integers(node, 1, "pads") or ()
-    axes = [_positive(a, x.rank) for a in lowering.integers(node, 3, "axes") or range(x.rank)]
+    axes = [positive(a, x.rank) for a in lowering.integers(node, 3, "axes") or range(x.rank)]
     half = len(pads) // 2
     borders = dict(zip(axes, zip(pads[:half], pads[half:], strict=True), strict=True))
     if min(pads, default=0) < 0:
@@ -196,12 +138,6 @@ def _border(lowering: Lowering, node: ir.Node, x: View, value: float) -> tuple[V
         return x, float(quantize(np.array(value, np.float32), held))
     lowering.float_note(node, "its border is not a stored integer")
     return lowering.builder.as_float(x), value
-
-
-def _bind_shape(lowering: Lowering, node: ir.Node, x: View, shape: Sequence[int]) -> None:
-    if prod(shape) != prod(x.shape):
-        raise Refusal(f"{list(x.shape)} does not fit {list(shape)}", _STATIC)
-    lowering.bind(node.outputs[0], lowering.builder.view_as(x, shape))
 
 
 def _bind_slice(
@@ -256,11 +192,3 @@ def _shared_order(views: Sequence[View]) -> tuple[int, ...]:
     orders = [order for order in (view.order() for view in views) if order is not None]
     orders.append(tuple(range(views[0].rank)))
     return max(orders, key=lambda order: sum(view.is_dense(order) for view in views))
-
-
-def _axes(lowering: Lowering, node: ir.Node) -> tuple[int, ...] | None:
-    return edit.attribute_ints(node, "axes") or lowering.integers(node, 1, "axes")
-
-
-def _positive(axis: int, rank: int) -> int:
-    return axis + rank if axis < 0 else axis

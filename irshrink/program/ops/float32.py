@@ -1,0 +1,103 @@
+"""Operators that compute in float32."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from irshrink.program.ops.base import Float32, Op, Window
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ConvF32(Op):
+    """2-D convolution of float32 [N,H,W,Ci] by weights [Co,kh,kw,Ci/groups].
+
+    The accumulator starts at ``bias`` and takes one rounded product after the other in the order ky, kx, ci;
+    window positions outside the input contribute a product with 0. Then clip to [low, high].
+    """
+
+    weight: Float32
+    bias: Float32
+    window: Window
+    groups: int
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DenseF32(Op):
+    """float32 [..., K] by weights [N, K]; accumulates from ``bias`` in order of k, then clips."""
+
+    weight: Float32
+    bias: Float32
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MatMulF32(Op):
+    """Product of two float32 tensors [B..., M, K] and [B..., K, N] (batches equal), from 0 in order of k."""
+
+
+BinaryKind = Literal["add", "sub", "mul", "div", "min", "max"]
+UnaryKind = Literal[
+    "clip", "sigmoid", "tanh", "exp", "erf", "gelu", "hardswish", "hardsigmoid",
+    "leakyrelu", "elu", "sqrt", "neg", "abs", "reciprocal", "floor", "ceil",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class BinaryF32(Op):
+    """Elementwise on two float32 tensors, NumPy broadcasting. ``constant`` replaces a missing second input.
+
+    ``min`` is ``a if a < b else b``, ``max`` is ``a if a > b else b``.
+    """
+
+    kind: BinaryKind
+    constant: Float32 | None = None
+    constant_first: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class UnaryF32(Op):
+    """Elementwise function of float32; ``alpha`` and ``beta`` as in the ONNX operator.
+
+    clip: low and high. gelu: ``alpha`` 1 is the tanh approximation, 0 the exact one (erf).
+    """
+
+    kind: UnaryKind
+    alpha: float = 0.0
+    beta: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AveragePoolF32(Op):
+    """Average of a window of float32 [N,H,W,C]: sum in order ky, kx, times float32(1 / count)."""
+
+    window: Window
+    count_padding: bool
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SoftmaxF32(Op):
+    """Softmax over the last axis: ``exp(x - max)`` by our exp, sum in order, division."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LayerNormF32(Op):
+    """Normalization of the last axis: ``y = (x - mean) / sqrt(var + epsilon) * gamma + beta``, ordered sums.
+
+    ``mean = sum(x) * float32(1 / n)``, ``d = x - mean``, ``var = sum(d * d) * float32(1 / n)``.
+    """
+
+    gamma: Float32
+    beta: Float32
+    epsilon: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ReduceF32(Op):
+    """Sum, mean or maximum over ``axes`` (kept as 1 in the output's memory order), in row-major order."""
+
+    kind: Literal["sum", "mean", "max"]
+    axes: tuple[int, ...]
