@@ -18,8 +18,6 @@ from irshrink.program.lower.view import View, view_of
 from irshrink.program.ops import Concat, Int8, Pad, Slice
 from irshrink.program.program import Quantization
 
-_STATIC = "Export the model with static shapes, or fold constants."
-
 
 def concat(lowering: Lowering, node: ir.Node) -> None:
     """In int8 when all parts are: each through a table when its scale is not the result's."""
