@@ -1,0 +1,1 @@
+"""Scripts that other interpreters run; irshrink itself never imports them (see ``process.py``)."""
