@@ -12,9 +12,11 @@ from irshrink.backend import Backend
 from irshrink.console import Progress, plural
 from irshrink.errors import RecipeError, ToolError
 from irshrink.files import sha256, write_text
+from irshrink.frontends.convert import ImportedModel
+from irshrink.frontends.read import read_model
 from irshrink.instruments import CheckNumerics
 from irshrink.lock import LOCK_NAME, lock_text, make_lock
-from irshrink.module import Module, load_module
+from irshrink.module import Module
 from irshrink.output import fresh_folder
 from irshrink.passes.cleanup import cleanup_steps
 from irshrink.pipeline import Fixpoint, Instrument, Pass, Pipeline
@@ -38,9 +40,10 @@ def compile_model(
     timings: bool = False,
     progress: Progress = lambda _: None,
 ) -> dict[str, Any]:
-    """Compile an ONNX model into ``out`` and prove the build on its target or emulator.
+    """Compile a model into ``out`` and prove the build on its target or emulator.
 
     Args:
+        model: ONNX, or any other format of docs/frontends.md.
         recipe: what to do, for which target, with which data.
         out: the output folder; appears complete or not at all.
         force: replace ``out`` even when it is no earlier build.
@@ -61,7 +64,7 @@ def compile_model(
     proof.require_data(recipe)
 
     progress("reading the model and the data")
-    module = load_module(path)
+    module, imported = read_model(path, recipe.frontend, progress)
     notes = fix_input_shapes(module, recipe.shapes)
     require_sound(module)
     data = proof.Data.load(module, recipe)
@@ -90,11 +93,10 @@ def compile_model(
         checked = proof.run_tests(backend, built, tests, progress)
         accuracy = proof.measure(original, built, data, tests, recipe.max_drop, progress)
         module.save(folder / MODEL_NAME)
-        digest = sha256(path)
         digests = {role: samples.digest() for role, samples in data.by_role().items()}
-        lock = make_lock(recipe, digest, digests | _weights_digest(original))
+        lock = make_lock(recipe, imported.sha256, digests | _weights_digest(original), imported.versions)
         facts = BuildFacts(
-            model=_model_facts(path, digest, original),
+            model=_model_facts(path, imported, original),
             target=target,
             history=module.history,
             compressed_sha256=sha256(folder / MODEL_NAME),
@@ -171,11 +173,13 @@ def _weights_digest(original: Module) -> dict[str, str]:
     return {"weights": sha256(*original.external)} if original.external else {}
 
 
-def _model_facts(path: Path, digest: str, original: Module) -> ModelFacts:
+def _model_facts(path: Path, imported: ImportedModel, original: Module) -> ModelFacts:
     return ModelFacts(
         name=path.stem,
-        sha256=digest,
-        nbytes=sum(file.stat().st_size for file in (path, *original.external)),
+        sha256=imported.sha256,
+        nbytes=sum(file.stat().st_size for file in (*imported.files, *original.external)),
         parameters=graph_parameters(original.graph),
         nodes=len(original.graph),
+        format=imported.frontend.title,
+        converter=imported.versions,
     )

@@ -14,9 +14,9 @@ from irshrink import onnxrt
 from irshrink.analyses.cost import graph_parameters
 from irshrink.console import count, plural, table
 from irshrink.errors import ModelError
-from irshrink.files import sha256
+from irshrink.frontends.read import read_model
 from irshrink.graph.text import model_text
-from irshrink.module import Module, load_module
+from irshrink.module import Module
 from irshrink.samples import InputSpec, input_specs, load_samples
 from irshrink.samples.random import random_samples
 from irshrink.soundness import require_sound
@@ -50,7 +50,7 @@ def diff_models(
         ModelError: a file cannot be read or run.
         SamplesError: the data does not fit.
     """
-    left, right = load_module(a), load_module(b)
+    (left, of_left), (right, of_right) = read_model(a), read_model(b)
     for module in (left, right):
         fix_input_shapes(module, shapes or {})
         require_sound(module)
@@ -58,10 +58,10 @@ def diff_models(
     return {
         "a": str(a),
         "b": str(b),
-        "equal_files": sha256(a) == sha256(b),
+        "equal_files": of_left.sha256 == of_right.sha256,
         "operators": _operators(left, right),
         "parameters": [graph_parameters(module.graph) for module in (left, right)],
-        "bytes": [path.stat().st_size for path in (a, b)],
+        "bytes": [sum(f.stat().st_size for f in of.files) for of in (of_left, of_right)],
         "text": _text(left, right),
         "outputs": _numbers(left, right, data, samples, seed) if obstacle is None else [],
         "not_compared": obstacle,

@@ -12,8 +12,9 @@ import onnx_ir as ir
 from irshrink.analyses.cost import graph_macs, graph_parameters
 from irshrink.console import count, table
 from irshrink.errors import ModelError
+from irshrink.frontends.read import read_model
 from irshrink.graph.shapes import infer_shapes
-from irshrink.module import Module, load_module
+from irshrink.module import Module
 from irshrink.passes.cleanup import cleanup_steps
 from irshrink.pipeline import Pipeline
 from irshrink.program.lower import lower, unsupported
@@ -27,24 +28,29 @@ from irshrink.target import Target, load_target
 
 
 def inspect_model(
-    path: Path, *, target: str | None = None, shapes: Mapping[str, Sequence[int]] | None = None
+    path: Path,
+    *,
+    target: str | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    frontend: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Facts about a model as plain data.
 
     Args:
         target: name of a target or board; its view of the model is added under ``target``.
         shapes: static shapes of inputs.
+        frontend: options of the format that the model comes in (docs/frontends.md).
 
     Raises:
         ModelError: the file cannot be read, or ``target`` is given and a shape is open.
         TargetError: no such target.
     """
     hardware = None if target is None else load_target(target)
-    module = load_module(path)
+    module, imported = read_model(path, frontend)
     notes = _fix_shapes(module, shapes or {}, required=hardware is not None)
     require_sound(module)
     infer_shapes(module.model)
-    facts = {**_model_facts(path, module), "notes": notes}
+    facts = {**_model_facts(path, module), "format": imported.frontend.title, "notes": notes}
     if hardware is not None:
         facts["target"] = _view(module, hardware)
     return facts

@@ -16,6 +16,7 @@ import msgspec
 
 from irshrink.errors import RecipeError
 from irshrink.files import sha256
+from irshrink.frontends.options import reproducible_options
 from irshrink.recipe import Recipe, read_toml
 from irshrink.validation import complaint
 
@@ -38,10 +39,11 @@ class Lock(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     Attributes:
         lock: version of this format.
-        model_sha256: of the ONNX file.
+        model_sha256: of the model as it was given: of its file, or of the names and digests of its files.
         data: SHA-256 by role: ``calibration`` and ``eval`` of the samples' content, ``weights`` of the
             model's external data, ``target`` of the user's own target or board file.
         versions: by package.
+        converter: versions of what turned another framework's model into ONNX, by distribution.
         recipe: the resolved recipe without paths.
     """
 
@@ -49,18 +51,28 @@ class Lock(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     model_sha256: str
     data: dict[str, str] = {}
     versions: dict[str, str] = {}
+    converter: dict[str, str] = {}
     recipe: dict[str, Any] = {}
 
 
-def make_lock(recipe: Recipe, model_sha256: str, data: Mapping[str, str | None]) -> Lock:
+def make_lock(
+    recipe: Recipe,
+    model_sha256: str,
+    data: Mapping[str, str | None],
+    converter: Mapping[str, str] | None = None,
+) -> Lock:
     """The lock of a build that was just made.
 
     Args:
         data: digest by role of samples and external weights, None where there are none.
+        converter: versions of what turned the model into ONNX.
     """
     plain = recipe.to_dict(defaults=True)
     for role in ("calibration", "eval"):
         plain.pop(role, None)
+    plain["frontend"] = reproducible_options(recipe.frontend)
+    if not plain["frontend"]:
+        del plain["frontend"]
     if recipe.steps is None:
         plain["quantize"] = "int8" if recipe.quantizes else "none"
     digests = {role: digest for role, digest in data.items() if digest is not None}
@@ -71,6 +83,7 @@ def make_lock(recipe: Recipe, model_sha256: str, data: Mapping[str, str | None])
         model_sha256=model_sha256,
         data=dict(sorted(digests.items())),
         versions=installed_versions(),
+        converter=dict(sorted((converter or {}).items())),
         recipe=dict(sorted(plain.items())),
     )
 
@@ -123,6 +136,10 @@ def differences(old: Lock, new: Lock) -> list[str]:
         before, after = old.versions.get(name, "none"), new.versions.get(name, "none")
         if before != after:
             found.append(f"{name} is {after}, the lock was made with {before}")
+    for name in sorted({*old.converter, *new.converter}):
+        before, after = old.converter.get(name, "none"), new.converter.get(name, "none")
+        if before != after:
+            found.append(f"the converter's {name} is {after}, the lock was made with {before}")
     for key in sorted({*old.recipe, *new.recipe}):
         if old.recipe.get(key) != new.recipe.get(key):
             found.append(f"'{key}' was {old.recipe.get(key)}, now it is {new.recipe.get(key)}")

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from irshrink.errors import RecipeError, nearest
+from irshrink.frontends.options import beside
 from irshrink.samples import ImageOptions
 from irshrink.target import Target, load_target, parse_size, with_memory
 from irshrink.validation import complaint
@@ -49,6 +50,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         flash, ram: memory limits in bytes, instead of the board's.
         calibration, eval: ``.npz`` files or folders of images.
         images: preprocessing of folders of images.
+        frontend: options of the format that the model comes in (docs/frontends.md), by key.
         shapes: static shape of inputs whose shape is dynamic, the batch included.
         quantize: ``int8`` or ``none``; not given means int8 with calibration data, none without.
         steps: passes between cleanup and code generation, each ``{"pass": name, option: value...}``, in
@@ -71,6 +73,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     calibration: str | None = None
     eval: str | None = None
     images: ImageOptions | None = None
+    frontend: dict[str, str] = {}
     shapes: dict[str, tuple[int, ...]] = {}
     quantize: Literal["int8", "none"] | None = None
     steps: tuple[dict[str, Any], ...] | None = None
@@ -156,6 +159,8 @@ def load_recipe(path: Path, overrides: Mapping[str, Any] | None = None) -> Recip
     for key in _PATHS:
         if isinstance(values.get(key), str):
             values[key] = str(path.parent / values[key])
+    if isinstance(values.get("frontend"), dict):
+        values["frontend"] = beside(values["frontend"], path.parent)
     return make_recipe({**values, **(overrides or {})}, str(path))
 
 

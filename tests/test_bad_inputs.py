@@ -186,8 +186,8 @@ def refused(
 @pytest.mark.parametrize(
     ("file", "message"),
     [
-        ("none.onnx", "none.onnx: no such file. Give the path of an ONNX model."),
-        ("folder.onnx", "folder.onnx: is a folder. Give the path of an ONNX model."),
+        ("none.onnx", "none.onnx: no such file. Give the path of a model."),
+        ("folder.onnx", "folder.onnx: is a folder without 'saved_model.pb'. Give the path of a model: .onnx, "),
         ("truncated.onnx", "truncated.onnx: not a readable ONNX model (truncated download, or another"),
         ("text.onnx", "text.onnx: not a readable ONNX model"),
         ("photo.jpg", "photo.jpg: not a readable ONNX model"),

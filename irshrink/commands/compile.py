@@ -68,6 +68,14 @@ _OPTIONS = [
         help="Static shape of an input: input=1,3,224,224. Repeatable.",
     ),
     click.option(
+        "--frontend",
+        "frontend",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Option of the format that the model comes in: weights=net.caffemodel, python=venv/bin/python, "
+        "seconds=600; see docs/frontends.md. Repeatable.",
+    ),
+    click.option(
         "--image",
         "images",
         multiple=True,
@@ -117,12 +125,16 @@ def compile_command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Compile MODEL (ONNX, float32) into a C library and check it on the target or its emulator."""
+    """Compile MODEL into a C library and check it on the target or its emulator.
+
+    MODEL is ONNX, or a model of another framework by its suffix: Keras, SavedModel, PyTorch .pt2, Caffe and
+    more (docs/frontends.md).
+    """
     from irshrink.output import require_replaceable
 
     require_replaceable(out, force)
     recipe = read_recipe(recipe_file, options)
-    lock = _lock_to_replay(recipe_file, model)
+    lock = _lock_to_replay(recipe_file, model, recipe.frontend)
     from irshrink.compile import compile_model
 
     with progress("compile") as step:
@@ -143,30 +155,33 @@ def read_recipe(file: Path | None, options: dict[str, Any]) -> Recipe:
     Raises:
         RecipeError, TargetError: see :func:`irshrink.recipe.make_recipe`.
     """
+    from irshrink.frontends.options import parse_option
     from irshrink.recipe import load_recipe, make_recipe, parse_image_option, parse_shape
 
     given = dict(options)
     shapes = dict(parse_shape(text) for text in given.pop("shapes"))
     images = dict(parse_image_option(text) for text in given.pop("images"))
+    frontend = dict(parse_option(text) for text in given.pop("frontend"))
     keep_float = given.pop("keep_float")
     overrides = {key.rstrip("_"): value for key, value in given.items() if value is not None}
     overrides |= {"shapes": shapes} if shapes else {}
     overrides |= {"images": images} if images else {}
+    overrides |= {"frontend": frontend} if frontend else {}
     overrides |= {"keep_float": keep_float} if keep_float else {}
     if file is None:
         return make_recipe(overrides, "command line")
     return load_recipe(file, overrides)
 
 
-def _lock_to_replay(file: Path | None, model: Path) -> Lock | None:
-    if file is None or not model.is_file():
+def _lock_to_replay(file: Path | None, model: Path, options: dict[str, str]) -> Lock | None:
+    if file is None or not model.exists():
         return None
-    from irshrink.files import sha256
+    from irshrink.frontends.convert import digest, model_files
     from irshrink.lock import read_lock, require_model
 
     lock = read_lock(file)
     if lock is not None:
-        require_model(lock, file, sha256(model))
+        require_model(lock, file, digest(model, model_files(model, options)))
     return lock
 
 

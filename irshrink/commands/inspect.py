@@ -17,13 +17,27 @@ from irshrink.console import print_json
 @click.option(
     "--shape", "shapes", multiple=True, metavar="NAME=DIMS", help="Static shape of an input. Repeatable."
 )
+@click.option(
+    "--frontend",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Option of the format that it comes in. Repeatable.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def inspect_command(*, model: Path, target: str | None, shapes: tuple[str, ...], as_json: bool) -> None:
+def inspect_command(
+    *, model: Path, target: str | None, shapes: tuple[str, ...], frontend: tuple[str, ...], as_json: bool
+) -> None:
     """Show operators, parameters, multiply-accumulates and shapes of MODEL."""
+    from irshrink.frontends.options import parse_option
     from irshrink.inspect import inspect_model, render
     from irshrink.recipe import parse_shape
 
-    result = inspect_model(model, target=target, shapes=dict(parse_shape(text) for text in shapes))
+    result = inspect_model(
+        model,
+        target=target,
+        shapes=dict(parse_shape(text) for text in shapes),
+        frontend=dict(parse_option(text) for text in frontend),
+    )
     if as_json:
         print_json(result)
         return

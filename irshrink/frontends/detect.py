@@ -17,7 +17,7 @@ def frontend_of(path: Path) -> Frontend:
         ModelError: nothing is there, a folder is no model, or the file is of a kind that is never opened.
     """
     if not path.exists():
-        raise ModelError(f"{path}: no such file. Give the path of a model: {_known()}.")
+        raise ModelError(f"{path}: no such file. Give the path of a model.")
     if path.is_dir():
         return _of_folder(path)
     suffix = path.suffix.lower()

@@ -30,13 +30,15 @@ PAGE_NAME = "report.html"
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """The model as the user gave it.
+    """The model as the user gave it, and as ONNX.
 
     Attributes:
         name: file name without folder and suffix.
-        nbytes: size of the file, external data included.
+        nbytes: size of its files, external data included.
         parameters: number of weights.
         nodes: number of nodes.
+        format: what it came as.
+        converter: versions of what turned it into ONNX, by distribution.
     """
 
     name: str
@@ -44,6 +46,8 @@ class ModelFacts:
     nbytes: int
     parameters: int
     nodes: int
+    format: str = "ONNX"
+    converter: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -169,6 +173,8 @@ def _model(facts: BuildFacts, program: Program, layers: Sequence[Mapping[str, An
     model = facts.model
     return {
         "name": model.name,
+        "format": model.format,
+        "converter": dict(sorted(model.converter.items())),
         "sha256": model.sha256,
         "bytes": model.nbytes,
         "parameters": model.parameters,
