@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Literal
 
@@ -11,13 +11,14 @@ import onnx_ir as ir
 from irshrink.errors import ModelError, UnsupportedModelError
 from irshrink.graph import edit
 from irshrink.module import Module
+from irshrink.program import elements
 from irshrink.program.lower.builder import label
 from irshrink.program.lower.chains import leaves, parameters
 from irshrink.program.lower.finish import with_residuals, without_dead
 from irshrink.program.lower.lowering import Lowering
 from irshrink.program.lower.names import identifier
 from irshrink.program.lower.refusal import Refusal, Unsupported
-from irshrink.program.lower.table import ADVICE, DEFAULT_ADVICE, MICROSOFT, RULES
+from irshrink.program.lower.table import ADVICE, DEFAULT_ADVICE, rule_of
 from irshrink.program.lower.view import View, view_of
 from irshrink.program.program import Port, Program, Quantization
 
@@ -89,13 +90,15 @@ def _lower_node(lowering: Lowering, node: ir.Node) -> Unsupported | None:
         shape = edit.static_shape(output)
         if not lowering.knows(output) and shape is not None:
             tensor = lowering.builder.tensor(identifier(output.name or "unknown"), shape, "float32")
-            lowering.bind(output, view_of(tensor, shape))
+            element = _element(output)
+            view = view_of(tensor, shape)
+            lowering.bind(output, view if elements.is_real(element) else replace(view, stored=element))
     return failure
 
 
 def _apply_rule(lowering: Lowering, node: ir.Node) -> None:
-    rule = RULES.get(node.op_type)
-    if rule is None or not (node.domain in edit.ONNX_DOMAINS or node.op_type in MICROSOFT):
+    rule = rule_of(node)
+    if rule is None:
         raise Refusal("there is no kernel for it", ADVICE.get(node.op_type, DEFAULT_ADVICE))
     if not all(value is None or lowering.knows(value) for value in node.inputs):
         return  # what makes the missing input has failed, and said so
@@ -128,7 +131,14 @@ def _input_port(module: Module, lowering: Lowering, value: ir.Value, io: Io) -> 
     tensor = lowering.builder.tensor(identifier(name), shape, dtype, quantization)
     view = view_of(tensor, shape)
     lowering.bind(value, view if stored is None else View(tensor, view.axes, stored))
-    return Port(name, tensor, shape, stored or "float32")
+    return Port(name, tensor, shape, stored or _element(value))
+
+
+def _element(value: ir.Value) -> str:
+    """NumPy name of an ONNX element type; float32 when the graph does not say it."""
+    if value.dtype in (None, ir.DataType.STRING):
+        return "float32"
+    return ir.DataType(value.dtype).numpy().name
 
 
 def _input_format(
@@ -138,18 +148,24 @@ def _input_format(
     element = ir.DataType.FLOAT if value.dtype is None else value.dtype
     readers = [node for node in leaves(value) if node is not None]
     whole = bool(readers) and len(readers) == len(leaves(value))
-    if element == ir.DataType.FLOAT:
+    if element.is_floating_point() and elements.is_real(_element(value)):
+        if element != ir.DataType.FLOAT:
+            lowering.note_width(_element(value))
         quantizers = whole and all(node.op_type == "QuantizeLinear" for node in readers)
         if io == "float" or not quantizers:
             return "float32", None, None
         found = _agreed(lowering, readers, None)
         return ("float32", None, None) if found is None else ("int8", found, None)
-    if element not in (ir.DataType.INT8, ir.DataType.UINT8):
+    stored = element.name.lower()
+    if stored not in elements.STORAGE:
         raise ModelError(
-            f"{_where(module)}input '{value.name}' is {element.name}; only float32, int8 and uint8 run "
+            f"{_where(module)}input '{value.name}' is {element.name}; only numbers and truth values run "
             "on the target. Export the model with such an input."
         )
-    stored = element.name.lower()
+    if elements.codes(stored) is None:
+        if stored not in ("int32", "bool"):
+            lowering.notes.append(f"Input '{value.name}' is {stored} in the model: it is int32 on the target.")
+        return elements.STORAGE[stored], None, stored
     if stored == "uint8":
         lowering.notes.append(f"Input '{value.name}' is uint8 in the model: give it x - 128 as int8.")
     reread = [node for node in readers if node.op_type == "DequantizeLinear"]
@@ -179,10 +195,14 @@ def _program(module: Module, run: _Run, io: Io) -> Program:
                 f"Output '{value.name}' is uint8 in the model: it comes as x - 128 in int8."
             )
         tensor = builder.dense(view, range(view.rank))
+        if view.stored not in (None, "bool", "int32", "int8", "uint8"):
+            lowering.notes.append(
+                f"Output '{value.name}' is {view.stored} in the model: it is int32 on the target."
+            )
         if builder.root(tensor) in taken | set(builder.constants):
             tensor = builder.copied(tensor)
         taken.add(builder.root(tensor))
-        outputs.append(Port(value.name or "", tensor, view.shape, view.stored or "float32"))
+        outputs.append(Port(value.name or "", tensor, view.shape, view.stored or _element(value)))
     results = [port.tensor for port in outputs]
     ops = with_residuals(without_dead(builder.ops, results), builder.tensors, results)
     used = {name for op in ops for name in (*op.inputs, op.output)} | {port.tensor for port in run.inputs}

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import onnx_ir as ir
 
+from irshrink.graph import edit
 from irshrink.program.lower.lowering import Lowering
 from irshrink.program.lower.rules import (
     binary,
+    choice,
+    conversion,
     convolution,
     dense,
+    integers,
     movement,
     normalization,
     pooling,
@@ -27,12 +31,21 @@ RULES: dict[str, Rule] = {
     "MatMul": dense.matmul,
     "QuantizeLinear": quantization.quantize_linear,
     "DequantizeLinear": quantization.dequantize_linear,
-    "Cast": quantization.cast,
+    "Cast": conversion.cast,
+    "CastLike": conversion.cast_like,
     "Relu": unary.clip,
     "Clip": unary.clip,
     **dict.fromkeys(unary.FUNCTIONS, unary.unary),
     **dict.fromkeys(binary.KINDS, binary.binary),
+    "Mean": binary.mean,
     "Pow": binary.power,
+    **dict.fromkeys(("And", "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Or", "Xor"), integers.binary),
+    **dict.fromkeys(("BitwiseNot", "Not"), integers.unary),
+    "Mod": integers.mod,
+    **dict.fromkeys(choice.COMPARISONS, choice.compare),
+    "IsInf": choice.is_inf,
+    "IsNaN": choice.is_nan,
+    "Where": choice.where,
     "MaxPool": pooling.max_pool,
     "GlobalMaxPool": pooling.global_max_pool,
     "AveragePool": pooling.average_pool,
@@ -58,8 +71,23 @@ RULES: dict[str, Rule] = {
     "Pad": movement.pad,
 }
 
+#: Rules of the domain of classical machine learning.
+ML_RULES: dict[str, Rule] = {}
+
 #: Operators that live in Microsoft's domain too, with the same meaning.
 MICROSOFT = frozenset({"DequantizeLinear", "Gelu", "QuantizeLinear"})
+
+_DOMAINS: dict[str, Mapping[str, Rule]] = {
+    **dict.fromkeys(edit.ONNX_DOMAINS, RULES),
+    "ai.onnx.ml": ML_RULES,
+    "com.microsoft": {name: RULES[name] for name in sorted(MICROSOFT)},
+}
+
+
+def rule_of(node: ir.Node) -> Rule | None:
+    """The rule that lowers a node, by domain and operator."""
+    return _DOMAINS.get(node.domain, {}).get(node.op_type)
+
 
 _RECURRENT = "Unroll the recurrence into Gemm, Sigmoid and Tanh when exporting, or use a convolutional model."
 _CONTROL = "Export the model with static shapes and without control flow."
@@ -87,7 +115,6 @@ ADVICE: dict[str, str] = {
     "Scan": _CONTROL,
     "Shape": "Export the model with static shapes; fold-constants then removes it.",
     "TopK": "Cut the model before it and do this step in the application.",
-    "Where": "Fold its condition, or express it by Min, Max or Clip.",
 }
 DEFAULT_ADVICE = (
     "Replace it by supported operators, or cut the model there and do this step in the application."

@@ -1,0 +1,1 @@
+"""Rules of the domain ``ai.onnx.ml``: trees, support vectors, linear models and what prepares their inputs."""
