@@ -43,6 +43,13 @@ FRONTENDS: tuple[Frontend, ...] = (
         options={"weights": "the .caffemodel, where it is not named like the .prototxt"},
         path_options=("weights",),
     ),
+    Frontend(
+        name="tflite",
+        title="TensorFlow Lite",
+        suffixes=(".tflite",),
+        extra="tflite",
+        reader="irshrink.frontends.tflite.reader",
+    ),
 )
 
 _PICKLE = (
