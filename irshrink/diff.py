@@ -125,7 +125,7 @@ def _numbers(a: Module, b: Module, data: Path | None, samples: int, seed: int) -
         feeds = list(random_samples(specs, samples, seed).feeds())
     else:
         feeds = list(load_samples(data, specs, role="evaluation").head(samples).feeds())
-    sessions = [onnxrt.session(module.to_proto()) for module in (a, b)]
+    sessions = [onnxrt.session(module.model) for module in (a, b)]
     results = [[onnxrt.run(session, feed) for feed in feeds] for session in sessions]
     return [_output(name, (r[name] for r in results[0]), (r[name] for r in results[1])) for name in names]
 

@@ -5,13 +5,19 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from irshrink.errors import OutputError
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write beside, then rename; the old file stays until the new one is whole.
+@contextmanager
+def written_beside(path: Path) -> Iterator[IO[bytes]]:
+    """A stream whose content becomes ``path`` when the block ends without an error.
+
+    It is written beside; the old file stays until the new one is whole.
 
     Raises:
         OutputError: the folder is missing or not writable, or the disk is full.
@@ -20,8 +26,8 @@ def write_bytes(path: Path, data: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
-            with os.fdopen(handle, "wb") as f:
-                f.write(data)
+            with os.fdopen(handle, "wb") as stream:
+                yield stream
             os.chmod(name, 0o644)
             os.replace(name, path)
         except BaseException:
@@ -29,6 +35,12 @@ def write_bytes(path: Path, data: bytes) -> None:
             raise
     except OSError as e:
         raise OutputError(f"{path}: cannot be written: {e.strerror or e}.") from e
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """The whole content at once; see :func:`written_beside`."""
+    with written_beside(path) as stream:
+        stream.write(data)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -7,13 +7,14 @@ owns what it loads) and changed in place from then on.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import ceil, prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 
 from irshrink.errors import ModelError
+from irshrink.external import map_weights, require_external_data
+from irshrink.vetting import PROTOBUF_LIMIT, vet
 
 if TYPE_CHECKING:
     from irshrink.samples import Samples
@@ -66,14 +67,18 @@ class Module:
         return model_text(self.model)
 
     def to_proto(self) -> Any:
-        """The model as ``onnx.ModelProto``."""
+        """The model as ``onnx.ModelProto``; weights that lie beside it are references to their files."""
         return ir.to_proto(self.model)
 
     def save(self, path: Path) -> None:
-        """Write the model as one file, complete or not at all."""
-        from irshrink.files import write_bytes
+        """Write the model as one file, or above protobuf's 2 GB with its weights in ``NAME.data`` beside it.
 
-        write_bytes(path, self.to_proto().SerializeToString(deterministic=True))
+        Raises:
+            OutputError: the folder cannot be written, or the model's own weights would be overwritten.
+        """
+        from irshrink.save import save_model
+
+        save_model(self.model, path)
 
 
 def module_from_text(text: str) -> Module:
@@ -85,22 +90,54 @@ def module_from_text(text: str) -> Module:
 
 
 def load_module(path: Path | str) -> Module:
-    """Read and check an ONNX file, with the weights that lie beside it.
+    """Read and check an ONNX file. Weights that lie beside it stay there and are mapped when read.
+
+    The file may come from anywhere: sizes and places are checked before any library works on it
+    (docs/security.md).
 
     Raises:
         ModelError: the file is missing, truncated, not ONNX, breaks the specification, or refers to
-            external data that is not there.
+            external data that is not there or not in its folder.
     """
-    import google.protobuf.message
     import onnx
 
     path = Path(path)
+    proto = _parse(path)
+    try:
+        vet(proto)
+    except ModelError as e:
+        raise ModelError(f"{path}: {e}. Export it again.") from e
+    require_external_data(proto, path)
+    try:
+        onnx.checker.check_model(str(path))
+    except (onnx.checker.ValidationError, UnicodeDecodeError, ValueError) as e:
+        text = " ".join(str(e).replace("==> Context: Bad node spec for node.", "at").split()).rstrip(".")
+        raise ModelError(f"{path}: breaks the ONNX specification: {text}. Export it again.") from e
+    try:
+        model = ir.from_proto(proto)
+    except Exception as e:  # a wrong attribute can raise anything from inside the library
+        raise ModelError(f"{path}: cannot be read: {e.__cause__ or e}. Export it again.") from e
+    external = map_weights(model, path.parent)
+    _number_same_names(model)
+    _open_negative_sizes(model)
+    return Module(model, source=path, external=external)
+
+
+def _parse(path: Path) -> Any:
+    """The file as ``onnx.ModelProto``, not checked at all."""
+    import google.protobuf.message
+    import onnx
+
     if path.is_dir():
         raise ModelError(f"{path}: is a folder. Give the path of an ONNX model.")
     if not path.is_file():
         raise ModelError(f"{path}: no such file. Give the path of an ONNX model.")
+    if path.stat().st_size > PROTOBUF_LIMIT:
+        raise ModelError(
+            f"{path}: is larger than the 2 GB that an ONNX file may have. Export it with external data."
+        )
     try:
-        proto = onnx.load(path, load_external_data=False)
+        proto = onnx.ModelProto.FromString(path.read_bytes())
     except (google.protobuf.message.DecodeError, UnicodeDecodeError, ValueError) as e:
         raise ModelError(
             f"{path}: not a readable ONNX model (truncated download, or another format?). "
@@ -108,21 +145,7 @@ def load_module(path: Path | str) -> Module:
         ) from e
     if not proto.graph.node:
         raise ModelError(f"{path}: not an ONNX model, or one without any node.")
-    _require_external_data(proto, path)
-    try:
-        onnx.checker.check_model(str(path))
-    except onnx.checker.ValidationError as e:
-        text = " ".join(str(e).replace("==> Context: Bad node spec for node.", "at").split()).rstrip(".")
-        raise ModelError(f"{path}: breaks the ONNX specification: {text}. Export it again.") from e
-    try:
-        model = ir.load(path)
-        external = _external_files(model)
-        model = ir.external_data.load_to_model(model)
-    except (ir.serde.SerdeError, ValueError, TypeError) as e:
-        raise ModelError(f"{path}: cannot be read: {e.__cause__ or e}. Export it again.") from e
-    _number_same_names(model)
-    _open_negative_sizes(model)
-    return Module(model, source=path, external=external)
+    return proto
 
 
 def _number_same_names(model: ir.Model) -> None:
@@ -147,42 +170,3 @@ def _open_negative_sizes(model: ir.Model) -> None:
             if value.shape is not None and any(isinstance(d, int) and d < 0 for d in value.shape):
                 dims = [None if isinstance(d, int) and d < 0 else d for d in value.shape]
                 value.shape = ir.Shape(dims)
-
-
-def _external_files(model: ir.Model) -> tuple[Path, ...]:
-    tensors = (value.const_value for graph in model.graphs() for value in graph.initializers.values())
-    return tuple(sorted({Path(tensor.path) for tensor in tensors if isinstance(tensor, ir.ExternalTensor)}))
-
-
-def _require_external_data(proto: Any, path: Path) -> None:
-    """Name the first missing or short external data file before anything reads it."""
-    from onnx.external_data_helper import uses_external_data
-
-    for tensor in proto.graph.initializer:
-        if not uses_external_data(tensor):
-            continue
-        info = {entry.key: entry.value for entry in tensor.external_data}
-        file = path.parent / info.get("location", "")
-        if not file.is_file():
-            raise ModelError(
-                f"{path}: the weights of '{tensor.name}' are in '{info.get('location', '')}', "
-                "which is not beside the model. Copy that file next to it."
-            )
-        end = _end(tensor, info, path)
-        if file.stat().st_size < end:
-            raise ModelError(
-                f"{path}: '{file.name}' has {file.stat().st_size} bytes, but '{tensor.name}' ends at {end}. "
-                "The external data file is truncated; copy it again."
-            )
-
-
-def _end(tensor: Any, info: dict[str, str], path: Path) -> int:
-    """Where the data of a tensor ends in its file: at least where its shape says, whatever is declared."""
-    numbers = [info.get(key, "0") for key in ("offset", "length")]
-    if not all(number.isdecimal() for number in numbers):
-        raise ModelError(
-            f"{path}: offset '{numbers[0]}' and length '{numbers[1]}' of the data of '{tensor.name}' "
-            "must be numbers. Export it again."
-        )
-    needed = ceil(ir.DataType(tensor.data_type).itemsize * prod(tensor.dims))
-    return int(numbers[0]) + max(int(numbers[1]), int(needed))

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from irshrink.errors import ModelError
+from irshrink.save import save_model
+from irshrink.vetting import PROTOBUF_LIMIT
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
@@ -28,8 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["run", "session"]
 
-#: protobuf cannot hold a message of 2 GiB; the graph itself needs some of it.
-_PROTOBUF_LIMIT = 2**31 - 2**24
+#: Where references to external data lead, for models that are not a file themselves.
+_FOLDER = "session.model_external_initializers_file_folder_path"
 
 _ERRORS: tuple[type[Exception], ...] = (
     RuntimeError,
@@ -101,12 +103,17 @@ def _load(model: str | bytes, options: Any, what: str) -> InferenceSession:
 
 
 def _load_ir(model: ir.Model, options: Any) -> InferenceSession:
-    tensors = (value.const_value for value in model.graph.initializers.values())
-    if sum(tensor.nbytes for tensor in tensors if tensor is not None) < _PROTOBUF_LIMIT:
+    """Weights that lie beside the model are mapped by ONNX Runtime itself."""
+    tensors = [value.const_value for value in model.graph.initializers.values()]
+    folders = {str(tensor.base_dir) for tensor in tensors if isinstance(tensor, ir.ExternalTensor)}
+    inside = sum(t.nbytes for t in tensors if t is not None and not isinstance(t, ir.ExternalTensor))
+    if inside < PROTOBUF_LIMIT and len(folders) < 2:
+        for folder in folders:
+            options.add_session_config_entry(_FOLDER, folder)
         return _load(ir.to_proto(model).SerializeToString(), options, "the model")
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "model.onnx")
-        ir.save(model, path, external_data="model.onnx.data")
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch, "model.onnx")
+        save_model(model, path, limit=0)
         return _load(str(path), options, "the model")
 
 

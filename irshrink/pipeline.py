@@ -18,6 +18,7 @@ import numpy as np
 import onnx_ir as ir
 
 from irshrink.errors import IrshrinkError, PassError
+from irshrink.external import release
 from irshrink.module import Module, PassRecord
 from irshrink.target import Target
 
@@ -157,6 +158,7 @@ class Pipeline:
             notes=tuple(ctx.notes),
         )
         module.history.append(record)
+        release(module.model)
         for instrument in self.instruments:
             instrument.after(step, module, record)
         return result.changed

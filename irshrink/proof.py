@@ -98,7 +98,7 @@ def require_scorable(original: Module, data: Data) -> None:
     """
     samples = data.best()
     if samples is not None:
-        session = onnxrt.session(original.to_proto())
+        session = onnxrt.session(original.model)
         rehearse(lambda feeds: onnxrt.run(session, feeds), samples)
 
 
@@ -179,7 +179,7 @@ def measure(
     samples = data.best()
     if samples is None:
         return None
-    session = onnxrt.session(original.to_proto())
+    session = onnxrt.session(original.model)
     with tempfile.TemporaryDirectory(prefix="irshrink-") as scratch:
         host = _host_build(built, tests, Path(scratch))
         say = counted(progress, "measuring accuracy, sample")
@@ -222,6 +222,9 @@ def _random_inputs(program: Program, rng: np.random.Generator) -> list[NDArray[A
     arrays: list[NDArray[Any]] = []
     for port in program.inputs:
         dtype = np.dtype(program.tensors[port.tensor].dtype)
-        values = rng.standard_normal(port.shape) * (1 if dtype.kind == "f" else 40)
-        arrays.append(np.clip(values, -128, 127).astype(dtype))
+        if dtype.kind == "f" or dtype == np.int8:
+            values = rng.standard_normal(port.shape) * (1 if dtype.kind == "f" else 40)
+            arrays.append(np.clip(values, -128, 127).astype(dtype))
+        else:  # truth values; other integers are often indices
+            arrays.append(rng.integers(0, 2 if dtype == np.uint8 else 128, port.shape).astype(dtype))
     return arrays

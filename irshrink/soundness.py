@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from irshrink.errors import ModelError
+from irshrink.external import release_tensor
 from irshrink.graph.edit import constant, describe, opset
 from irshrink.graph.shapes import inferred_proto, proto_without_weights
 from irshrink.module import Module
@@ -15,6 +16,9 @@ from irshrink.module import Module
 #: Operators whose constants are weights: an infinite one makes every output infinite or NaN. Elsewhere
 #: infinities have a meaning (the open side of a Clip, a mask before a Softmax).
 _WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "PRelu"})
+
+#: Elements that are looked at together.
+_BLOCK = 1 << 20
 
 
 def require_sound(module: Module) -> None:
@@ -53,17 +57,36 @@ def _require_known_opset(graph: ir.Graph, where: str) -> None:
 
 
 def _require_finite(graph: ir.Graph, where: str) -> None:
+    seen: set[tuple[ir.Value, bool]] = set()
     for node in graph.all_nodes():
+        weighted = node.op_type in _WEIGHTED
         for value in node.inputs:
-            values = constant(value)
-            if value is None or values is None or values.dtype.kind != "f" or np.isfinite(values).all():
+            if value is None or (value, weighted) in seen:
                 continue
-            nan = bool(np.isnan(values).any())
-            if nan or node.op_type in _WEIGHTED:
+            seen.add((value, weighted))
+            nan, infinite = _not_finite(value)
+            if nan or (infinite and weighted):
                 raise ModelError(
                     f"{where}: '{value.name}', which {describe(node)} reads, holds "
                     f"{'NaN' if nan else 'infinity'}. Was the training finished? Export sound weights."
                 )
+
+
+def _not_finite(value: ir.Value) -> tuple[bool, bool]:
+    """Whether a constant holds NaN, and infinity. Weights beside the model are read once, in blocks."""
+    values = constant(value)
+    if values is None or values.dtype.kind != "f":
+        return False, False
+    nan = infinite = False
+    flat = values.reshape(-1)
+    for start in range(0, flat.size, _BLOCK):
+        block = flat[start : start + _BLOCK]
+        if not np.isfinite(block).all():
+            nan |= bool(np.isnan(block).any())
+            infinite |= bool(np.isinf(block).any())
+    del values, flat
+    release_tensor(value.const_value)
+    return nan, infinite
 
 
 def _first_contradiction(message: str) -> str:

@@ -29,7 +29,7 @@ def test_every_form_of_a_model(tmp_path: Path) -> None:
 
 
 def test_a_model_too_large_for_protobuf(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onnxrt, "_PROTOBUF_LIMIT", 8)
+    monkeypatch.setattr(onnxrt, "PROTOBUF_LIMIT", 8)
     module = module_from_text(NET)
     outputs = onnxrt.run(onnxrt.session(module.model), FEEDS)
     np.testing.assert_array_equal(outputs["y"], [[1, 2, 3, 4]])

@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from irshrink.console import Progress
 from irshrink.errors import ModelError
+from irshrink.external import load_weights
 from irshrink.frontends.convert import ImportedModel, import_model
 from irshrink.frontends.table import ONNX
 from irshrink.module import Module, load_module
@@ -41,6 +42,7 @@ def read_model(
         except ModelError as e:
             reason = str(e).removeprefix(f"{imported.path}: ")
             raise ModelError(f"{path}: converted from {imported.frontend.title}, it {reason}") from e
+        load_weights(module.model)
     module.source, module.external = path, ()
     forget_the_converter(module.model)
     return module, imported

@@ -8,6 +8,7 @@ import onnx_ir as ir
 
 from irshrink.errors import ModelError
 from irshrink.graph.edit import opset
+from irshrink.graph.shapes import proto_without_weights
 
 if TYPE_CHECKING:
     from irshrink.module import Module
@@ -28,7 +29,7 @@ def raise_opset(module: Module, minimum: int) -> bool:
         return False
     where = f"{module.source}: " if module.source else ""
     try:
-        proto = onnx.version_converter.convert_version(module.to_proto(), minimum)
+        proto = onnx.version_converter.convert_version(proto_without_weights(module.model), minimum)
         proto = onnx.shape_inference.infer_shapes(proto)
     except (RuntimeError, ValueError, onnx.checker.ValidationError) as e:
         raise ModelError(
@@ -43,19 +44,27 @@ def raise_opset(module: Module, minimum: int) -> bool:
 
 
 def _take_over(graph: ir.Graph, other: ir.Graph) -> None:
-    """Move everything from ``other`` into ``graph``, whose content is dropped."""
+    """Move everything from ``other`` into ``graph``, whose content is dropped, save for the weights.
+
+    These are initializers of ``graph`` and inputs of ``other`` (:func:`proto_without_weights`).
+    """
+    weights = {name: value.const_value for name, value in graph.initializers.items()}
+    own_inputs = {value.name for value in graph.inputs}
     graph.outputs.clear()
     graph.remove(list(graph))  # with the nodes of their subgraphs, which still read from each other
     graph.inputs.clear()
     graph.initializers.clear()
     nodes, inputs, outputs = list(other), list(other.inputs), list(other.outputs)
-    initializers = list(other.initializers.values())
+    initializers, other_names = list(other.initializers.values()), set(other.initializers)
     other.outputs.clear()
     other.remove(nodes)
     other.inputs.clear()
     other.initializers.clear()
-    graph.inputs.extend(inputs)
-    for value in initializers:
+    left_out = [value for value in inputs if value.name in weights and value.name not in other_names]
+    for value in left_out:
+        value.const_value = weights[str(value.name)]
+    graph.inputs.extend(v for v in inputs if v not in left_out or v.name in own_inputs)
+    for value in (*left_out, *initializers):
         graph.register_initializer(value)
     graph.extend(nodes)
     graph.outputs.extend(outputs)

@@ -11,18 +11,19 @@ from typing import Any
 import onnx_ir as ir
 
 from irshrink.errors import ModelError
-
-#: Constants up to this size stay: they may be the shape of a Reshape or the bounds of a Slice.
-_SMALL_BYTES = 1024
+from irshrink.external import SMALL_BYTES
 
 
 def proto_without_weights(model: ir.Model) -> Any:
-    """``model`` as ``onnx.ModelProto``, its large initializers declared as inputs; it is not touched."""
+    """``model`` as ``onnx.ModelProto``, its large initializers declared as inputs; it is not touched.
+
+    Constants up to ``SMALL_BYTES`` stay: they may be the shape of a Reshape or the bounds of a Slice.
+    """
     copy = model.clone()
     graph = copy.graph
     for value in tuple(graph.initializers.values()):
         tensor = value.const_value
-        if tensor is None or tensor.nbytes <= _SMALL_BYTES:
+        if tensor is None or tensor.nbytes <= SMALL_BYTES:
             continue
         assert value.name is not None
         value.shape, value.type = ir.Shape(tensor.shape.numpy()), ir.TensorType(tensor.dtype)

@@ -13,6 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from irshrink.external import release_tensor
+from irshrink.graph.shapes import proto_without_weights
+
 #: Type names of the textual syntax whose numbers it can spell.
 _SPELLED = {
     "FLOAT": "float",
@@ -39,11 +42,14 @@ def model_text(model: ir.Model, *, max_elements: int | None = 16, shapes: bool =
     """
     import onnx
 
-    proto = ir.to_proto(model)
+    proto = proto_without_weights(model)
     constants = [_constant_text(value, max_elements) for value in model.graph.initializers.values()]
     names = set(model.graph.initializers)
     declared = [info for info in proto.graph.value_info if shapes and info.name not in names]
+    inputs = [info for info in proto.graph.input if info.name in {value.name for value in model.graph.inputs}]
     del proto.graph.initializer[:]
+    del proto.graph.input[:]
+    proto.graph.input.extend(inputs)
     del proto.graph.value_info[:]
     declarations = [*constants, *(_type_text(info) for info in declared)]
     text = str(onnx.printer.to_text(proto))
@@ -110,7 +116,8 @@ def _constant_text(value: ir.Value, max_elements: int | None) -> str:
     head = f"{kind}{dims if dims else ''} {value.name} = "
     array = tensor.numpy()
     if tensor.dtype.name not in _SPELLED or (max_elements is not None and array.size > max_elements):
-        digest = hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+        digest = hashlib.sha256(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data).hexdigest()
+        release_tensor(tensor)
         return f"{head}{{... sha256:{digest[:8]}}}"
     return f"{head}{{{', '.join(_number(x) for x in array.reshape(-1))}}}"
 

@@ -1,0 +1,175 @@
+"""What is refused before any library works on a model: the file may come from anywhere.
+
+ONNX's checker, its shape inference and ONNX Runtime are C++ and take what they are told at its word. Here
+the message is read as data only: every size is computed in Python's integers before anything is allocated,
+and what would recurse without end is found by walking it once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import ceil, prod
+from typing import Any
+
+import onnx_ir as ir
+
+from irshrink.errors import ModelError
+
+#: protobuf cannot hold a message of 2 GiB; the graph itself needs some of it.
+PROTOBUF_LIMIT = 2**31 - 2**24
+#: Graphs inside graphs. Exporters write two or three.
+DEEPEST = 16
+#: Nodes after all functions are inlined. The largest transformers have some ten thousand.
+MOST_NODES = 1_000_000
+#: Of one dimension, and of the elements of one value: what 32-bit indices can count.
+LARGEST_DIM = 2**31 - 1
+
+#: Which field of a TensorProto holds the numbers of a type, where it is not ``int32_data``.
+_FIELDS = {
+    "FLOAT": "float_data", "COMPLEX64": "float_data", "DOUBLE": "double_data", "COMPLEX128": "double_data",
+    "INT64": "int64_data", "UINT32": "uint64_data", "UINT64": "uint64_data", "STRING": "string_data",
+}  # fmt: skip
+
+
+def vet(proto: Any) -> None:
+    """Refuse a ``ModelProto`` whose sizes or nesting no real model has.
+
+    Raises:
+        ModelError: half a sentence about the tensor, the value or the function that is wrong.
+    """
+    for graph in _graphs(proto):
+        _vet_declarations(graph)
+    for tensor in tensors(proto):
+        _vet_tensor(tensor)
+    _vet_functions(proto)
+
+
+def tensors(proto: Any) -> Iterator[Any]:
+    """Every ``TensorProto`` of a model: initializers and attributes, of subgraphs and functions too."""
+    for graph in _graphs(proto):
+        yield from graph.initializer
+        for sparse in graph.sparse_initializer:
+            yield from (sparse.values, sparse.indices)
+        yield from _attribute_tensors(graph.node)
+    for function in proto.functions:
+        yield from _attribute_tensors(function.node)
+        for graph in _inner(function.node, 1):
+            yield from graph.initializer
+            yield from _attribute_tensors(graph.node)
+
+
+def tensor_bytes(tensor: Any) -> int:
+    """What the dimensions of a ``TensorProto`` say, of a type whose elements have a size."""
+    bits = int(8 * ir.DataType(tensor.data_type).itemsize)
+    count: int = prod(tensor.dims)
+    return -(-count * bits // 8)
+
+
+def _graphs(proto: Any) -> Iterator[Any]:
+    """The model's graph and those inside it."""
+    yield proto.graph
+    yield from _inner(proto.graph.node, 1)
+
+
+def _inner(nodes: Any, depth: int) -> Iterator[Any]:
+    for node in nodes:
+        for attribute in node.attribute:
+            found = [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]
+            if found and depth > DEEPEST:
+                raise ModelError(f"'{node.name or node.op_type}' holds graphs more than {DEEPEST} deep")
+            for graph in found:
+                yield graph
+                yield from _inner(graph.node, depth + 1)
+
+
+def _attribute_tensors(nodes: Any) -> Iterator[Any]:
+    for node in nodes:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
+            sparse = [
+                *([attribute.sparse_tensor] if attribute.HasField("sparse_tensor") else []),
+                *attribute.sparse_tensors,
+            ]
+            for one in sparse:
+                yield from (one.values, one.indices)
+
+
+def _vet_declarations(graph: Any) -> None:
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        kind = value.type
+        if not kind.HasField("tensor_type"):
+            continue
+        sizes = [dim.dim_value for dim in kind.tensor_type.shape.dim]
+        if any(size > LARGEST_DIM for size in sizes) or prod(s for s in sizes if s > 0) > LARGEST_DIM:
+            raise ModelError(
+                f"'{value.name}' of shape {sizes} has more than the {LARGEST_DIM:,} elements a value may have"
+            )
+
+
+def _vet_tensor(tensor: Any) -> None:
+    name = tensor.name or "without a name"
+    try:
+        kind = ir.DataType(tensor.data_type)
+    except ValueError:
+        kind = ir.DataType.UNDEFINED
+    if kind == ir.DataType.UNDEFINED:
+        raise ModelError(f"the constant '{name}' has no element type that ONNX knows ({tensor.data_type})")
+    dims = list(tensor.dims)
+    if any(not 0 <= dim <= LARGEST_DIM for dim in dims):
+        raise ModelError(f"the constant '{name}' has the impossible shape {dims}")
+    if tensor.data_location == tensor.EXTERNAL:
+        return  # the file is measured
+    given, needed = _lengths(tensor, kind, prod(dims))
+    if given != needed:
+        raise ModelError(
+            f"the constant '{name}' of shape {dims} needs {needed:,} {_unit(tensor)}, not {given:,}"
+        )
+
+
+def _unit(tensor: Any) -> str:
+    return "bytes" if tensor.HasField("raw_data") else "numbers"
+
+
+def _lengths(tensor: Any, kind: ir.DataType, count: int) -> tuple[int, int]:
+    """How much data a tensor holds, and how much its shape asks for, in the unit it is stored in."""
+    if tensor.HasField("raw_data") and kind != ir.DataType.STRING:
+        return len(tensor.raw_data), tensor_bytes(tensor)
+    given = len(getattr(tensor, _FIELDS.get(kind.name, "int32_data")))
+    if kind.name.startswith("COMPLEX"):
+        return given, 2 * count
+    if kind.name not in _FIELDS and kind.itemsize < 1:
+        packed = ceil(count * kind.itemsize)
+        return given, given if given in (count, packed) else packed
+    return given, count
+
+
+def _vet_functions(proto: Any) -> None:
+    """No function calls itself, and inlining all of them ends in a graph of a sane size."""
+    functions = {(f.domain, f.name, f.overload): f for f in proto.functions}
+    sizes: dict[tuple[str, str, str], int] = {}
+    open_: set[tuple[str, str, str]] = set()
+
+    def size(nodes: Any, depth: int) -> int:
+        total = 0
+        for node in nodes:
+            total += 1 + function_size((node.domain, node.op_type, node.overload), depth)
+            for attribute in node.attribute:
+                for graph in (attribute.g, *attribute.graphs):
+                    total += size(graph.node, depth)
+        return total
+
+    def function_size(key: tuple[str, str, str], depth: int) -> int:
+        if key not in functions:
+            return 0
+        if key in open_ or depth > DEEPEST:
+            raise ModelError(f"the function '{key[1]}' calls itself, or functions more than {DEEPEST} deep")
+        if key not in sizes:
+            open_.add(key)
+            sizes[key] = size(functions[key].node, depth + 1)
+            open_.remove(key)
+        return sizes[key]
+
+    if max((size(proto.graph.node, 0), *(function_size(key, 0) for key in functions))) > MOST_NODES:
+        raise ModelError(f"it has more than {MOST_NODES:,} nodes, its functions inlined")
