@@ -28,6 +28,6 @@ def import_command(*, model: Path, out: Path, frontend: tuple[str, ...]) -> None
         module, imported = read_model(model, options, step)
         module.save(out)
     made = ", ".join(f"{name} {version}" for name, version in imported.versions.items())
-    click.echo(f"{imported.frontend.title} model with {plural(len(module.graph), 'node')} written to {out}")
+    click.echo(f"{imported.frontend.title}: {plural(len(module.graph), 'node')} written to {out}")
     if made:
         click.echo(f"converted with {made}")

@@ -63,7 +63,7 @@ def find_interpreter(frontend: Frontend, named: str | None = None) -> Interprete
         missing = missing or absent
     asked = f"{named} has" if named else "irshrink's Python has"
     raise ToolError(
-        f"a {frontend.title} model needs a converter, and {asked} no {' and no '.join(missing)}. "
+        f"{frontend.title} needs a converter, and {asked} no {' and no '.join(missing)}. "
         f"Install it with pip install 'irshrink[{frontend.extra}]', or set {VARIABLE} to the Python of an "
         "environment that has it."
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from irshrink.frontends.frontend import Frontend, Refusal
 
-_TENSORFLOW = "tensorflow|tensorflow-cpu|tensorflow_cpu"
+_TENSORFLOW = "tensorflow|tensorflow-cpu"
 
 #: ONNX itself needs no conversion.
 ONNX = Frontend(name="onnx", title="ONNX", suffixes=(".onnx",))
@@ -16,7 +16,7 @@ FRONTENDS: tuple[Frontend, ...] = (
         suffixes=(".keras", ".h5", ".hdf5"),
         extra="keras",
         needs=("keras", _TENSORFLOW, "tf2onnx"),
-        script="convert_keras.py",
+        script="convert_tensorflow.py",
     ),
     Frontend(
         name="savedmodel",
@@ -24,7 +24,7 @@ FRONTENDS: tuple[Frontend, ...] = (
         marker="saved_model.pb",
         extra="tensorflow",
         needs=(_TENSORFLOW, "tf2onnx"),
-        script="convert_savedmodel.py",
+        script="convert_tensorflow.py",
         options={"signature": "which signature to take (default serving_default)"},
     ),
     Frontend(
