@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from irshrink.errors import SamplesError
+from irshrink.program import elements
 from irshrink.program.program import Port, Program
 from irshrink.program.reference.requantize import saturate
 from irshrink.samples import castable
@@ -35,12 +36,10 @@ def decode(program: Program, port: Port, stored: Array) -> Array:
     """An output as the graph has it: its shape and element type, real numbers where it is float32."""
     quantization = program.tensors[port.tensor].quantization
     shaped = stored.reshape(port.shape)
-    if port.element == "uint8" and shaped.dtype == np.int8:
-        return (shaped.astype(np.int16) + 128).astype(np.uint8)
-    if port.element != "float32" or quantization is None or shaped.dtype.kind == "f":
-        return shaped
+    if not elements.is_real(port.element) or quantization is None or shaped.dtype.kind == "f":
+        return elements.restored(shaped, port.element)
     centred = shaped.astype(np.float32) - np.float32(quantization.zero_point)
-    return np.asarray(centred * np.float32(quantization.scale))
+    return elements.restored(centred * np.float32(quantization.scale), port.element)
 
 
 def quantize(values: Array, scale: float, zero_point: int) -> NDArray[np.int8]:
@@ -63,13 +62,34 @@ def _encode(program: Program, port: Port, feeds: Mapping[str, Array]) -> Array:
         raise SamplesError(f"input '{port.name}' holds NaN.")
     shaped = np.ascontiguousarray(array).reshape(port.shape)
     if array.dtype == np.dtype(tensor.dtype):
-        return shaped
-    if port.element == "uint8" and array.dtype == np.uint8:
-        return (shaped.astype(np.int16) - 128).astype(np.int8)
-    if port.element != "float32" or not castable(array.dtype, np.dtype(np.float32)):
+        return _checked(port, shaped)
+    if not elements.is_real(port.element):
+        return _encode_integers(port, shaped)
+    if not castable(array.dtype, np.dtype(np.float32)):
         raise SamplesError(f"input '{port.name}' takes {port.element}, the array is {array.dtype}.")
     with np.errstate(over="ignore"):  # becomes infinity, which saturates
         real = shaped.astype(np.float32)  # the pixels of an image, say
     if tensor.quantization is None:
         return real
     return quantize(real, tensor.quantization.scale, tensor.quantization.zero_point)
+
+
+def _encode_integers(port: Port, array: Array) -> Array:
+    """Integers and truth values of any type whose numbers the graph's type can hold."""
+    low, high = elements.limits(port.element)
+    if array.dtype.kind not in "iub":
+        raise SamplesError(f"input '{port.name}' takes {port.element}, the array is {array.dtype}.")
+    if array.size and (array.min() < low or array.max() > high):
+        raise SamplesError(
+            f"input '{port.name}' holds {array.min()} to {array.max()}; the target takes {low} to {high}."
+        )
+    stored = elements.stored(array.astype(port.element))
+    assert stored is not None, "within the limits"
+    return stored
+
+
+def _checked(port: Port, array: Array) -> Array:
+    """An array of the stored type; truth values must be 0 or 1."""
+    if port.element == "bool" and array.size and array.max() > 1:
+        raise SamplesError(f"input '{port.name}' takes truth values, 0 or 1; the array holds {array.max()}.")
+    return array

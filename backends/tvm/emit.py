@@ -53,9 +53,11 @@ def emit_sources(
         "ports": inputs + outputs,
         "quantized": any(p["scale"] for p in inputs + outputs),
         "uses_math": "irs_math_" in kernels,
+        "uses_integers": "irs_int_" in kernels,
         "steps": calls,
     }
-    support = ["irshrink_kernels.h", *(["irshrink_math.h"] if values["uses_math"] else [])]
+    optional = (("irshrink_math.h", values["uses_math"]), ("irshrink_integers.h", values["uses_integers"]))
+    support = ["irshrink_kernels.h", *(name for name, used in optional if used)]
     return {
         "model.h": _render("model.h.j2", values),
         "model.c": _render("model.c.j2", values),

@@ -30,7 +30,7 @@ class Tensor:
     Attributes:
         name: unique in the program.
         shape: physical shape.
-        dtype: NumPy name: ``int8``, ``float32``, ``int32``...
+        dtype: NumPy name: ``int8``, ``float32``, ``int32`` or ``uint8`` (truth values, 0 or 1).
         quantization: how to read the stored integers, None for plain numbers.
     """
 
@@ -57,7 +57,7 @@ class Port:
         tensor: the program tensor that holds it.
         shape: logical shape of the ONNX graph, which is also the order of the bytes.
         element: element type in the ONNX graph. Where it is float32 and the tensor int8, the caller
-            quantizes; uint8 x is stored as int8 x - 128.
+            quantizes; uint8 x is stored as int8 x - 128, int64 as int32, bool as uint8, float64 as float32.
     """
 
     name: str

@@ -9,6 +9,8 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from irshrink.errors import SamplesError
+
 Array = np.ndarray[Any, np.dtype[Any]]
 #: What samples are for. ``input`` is what a finished build is run on: it may be anything finite.
 Role = Literal["calibration", "evaluation", "input"]
@@ -77,15 +79,30 @@ class Source(Protocol):
 
 
 def fit(array: Array, spec: InputSpec) -> Array:
-    """One row in the graph's dtype. The caller has checked :func:`castable`."""
+    """One row in the graph's dtype. The caller has checked :func:`castable`.
+
+    Raises:
+        SamplesError: an integer does not fit the graph's type.
+    """
+    if (
+        array.dtype.kind in "iu"
+        and spec.dtype.kind in "iub"
+        and not (array == array.astype(spec.dtype)).all()
+    ):
+        raise SamplesError(
+            f"'{spec.name}' holds {array.min()} to {array.max()}, more than {spec.dtype} can. Save what the "
+            "model takes."
+        )
     with np.errstate(over="ignore"):  # becomes infinity, which is refused with the sample's name
         return np.ascontiguousarray(array, dtype=spec.dtype).reshape(spec.sample_shape)
 
 
 def castable(given: np.dtype[Any], wanted: np.dtype[Any]) -> bool:
-    """Whether values keep their meaning: floats among floats, small integers to floats, widening."""
+    """Whether values keep their meaning: floats among floats, small integers to floats, integers that fit."""
     if given.kind == "f" and wanted.kind == "f":
         return True
+    if given.kind in "iub" and wanted.kind in "iub":
+        return True  # :func:`fit` looks at the values
     return bool(np.can_cast(given, wanted, "safe"))
 
 

@@ -88,12 +88,16 @@ def binary_body(
     dtype: str,
     extra: Sequence[Parameter],
     value: Callable[..., Expr],
+    result: str | None = None,
 ) -> None:
-    """The body of a kernel of two operands; ``value(a, b, *extra)`` from values of type ``dtype``."""
+    """The body of a kernel of two operands; ``value(a, b, *extra)`` from values of type ``dtype``.
+
+    The output has the type ``result``, that of the operands when it is not given.
+    """
     a, b, y, n, *rest = f.parameters(
         read("a", dtype),
         read("b", dtype),
-        write("y", dtype),
+        write("y", result or dtype),
         *scalars("n"),
         *nest_parameters(shape.outer, "a", "b", "y"),
         *extra,

@@ -44,7 +44,7 @@ class _Walk:
     def __init__(self, nest: Nest, itemsize: int) -> None:
         outer, n, steps = nest.split_last()
         self.runs = steps == (1, 1) and n * itemsize >= _SHORTEST_RUN
-        self.dtype = "int8" if self.runs else _element(itemsize)
+        self.dtype = "int8" if self.runs else element_type(itemsize)
         if not self.runs:
             self.rank, self.sizes = nest.rank, nest.arguments()
             return
@@ -57,7 +57,7 @@ class _Walk:
         return self.dtype, self.rank, self.runs
 
 
-def _element(itemsize: int) -> str:
+def element_type(itemsize: int) -> str:
     """The integer type that carries an element; floats move as bits."""
     types = {1: "int8", 4: "int32"}
     if itemsize not in types:
@@ -90,7 +90,7 @@ def _copy(dtype: str, rank: int, runs: bool) -> TirFunction:
     return f.result
 
 
-def _itemsize(op: Op, program: Program) -> int:
+def itemsize_of(op: Op, program: Program) -> int:
     return int(np.dtype(program.tensors[op.output].dtype).itemsize)
 
 
@@ -99,14 +99,14 @@ def select_transpose(op: Transpose, program: Program, target: Target) -> KernelC
     shape = program.tensors[op.output].shape
     strides = row_major(program.tensors[op.inputs[0]].shape)
     walk = _Walk(
-        collapse(shape, [strides[axis] for axis in op.permutation], row_major(shape)), _itemsize(op, program)
+        collapse(shape, [strides[axis] for axis in op.permutation], row_major(shape)), itemsize_of(op, program)
     )
     return KernelCall(_copy(*walk.form), (Input(0), Output(), *walk.sizes))
 
 
 def select_slice(op: Slice, program: Program, target: Target) -> KernelCall:
     """A walk that starts at the first element taken."""
-    shape, itemsize = program.tensors[op.output].shape, _itemsize(op, program)
+    shape, itemsize = program.tensors[op.output].shape, itemsize_of(op, program)
     strides = row_major(program.tensors[op.inputs[0]].shape)
     first = sum(start * stride for start, stride in zip(op.starts, strides, strict=True))
     steps = [step * stride for step, stride in zip(op.steps, strides, strict=True)]
@@ -120,12 +120,12 @@ def select_slice(op: Slice, program: Program, target: Target) -> KernelCall:
 def select_pad(op: Pad, program: Program, target: Target) -> KernelCall:
     """The whole output is filled, then the input copied into its middle."""
     x, y = program.tensors[op.inputs[0]], program.tensors[op.output]
-    itemsize, strides = _itemsize(op, program), row_major(y.shape)
+    itemsize, strides = itemsize_of(op, program), row_major(y.shape)
     first = sum(before * stride for (before, _), stride in zip(op.pads, strides, strict=True))
     walk = _Walk(collapse(x.shape, row_major(x.shape), strides), itemsize)
-    value = int(np.array(op.value, y.dtype).view(_element(itemsize)))
+    value = int(np.array(op.value, y.dtype).view(element_type(itemsize)))
     arguments: list[Argument] = [Input(0), Output(first * itemsize), *walk.sizes, Output(), value, y.elements]
-    return KernelCall(_pad(*walk.form, _element(itemsize)), tuple(arguments))
+    return KernelCall(_pad(*walk.form, element_type(itemsize)), tuple(arguments))
 
 
 @cache
@@ -150,7 +150,7 @@ def _pad(dtype: str, rank: int, runs: bool, element: str) -> TirFunction:
 
 def select_concat(op: Concat, program: Program, target: Target) -> KernelCall:
     """One run of each input after the other; int8 inputs of another scale go through their tables."""
-    y, itemsize = program.tensors[op.output], _itemsize(op, program)
+    y, itemsize = program.tensors[op.output], itemsize_of(op, program)
     axis = op.axis % len(y.shape)
     rows = prod(y.shape[:axis])
     arguments: list[Argument] = [Output(), rows]

@@ -10,6 +10,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from irshrink.graph import edit
+from irshrink.program import elements
 from irshrink.program.ops import Float32
 from irshrink.program.reference.dispatch import Array
 
@@ -78,7 +79,7 @@ class Constants:
         if array is None and value.is_initializer() and value.const_value is not None:
             array = value.const_value.numpy()  # the default of an input is its value: it has no port
         if array is not None:
-            return Constant(array)
+            return Constant(as_target_float(array))
         node = value.producer()
         if node is None:
             return None
@@ -139,6 +140,14 @@ class Constants:
         if codes is None or codes.axis is not None:
             return Constant(array)
         return Constant(array, Codes(codes.integers.reshape(shape), codes.scale, codes.zero_point, None))
+
+
+def as_target_float(array: Array) -> Array:
+    """Real numbers of any width in float32, the only one that the target computes with."""
+    if array.dtype == np.float32 or not elements.is_real(array.dtype.name):
+        return array
+    with np.errstate(over="ignore"):  # beyond float32 becomes infinity, as a Cast would make it
+        return array.astype(np.float32)
 
 
 def _transposed(source: Constant, permutation: tuple[int, ...] | None) -> Constant:

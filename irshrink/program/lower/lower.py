@@ -138,7 +138,7 @@ def _element(value: ir.Value) -> str:
     """NumPy name of an ONNX element type; float32 when the graph does not say it."""
     if value.dtype in (None, ir.DataType.STRING):
         return "float32"
-    return ir.DataType(value.dtype).numpy().name
+    return str(ir.DataType(value.dtype).numpy().name)
 
 
 def _input_format(
@@ -164,7 +164,9 @@ def _input_format(
         )
     if elements.codes(stored) is None:
         if stored not in ("int32", "bool"):
-            lowering.notes.append(f"Input '{value.name}' is {stored} in the model: it is int32 on the target.")
+            lowering.notes.append(
+                f"Input '{value.name}' is {stored} in the model: it is int32 on the target."
+            )
         return elements.STORAGE[stored], None, stored
     if stored == "uint8":
         lowering.notes.append(f"Input '{value.name}' is uint8 in the model: give it x - 128 as int8.")

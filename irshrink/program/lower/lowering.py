@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
 from irshrink.graph import edit
+from irshrink.program import elements
 from irshrink.program.lower.builder import Builder, label
 from irshrink.program.lower.chains import Sink, sink
 from irshrink.program.lower.constants import Codes, Constant, Constants
@@ -68,13 +70,15 @@ class Lowering:
         """Input ``index`` as real numbers.
 
         Raises:
-            Refusal: it is stored integers, which only a DequantizeLinear may read.
+            Refusal: it is integers, which only a DequantizeLinear or a Cast may read.
         """
         view = self.view(edit.input_of(node, index))
         if view.stored is not None:
-            raise Refusal(
-                f"it computes with stored {view.stored}", "Put a DequantizeLinear between (QDQ format)."
+            eight = elements.codes(view.stored) is not None
+            advice = (
+                "Put a DequantizeLinear between (QDQ format)." if eight else "Cast them to float32 before."
             )
+            raise Refusal(f"it computes with {'stored ' if eight else ''}{view.stored}", advice)
         return view
 
     def floating(self, node: ir.Node, index: int) -> View:
@@ -111,6 +115,12 @@ class Lowering:
     def sink(self, node: ir.Node) -> Sink | None:
         """The QuantizeLinear behind a node."""
         return sink(node.outputs[0], self.constants)
+
+    def note_width(self, element: str) -> None:
+        """Say that real numbers of another width are float32 on the target."""
+        sentence = f"Numbers that are {element} in the model are float32 on the target."
+        if sentence not in self.notes:
+            self.notes.append(sentence)
 
     def float_note(self, node: ir.Node, reason: str) -> None:
         """Say why a node of a quantized model runs in float."""
@@ -149,26 +159,50 @@ class Lowering:
         /,
         *,
         quantization: Quantization | None = None,
+        dtype: str | None = None,
         also: Sequence[ir.Node] = (),
         **fields: Any,
     ) -> str:
-        """Append an operator: float32, or int8 of the given quantization."""
-        dtype = "float32" if quantization is None else "int8"
+        """Append an operator: float32, or int8 of the given quantization, or another element type."""
+        dtype = dtype or ("float32" if quantization is None else "int8")
         origin = (node, *also)
         output = self.builder.tensor(_value_name(origin[-1]), shape, dtype, quantization)
         return self.builder.emit(operator, identifier(label(node)), origin, inputs, output, **fields)
 
+    def emit_like(
+        self,
+        x: View,
+        operator: type[Op],
+        node: ir.Node,
+        inputs: Sequence[str],
+        shape: Sequence[int],
+        /,
+        **fields: Any,
+    ) -> str:
+        """Append an operator whose output has the element type of ``x`` and is read as ``x`` is."""
+        held = self.builder.tensors[x.tensor]
+        return self.emit(
+            operator, node, inputs, shape, quantization=held.quantization, dtype=held.dtype, **fields
+        )
+
     def _constant_view(self, name: str, constant: Constant) -> View:
         coded = None if constant.codes is None else int8_codes(constant.codes)
         if coded is not None:
-            tensor = self.builder.constant(name, *coded)
-        elif constant.array.dtype == np.float32:
-            tensor = self.builder.constant(name, constant.array)
-        else:
+            return view_of(self.builder.constant(name, *coded), constant.array.shape)
+        element = constant.array.dtype.name
+        if element not in elements.STORAGE:
             raise Refusal(
-                f"it computes with {constant.array.dtype} numbers", "Only float32 and int8 run on the target."
+                f"it computes with {element} values", "Only numbers and truth values run on the target."
             )
-        return view_of(tensor, constant.array.shape)
+        array = elements.stored(constant.array)
+        if array is None:
+            raise Refusal(
+                f"its constant '{name}' does not fit 32 bits",
+                f"Integers ({element}) are 32 bits wide on the target.",
+            )
+        tensor = self.builder.constant(name, array, elements.codes(element))
+        view = view_of(tensor, array.shape)
+        return view if elements.is_real(element) else replace(view, stored=element)
 
 
 def int8_codes(codes: Codes) -> tuple[Array, Quantization] | None:

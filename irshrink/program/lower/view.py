@@ -28,7 +28,8 @@ class View:
         tensor: the program tensor that holds it.
         axes: where each logical axis lies; together they cover every element of the tensor once.
         stored: None when the value is real numbers (the tensor may be int8 all the same, its quantization
-            says how to read it); the ONNX integer type when the value is the stored integers themselves.
+            says how to read it); the ONNX type (int8, int64, bool...) when the value is integers or truth
+            values, which lie in the tensor as ``irshrink.program.elements`` says.
     """
 
     tensor: str

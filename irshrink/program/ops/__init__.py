@@ -34,6 +34,14 @@ from irshrink.program.ops.int8 import (
     SoftmaxInt8,
     TableInt8,
 )
+from irshrink.program.ops.integers import (
+    BinaryInteger,
+    Cast,
+    Compare,
+    Comparison,
+    IntegerKind,
+    Where,
+)
 from irshrink.program.ops.movement import (
     Concat,
     Dequantize,
@@ -51,7 +59,11 @@ __all__ = [
     "AveragePoolF32",
     "AveragePoolInt8",
     "BinaryF32",
+    "BinaryInteger",
     "BinaryKind",
+    "Cast",
+    "Compare",
+    "Comparison",
     "Concat",
     "ConvF32",
     "ConvInt8",
@@ -61,6 +73,7 @@ __all__ = [
     "Float32",
     "Int8",
     "Int32",
+    "IntegerKind",
     "LayerNormF32",
     "MatMulF32",
     "MatMulInt8",
@@ -79,5 +92,6 @@ __all__ = [
     "Transpose",
     "UnaryF32",
     "UnaryKind",
+    "Where",
     "Window",
 ]

@@ -8,11 +8,11 @@ import numpy as np
 
 from irshrink.errors import SamplesError
 from irshrink.program.program import Port, Program
-from irshrink.program.reference import convolution, dense, elementwise, floating, movement, pooling
+from irshrink.program.reference import convolution, dense, elementwise, floating, integers, movement, pooling
 from irshrink.program.reference.dispatch import Array, evaluate_op
 
 #: Importing a family registers its operators.
-FAMILIES = (convolution, dense, elementwise, floating, movement, pooling)
+FAMILIES = (convolution, dense, elementwise, floating, integers, movement, pooling)
 
 __all__ = ["evaluate_op", "run_program", "values"]
 

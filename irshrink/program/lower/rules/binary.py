@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from functools import reduce
 
 import numpy as np
 import onnx_ir as ir
@@ -13,6 +13,8 @@ from irshrink.program.lower.chains import Sink
 from irshrink.program.lower.lowering import Lowering, broadcast_constant, int8_codes
 from irshrink.program.lower.numbers import OUT_OF_RANGE, addition_multipliers, layer_multiplier, table, usable
 from irshrink.program.lower.refusal import Refusal
+from irshrink.program.lower.rules import integers
+from irshrink.program.lower.rules.align import aligned, padded
 from irshrink.program.lower.view import View, view_of
 from irshrink.program.ops import (
     AddInt8,
@@ -48,26 +50,16 @@ _EXACT: dict[BinaryKind, Callable[[F64, F64], F64]] = {
 }
 
 
-@dataclass(frozen=True)
-class Aligned:
-    """Two operands whose physical axes broadcast against each other.
-
-    Attributes:
-        tensors: of both, in order.
-        shape: physical shape of the result.
-        view: the result's layout, on any tensor.
-    """
-
-    tensors: tuple[str, str]
-    shape: tuple[int, ...]
-    view: View
-
-
 def binary(lowering: Lowering, node: ir.Node) -> None:
-    """Two tensors, or a tensor and a constant; NumPy broadcasting."""
-    if len(node.inputs) != 2:
-        raise Refusal(f"it has {len(node.inputs)} inputs", "Use operators of two inputs.")
+    """Two tensors, or a tensor and a constant; NumPy broadcasting. Min, Max and Sum may have more."""
     kind = KINDS[node.op_type]
+    if integers.computes_integers(lowering, node):
+        integers.binary(lowering, node)
+        return
+    if len(node.inputs) != 2:
+        lowering.float_note(node, f"it has {len(node.inputs)} inputs")
+        lowering.bind(node.outputs[0], _several(lowering, node, kind))
+        return
     arrays = [lowering.constants.array(value) for value in node.inputs]
     for index, array in enumerate(arrays):
         if array is not None and _has_table(lowering, node, array, 1 - index):
@@ -79,9 +71,29 @@ def binary(lowering: Lowering, node: ir.Node) -> None:
         if array is not None and arrays[1 - index] is None:
             _with_constant(lowering, node, kind, index)
             return
-    pair = _aligned(lowering, lowering.floating(node, 0), lowering.floating(node, 1))
+    pair = aligned(lowering, lowering.floating(node, 0), lowering.floating(node, 1))
     tensor = lowering.emit(BinaryF32, node, pair.tensors, pair.shape, kind=kind)
     lowering.bind(node.outputs[0], pair.view.on(tensor))
+
+
+def mean(lowering: Lowering, node: ir.Node) -> None:
+    """The sum, divided by the number of inputs."""
+    lowering.float_note(node, "it is a mean of tensors")
+    total = _several(lowering, node, "add")
+    shape = lowering.builder.shape(total.tensor)
+    count = np.full((1,) * len(shape), len(node.inputs), np.float32)
+    tensor = lowering.emit(BinaryF32, node, [total.tensor], shape, kind="div", constant=count)
+    lowering.bind(node.outputs[0], total.on(tensor))
+
+
+def _several(lowering: Lowering, node: ir.Node, kind: BinaryKind) -> View:
+    """All inputs in float32, first to last."""
+
+    def combined(a: View, b: View) -> View:
+        pair = aligned(lowering, a, b)
+        return pair.view.on(lowering.emit(BinaryF32, node, pair.tensors, pair.shape, kind=kind))
+
+    return reduce(combined, [lowering.floating(node, index) for index in range(len(node.inputs))])
 
 
 def power(lowering: Lowering, node: ir.Node) -> None:
@@ -137,7 +149,7 @@ def _integer(lowering: Lowering, node: ir.Node, kind: BinaryKind) -> bool:
     if kind not in ("add", "sub", "mul"):
         lowering.float_note(node, "it has no integer form")
         return False
-    pair = _aligned(lowering, lowering.real(node, 0), lowering.real(node, 1))
+    pair = aligned(lowering, lowering.real(node, 0), lowering.real(node, 1))
     a, b = (lowering.builder.tensors[name].quantization for name in pair.tensors)
     assert a is not None
     assert b is not None
@@ -189,15 +201,15 @@ def _with_constant(lowering: Lowering, node: ir.Node, kind: BinaryKind, index: i
     constant = lowering.weights(node, index, "operands").array
     x = lowering.floating(node, 1 - index)
     logical = np.broadcast_shapes(x.shape, constant.shape)
-    padded = _padded(lowering, x, len(logical))
-    order = padded.order()
+    full = padded(lowering, x, len(logical))
+    order = full.order()
     if constant.size == 1 and len(logical) == x.rank:
         source, shape, view = x.tensor, lowering.builder.shape(x.tensor), x
         operand = constant.reshape((1,) * len(shape))
     else:
         if order is None:
-            order = tuple(range(padded.rank))
-        source = lowering.builder.dense(padded, order)
+            order = tuple(range(full.rank))
+        source = lowering.builder.dense(full, order)
         shape = tuple(logical[axis] for axis in order)
         view = view_of(source, logical, order)
         operand = broadcast_constant(constant, len(logical), order)
@@ -205,28 +217,3 @@ def _with_constant(lowering: Lowering, node: ir.Node, kind: BinaryKind, index: i
         BinaryF32, node, [source], shape, kind=kind, constant=operand, constant_first=index == 0
     )
     lowering.bind(node.outputs[0], view.on(tensor))
-
-
-def _aligned(lowering: Lowering, a: View, b: View) -> Aligned:
-    """Both operands in the layout of the first one that has the result's shape."""
-    builder = lowering.builder
-    if a.axes == b.axes:
-        shape = builder.shape(a.tensor)
-        return Aligned((a.tensor, builder.reshaped(b.tensor, shape)), shape, a)
-    logical = np.broadcast_shapes(a.shape, b.shape)
-    operands = [_padded(lowering, view, len(logical)) for view in (a, b)]
-    order = _common_order(operands, logical)
-    tensors = (builder.dense(operands[0], order), builder.dense(operands[1], order))
-    return Aligned(tensors, tuple(logical[axis] for axis in order), view_of(tensors[0], logical, order))
-
-
-def _common_order(views: Sequence[View], shape: tuple[int, ...]) -> tuple[int, ...]:
-    for view in sorted(views, key=lambda view: view.shape != shape):
-        order = view.order()
-        if order is not None:
-            return order
-    return tuple(range(len(shape)))
-
-
-def _padded(lowering: Lowering, view: View, rank: int) -> View:
-    return lowering.builder.view_as(view, (1,) * (rank - view.rank) + view.shape)

@@ -155,12 +155,12 @@ def _sliced(lowering: Lowering, node: ir.Node, x: View, ranges: dict[int, tuple[
         return x
     order = x.order() or tuple(range(x.rank))
     physical = [full[axis] for axis in order]
-    tensor = lowering.emit(
+    tensor = lowering.emit_like(
+        x,
         Slice,
         node,
         [lowering.builder.dense(x, order)],
         [shape[axis] for axis in order],
-        quantization=lowering.builder.quantization(x),
         starts=tuple(start for start, _, _ in physical),
         ends=tuple(end for _, end, _ in physical),
         steps=tuple(step for _, _, step in physical),

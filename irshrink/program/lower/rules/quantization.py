@@ -1,4 +1,4 @@
-"""QuantizeLinear, DequantizeLinear and Cast: between stored integers and real numbers."""
+"""QuantizeLinear and DequantizeLinear: between stored integers and real numbers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import onnx_ir as ir
 
-from irshrink.graph import edit
 from irshrink.program.lower.chains import parameters
 from irshrink.program.lower.lowering import Lowering
 from irshrink.program.lower.numbers import table
@@ -41,21 +40,11 @@ def dequantize_linear(lowering: Lowering, node: ir.Node) -> None:
     if x.stored is None:
         raise Refusal("its input is not integers", "Put a QuantizeLinear in front (QDQ format).")
     quantization, _ = parameters(node, lowering.constants, x.stored)
-    lowering.bind(node.outputs[0], _read_as(lowering, x, quantization))
+    lowering.bind(node.outputs[0], read_as(lowering, x, quantization))
 
 
-def cast(lowering: Lowering, node: ir.Node) -> None:
-    """float32 to itself; stored 8-bit integers to float32, which is a DequantizeLinear of scale 1."""
-    x = lowering.view(node.inputs[0])
-    target = ir.DataType(edit.attribute_int(node, "to", 1))
-    if target != ir.DataType.FLOAT:
-        raise Refusal(f"it casts to {target.name}", "Only casts to float32 run on the target.")
-    if x.stored is not None:
-        x = _read_as(lowering, x, Quantization(1.0, -128 if x.stored == "uint8" else 0))
-    lowering.bind(node.outputs[0], x)
-
-
-def _read_as(lowering: Lowering, x: View, quantization: Quantization) -> View:
+def read_as(lowering: Lowering, x: View, quantization: Quantization) -> View:
+    """Stored integers as the real numbers that ``quantization`` says."""
     tensor = x.tensor
     if lowering.builder.quantization(x) != quantization:
         tensor = lowering.builder.reread(tensor, quantization)

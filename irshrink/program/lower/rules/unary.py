@@ -14,6 +14,7 @@ from irshrink.program.lower.chains import bounds
 from irshrink.program.lower.lowering import Lowering
 from irshrink.program.lower.numbers import Function, table
 from irshrink.program.lower.refusal import Refusal
+from irshrink.program.lower.rules import integers
 from irshrink.program.ops import TableInt8, UnaryF32, UnaryKind
 
 F64 = NDArray[np.float64]
@@ -31,11 +32,17 @@ class Elementwise:
 
 def unary(lowering: Lowering, node: ir.Node) -> None:
     """Any operator of the table below."""
+    if integers.computes_integers(lowering, node):
+        integers.unary(lowering, node)
+        return
     apply(lowering, node, FUNCTIONS[node.op_type](node))
 
 
 def clip(lowering: Lowering, node: ir.Node) -> None:
     """Relu or Clip that no operator in front could absorb."""
+    if integers.computes_integers(lowering, node):
+        (integers.clip if node.op_type == "Clip" else integers.unary)(lowering, node)
+        return
     clamp = bounds(node, lowering.constants)
     if clamp is None:
         raise Refusal("its bounds are computed at run time", "Make them constants of the model.")
