@@ -208,8 +208,8 @@ def name_nodes(proto: Any, models: set[str], layers: set[str]) -> None:
     """Call every node ``layer/part``, in place.
 
     TensorFlow prefixes scopes of calls and of the network, Keras numbers a layer that is called again
-    (``conv_1``). What tf2onnx adds by itself (``LSTM__60``, ``conv/Conv2D__6``) gets the layer of what it reads,
-    and its operator.
+    (``conv_1``). What tf2onnx adds by itself (``LSTM__60``, ``conv/Conv2D__6``) gets the layer of what it
+    reads, and its operator.
     """
     taken: set[str] = set()
     scope_of: dict[str, str] = {}
