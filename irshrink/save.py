@@ -17,6 +17,7 @@ import onnx_ir as ir
 from irshrink.errors import OutputError
 from irshrink.external import SMALL_BYTES, external_tensors, release_tensor
 from irshrink.files import write_bytes, written_beside
+from irshrink.graph.declarations import drop_inferable_declarations
 from irshrink.vetting import PROTOBUF_LIMIT
 
 #: Up to here a model is one file.
@@ -40,12 +41,18 @@ def save_model(model: ir.Model, path: Path, limit: int = SINGLE_FILE_LIMIT) -> N
     large = [value for value in model.graph.initializers.values() if _bytes(value) > SMALL_BYTES]
     if sum(_bytes(value) for value in large) < limit:
         with _embedded(model):
-            write_bytes(path, ir.to_proto(model).SerializeToString(deterministic=True))
+            write_bytes(path, _message(model))
         return
     with written_beside(data) as stream:
         places = [_append(stream, value.const_value) for value in large]
     with _replaced({v: _reference(v, data.name, place) for v, place in zip(large, places, strict=True)}):
-        write_bytes(path, ir.to_proto(model).SerializeToString(deterministic=True))
+        write_bytes(path, _message(model))
+
+
+def _message(model: ir.Model) -> bytes:
+    proto = ir.to_proto(model)
+    drop_inferable_declarations(proto, model)
+    return bytes(proto.SerializeToString(deterministic=True))
 
 
 def _bytes(value: ir.Value) -> int:
