@@ -17,6 +17,7 @@ BUILTIN_PASSES: dict[str, str] = {
     "infer-shapes": "irshrink.passes.infer_shapes:InferShapes",
     "inline-functions": "irshrink.passes.inline_functions:InlineFunctions",
     "matmul-add-to-gemm": "irshrink.passes.matmul_add_to_gemm:MatMulAddToGemm",
+    "move-transposes": "irshrink.passes.move_transposes:MoveTransposes",
     "quantize-int8": "irshrink.passes.quantize.quantize_int8:QuantizeInt8",
     "raise-opset": "irshrink.passes.raise_opset:RaiseOpset",
     "recognize-activations": "irshrink.passes.recognize_activations:RecognizeActivations",

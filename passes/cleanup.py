@@ -36,6 +36,7 @@ def cleanup_steps() -> tuple[Step, ...]:
                 "fuse-casts",
                 "fuse-reshapes",
                 "fuse-transposes",
+                "move-transposes",
                 "fold-batchnorm",
                 "fold-affine",
                 "fold-pad",
