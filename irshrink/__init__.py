@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from irshrink.artifact import Build, load_build
     from irshrink.compile import compile_model
     from irshrink.errors import IrshrinkError
+    from irshrink.frontends.pytorch import from_torch
+    from irshrink.frontends.read import read_model
     from irshrink.module import Module, load_module
     from irshrink.pipeline import Context, Pass, PassResult, Pipeline
     from irshrink.recipe import Recipe
@@ -30,9 +32,11 @@ _PUBLIC = {
     "Recipe": "irshrink.recipe",
     "Target": "irshrink.target",
     "compile_model": "irshrink.compile",
+    "from_torch": "irshrink.frontends.pytorch",
     "load_build": "irshrink.artifact",
     "load_module": "irshrink.module",
     "load_target": "irshrink.target",
+    "read_model": "irshrink.frontends.read",
 }
 
 __all__ = [
@@ -46,9 +50,11 @@ __all__ = [
     "Recipe",
     "Target",
     "compile_model",
+    "from_torch",
     "load_build",
     "load_module",
     "load_target",
+    "read_model",
 ]
 
 

@@ -24,9 +24,11 @@ PUBLIC = [
     "Recipe",
     "Target",
     "compile_model",
+    "from_torch",
     "load_build",
     "load_module",
     "load_target",
+    "read_model",
 ]
 
 

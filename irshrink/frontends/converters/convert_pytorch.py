@@ -34,14 +34,16 @@ _SYMBOL = re.compile(r"Symbol\('\w+'(, \w+=(True|False))*\)")
 _EXPRESSION = re.compile(r"[\w+\-*/%(),<>=&|~ ]*")
 _FUNCTIONS = frozenset(
     {
-        "", "Abs", "Add", "And", "CeilDiv", "CeilToInt", "CleanDiv", "Eq", "Equality", "FloatTrueDiv", "FloorDiv",
-        "FloorToInt", "Ge", "GreaterThan", "Gt", "Identity", "IntTrueDiv", "Integer", "Le", "LessThan", "Lt",
+        "", "Abs", "Add", "And", "CeilDiv", "CeilToInt", "CleanDiv", "Eq", "Equality", "FloatTrueDiv",
+        "FloorDiv", "FloorToInt", "Ge", "GreaterThan", "Gt", "Identity", "IntTrueDiv", "Integer", "Le", "LessThan",
+        "Lt",
         "Max", "Min", "Mod", "ModularIndexing", "Mul", "Ne", "Not", "Or", "Pow", "PowByNatural", "PythonMod",
-        "Rational", "RoundToInt", "StrictGreaterThan", "StrictLessThan", "ToFloat", "TruncToInt", "Unequality",
-        "Where", "ceiling", "floor",
+        "Rational", "RoundToInt", "StrictGreaterThan", "StrictLessThan", "ToFloat", "TruncToInt",
+        "Unequality", "Where", "ceiling", "floor",
     }
 )  # fmt: skip
 _JSON_BYTES = 1 << 30
+_EXPORT = "torch.export.save(torch.export.export(model.eval(), (x,)), 'model.pt2')"
 
 
 class RefusedModelError(Exception):
@@ -75,9 +77,8 @@ def require_safe(path: Path) -> None:
             for name in archive.namelist():
                 if _ENTRY.fullmatch(name) is None:
                     raise RefusedModelError(
-                        f"the archive holds '{name[:80]}', which is no part of an exported program of PyTorch "
-                        "2.9 or later. Save it again: torch.export.save(torch.export.export(model.eval(), (x,)), "
-                        "'model.pt2')."
+                        f"the archive holds '{name[:80]}', which is no part of an exported program of "
+                        f"PyTorch 2.9 or later. Save it again: {_EXPORT}."
                     )
             for info in archive.infolist():
                 if info.filename.endswith(".json"):
