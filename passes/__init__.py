@@ -25,4 +25,5 @@ BUILTIN_PASSES: dict[str, str] = {
     "remove-initializers-from-inputs": (
         "irshrink.passes.remove_initializers_from_inputs:RemoveInitializersFromInputs"
     ),
+    "resolve-control-flow": "irshrink.passes.resolve_control_flow:ResolveControlFlow",
 }

@@ -20,6 +20,7 @@ def cleanup_steps() -> tuple[Step, ...]:
         Fixpoint(
             _passes(
                 "fold-constants",
+                "resolve-control-flow",
                 "infer-shapes",
                 "eliminate-identity",
                 "eliminate-common-subexpressions",

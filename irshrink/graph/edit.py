@@ -148,6 +148,11 @@ def attribute_string(node: ir.Node, name: str, default: str) -> str:
     return default if attribute is None else attribute.as_string()
 
 
+def attribute_graph(node: ir.Node, name: str) -> ir.Graph:
+    """A graph that the operator requires: the branch of an If, the body of a Loop."""
+    return node.attributes[name].as_graph()
+
+
 def inner_graphs(node: ir.Node) -> list[ir.Graph]:
     """The graphs that a node holds: branches of If, bodies of Loop and Scan."""
     found: list[ir.Graph] = []
@@ -239,13 +244,15 @@ def insert_before(
     op_type: str,
     inputs: Sequence[ir.Value | None],
     attributes: Mapping[str, Any] | None = None,
+    names: Names | None = None,
 ) -> ir.Node:
     """A new node with one output, named after ``anchor``."""
     graph = anchor.graph
     assert graph is not None, "the anchor was removed before"
     base = f"{base_name(anchor)}_{op_type.lower()}"
-    node = ir.node(op_type, inputs, dict(attributes or {}), name=fresh_node_name(graph, base))
-    node.outputs[0].name = fresh_name(graph, base)
+    name = fresh_node_name(graph, base) if names is None else names.node(base)
+    node = ir.node(op_type, inputs, dict(attributes or {}), name=name)
+    node.outputs[0].name = fresh_name(graph, base) if names is None else names.value(base)
     node.outputs[0].type = anchor.outputs[0].type
     graph.insert_before(anchor, node)
     return node
