@@ -35,11 +35,10 @@ _EXPRESSION = re.compile(r"[\w+\-*/%(),<>=&|~ ]*")
 _FUNCTIONS = frozenset(
     {
         "", "Abs", "Add", "And", "CeilDiv", "CeilToInt", "CleanDiv", "Eq", "Equality", "FloatTrueDiv",
-        "FloorDiv", "FloorToInt", "Ge", "GreaterThan", "Gt", "Identity", "IntTrueDiv", "Integer", "Le", "LessThan",
-        "Lt",
-        "Max", "Min", "Mod", "ModularIndexing", "Mul", "Ne", "Not", "Or", "Pow", "PowByNatural", "PythonMod",
-        "Rational", "RoundToInt", "StrictGreaterThan", "StrictLessThan", "ToFloat", "TruncToInt",
-        "Unequality", "Where", "ceiling", "floor",
+        "FloorDiv", "FloorToInt", "Ge", "GreaterThan", "Gt", "Identity", "IntTrueDiv", "Integer", "Le",
+        "LessThan", "Lt", "Max", "Min", "Mod", "ModularIndexing", "Mul", "Ne", "Not", "Or", "Pow",
+        "PowByNatural", "PythonMod", "Rational", "RoundToInt", "StrictGreaterThan", "StrictLessThan",
+        "ToFloat", "TruncToInt", "Unequality", "Where", "ceiling", "floor",
     }
 )  # fmt: skip
 _JSON_BYTES = 1 << 30
