@@ -154,6 +154,14 @@ def movement(b: KernelBench, dtype: str) -> None:
     b.add(ops.Concat, fixed, moving, shape=(6, 5), dtype=dtype, axis=0, tables=tables, constants=(0,))
     b.add(ops.Slice, b.of(dtype, 3, 50), shape=(2, 47), dtype=dtype, starts=(1, 2), ends=(3, 49),
           steps=(1, 1), constants=(0,))  # fmt: skip
+    b.add(ops.Slice, b.of(dtype, 5, 20), shape=(2, 20), dtype=dtype, starts=(4, 19), ends=(0, -1),
+          steps=(-2, -1))  # fmt: skip
+    b.add(ops.Expand, b.of(dtype, 2, 1, 5), shape=(2, 3, 5), dtype=dtype)
+    b.add(ops.Expand, b.of(dtype, 1, 3, 1, 40), shape=(2, 3, 2, 40), dtype=dtype)
+    x = b.of(dtype, 2, 4, 3, 5)
+    b.add(ops.Take, x, shape=(2, 5, 2, 5), dtype=dtype, indices=(None, (0, 3, 3, 1, 0), (2, 2), None))
+    b.add(ops.Take, x, shape=(2, 4, 3, 3), dtype=dtype, indices=(None, None, None, (4, 0, 0)))
+    b.add(ops.Take, b.of(dtype, 3, 40), shape=(4, 40), dtype=dtype, indices=((2, 0, 0, 1), None))
     border = -inf if dtype == "float32" else 3.0  # -inf: what a max pool pads with
     b.add(ops.Pad, fixed, shape=(4, 6), dtype=dtype, pads=((0, 1), (1, 0)), value=border, constants=(0,))
 
@@ -166,6 +174,21 @@ def movement_float(b: KernelBench) -> None:
     movement(b, "float32")
 
 
+def resampling(b: KernelBench) -> None:
+    """Two, one and four taps; few channels, many, and blocks that overlap."""
+    for size, channels, (rows, columns) in (((4, 5), 3, (2, 2)), ((3, 7), 21, (4, 1)), ((6, 1), 16, (1, 3))):
+        out, taps = (5, 4), {}
+        for name, n, length, count in (("row", size[0], out[0], rows), ("column", size[1], out[1], columns)):
+            taps[f"{name}s"] = b.rng.integers(0, n, (length, count)).astype(np.int32)
+            taps[f"{name}_weights"] = b.f32(length, count) / 3
+        shape, x = (2, *out, channels), (2, *size, channels)
+        b.add(ops.ResampleF32, b.f32(*x), shape=shape, dtype="float32", **taps)
+        fixed = {k: np.rint(v * 700).astype(np.int32) if "weights" in k else v for k, v in taps.items()}
+        for bounds in ((-128, 127), (-50, 40)):
+            q = requantization(2.0**-21, 4, *bounds)
+            b.add(ops.ResampleInt8, b.int8(*x), shape=shape, input_zero_point=-5, requantization=q, **fixed)
+
+
 def products(b: KernelBench) -> None:
     """Matrix products with full, overlapping and single blocks of columns."""
     for m, k, n in ((3, 7, 21), (2, 5, 3), (13, 64, 6)):
@@ -176,7 +199,15 @@ def products(b: KernelBench) -> None:
         )  # fmt: skip
 
 
-FAMILIES: tuple[Family, ...] = (elementwise, borders, pooling, movement_int8, movement_float, products)
+FAMILIES: tuple[Family, ...] = (
+    elementwise,
+    borders,
+    pooling,
+    movement_int8,
+    movement_float,
+    products,
+    resampling,
+)
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -43,24 +43,24 @@ class TestRefusals:
     def test_every_node_is_listed(self) -> None:
         module = graph(
             "(float[1,2,4,4] x) => (float[1,2,4,4] y)",
-            """a = LogSoftmax(x) b = Relu(a) c = Pad <mode = "reflect"> (b, p)
-            d = Softplus(c) y = Slice(d, m, e)""",
-            "int64[8] p = {0,0,1,1,0,0,1,1}, int64[4] m = {0,0,0,0}, int64[4] e = {1,2,4,4}",
+            """a = Bernoulli(x) b = Relu(a) c = Pad <mode = "reflect"> (b, p)
+            d = RandomNormalLike(c) y = Slice(d, m, e)""",
+            "int64[8] p = {0,0,4,4,0,0,4,4}, int64[4] m = {0,0,0,0}, int64[4] e = {1,2,4,4}",
         )
         found = unsupported(module)
         assert [(item.op_type, item.node) for item in found] == [
-            ("LogSoftmax", "a"),
+            ("Bernoulli", "a"),
             ("Pad", "c"),
-            ("Softplus", "d"),
+            ("RandomNormalLike", "d"),
         ]
         with pytest.raises(UnsupportedModelError) as caught:
             lower(module)
         assert str(caught.value).splitlines() == [
             "these nodes cannot run on the target:",
-            "  LogSoftmax 'a': there is no kernel for it. Remove it: the largest output stays the largest; "
-            "or use Softmax.",
-            "  Pad 'c': it pads with copies of the data. Only constant padding runs on the target.",
-            "  Softplus 'd': there is no kernel for it. Replace it by supported operators, or cut the model "
+            "  Bernoulli 'a': there is no kernel for it. Replace it by supported operators, or cut the model "
+            "there and do this step in the application.",
+            "  Pad 'c': it pads by more than the 4 values that there are. Pad by less.",
+            "  RandomNormalLike 'd': there is no kernel for it. Replace it by supported operators, or cut the model "
             "there and do this step in the application.",
         ]
 

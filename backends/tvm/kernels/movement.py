@@ -1,4 +1,4 @@
-"""Operators that move elements: Transpose, Pad, Concat, Slice.
+"""Operators that move elements: Transpose, Slice, Expand, Pad, Concat.
 
 All but Concat are one walk over a strided array. Where the innermost axis is contiguous on both sides and
 long enough, runs of bytes are copied, whatever the element type; else single elements.
@@ -12,7 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from irshrink.backends.tvm.kernels.axes import Nest, collapse, loops, nest_parameters, row_major
+from irshrink.backends.tvm.kernels.axes import (
+    Nest,
+    broadcast_strides,
+    collapse,
+    loops,
+    nest_parameters,
+    row_major,
+)
 from irshrink.backends.tvm.kernels.call import Argument, Constant, Input, KernelCall, Output
 from irshrink.backends.tvm.kernels.elementwise import byte_table
 from irshrink.backends.tvm.tir import (
@@ -30,12 +37,12 @@ from irshrink.backends.tvm.tir import (
     write,
 )
 from irshrink.errors import InternalError
-from irshrink.program.ops import Concat, Op, Pad, Slice, Transpose
+from irshrink.program.ops import Concat, Expand, Op, Pad, Slice, Transpose
 from irshrink.program.program import Program
 from irshrink.target import Target
 
 #: A shorter run is cheaper element by element than by a call of irs_copy.
-_SHORTEST_RUN = 8
+SHORTEST_RUN = 8
 
 
 class _Walk:
@@ -43,7 +50,7 @@ class _Walk:
 
     def __init__(self, nest: Nest, itemsize: int) -> None:
         outer, n, steps = nest.split_last()
-        self.runs = steps == (1, 1) and n * itemsize >= _SHORTEST_RUN
+        self.runs = steps == (1, 1) and n * itemsize >= SHORTEST_RUN
         self.dtype = "int8" if self.runs else element_type(itemsize)
         if not self.runs:
             self.rank, self.sizes = nest.rank, nest.arguments()
@@ -112,6 +119,14 @@ def select_slice(op: Slice, program: Program, target: Target) -> KernelCall:
     steps = [step * stride for step, stride in zip(op.steps, strides, strict=True)]
     walk = _Walk(collapse(shape, steps, row_major(shape)), itemsize)
     return KernelCall(_copy(*walk.form), (Input(0, first * itemsize), Output(), *walk.sizes))
+
+
+def select_expand(op: Expand, program: Program, target: Target) -> KernelCall:
+    """A walk that stays where an axis is repeated."""
+    shape = program.tensors[op.output].shape
+    strides = broadcast_strides(program.tensors[op.inputs[0]].shape, shape)
+    walk = _Walk(collapse(shape, strides, row_major(shape)), itemsize_of(op, program))
+    return KernelCall(_copy(*walk.form), (Input(0), Output(), *walk.sizes))
 
 
 # Pad

@@ -15,7 +15,19 @@ from irshrink.program.lower.refusal import Refusal
 from irshrink.program.program import Quantization
 
 #: Operators that only rename or reorder the elements of their first input.
-MOVES = frozenset({"Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
+MOVES = frozenset(
+    {
+        "DepthToSpace",
+        "Dropout",
+        "Flatten",
+        "Identity",
+        "Reshape",
+        "SpaceToDepth",
+        "Squeeze",
+        "Transpose",
+        "Unsqueeze",
+    }
+)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from irshrink.graph import edit
 from irshrink.program.lower.lowering import Lowering
 from irshrink.program.lower.rules import (
     binary,
+    blocks,
     choice,
     conversion,
     convolution,
@@ -17,9 +18,13 @@ from irshrink.program.lower.rules import (
     integers,
     movement,
     normalization,
+    padding,
     pooling,
     quantization,
+    repetition,
+    resize,
     shapes,
+    transposed,
     unary,
 )
 
@@ -27,6 +32,7 @@ Rule = Callable[[Lowering, ir.Node], None]
 
 RULES: dict[str, Rule] = {
     "Conv": convolution.conv,
+    "ConvTranspose": transposed.conv_transpose,
     "Gemm": dense.gemm,
     "MatMul": dense.matmul,
     "QuantizeLinear": quantization.quantize_linear,
@@ -63,12 +69,17 @@ RULES: dict[str, Rule] = {
     "Flatten": shapes.flatten,
     "Squeeze": shapes.squeeze,
     "Unsqueeze": shapes.unsqueeze,
-    "Expand": shapes.expand,
+    "Expand": repetition.expand,
+    "Tile": repetition.tile,
+    "Resize": resize.resize,
+    "Upsample": resize.upsample,
+    "DepthToSpace": blocks.depth_to_space,
+    "SpaceToDepth": blocks.space_to_depth,
     "Concat": movement.concat,
     "Split": movement.split,
     "Slice": movement.slice_,
     "Gather": movement.gather,
-    "Pad": movement.pad,
+    "Pad": padding.pad,
 }
 
 #: Rules of the domain of classical machine learning.
@@ -97,7 +108,6 @@ _QOPERATOR = (
 
 ADVICE: dict[str, str] = {
     "ConvInteger": _QOPERATOR,
-    "ConvTranspose": "Replace it by an upsampling by repetition and a Conv.",
     "DynamicQuantizeLinear": "Quantize statically, with calibration samples.",
     "GRU": _RECURRENT,
     "If": _CONTROL,

@@ -45,13 +45,16 @@ from irshrink.program.ops.integers import (
 from irshrink.program.ops.movement import (
     Concat,
     Dequantize,
+    Expand,
     MaxPool,
     Pad,
     Quantize,
     Reshape,
     Slice,
+    Take,
     Transpose,
 )
+from irshrink.program.ops.resample import ResampleF32, ResampleInt8
 
 __all__ = [
     "AddInt8",
@@ -70,6 +73,7 @@ __all__ = [
     "DenseF32",
     "DenseInt8",
     "Dequantize",
+    "Expand",
     "Float32",
     "Int8",
     "Int32",
@@ -84,11 +88,14 @@ __all__ = [
     "Quantize",
     "ReduceF32",
     "Requantization",
+    "ResampleF32",
+    "ResampleInt8",
     "Reshape",
     "Slice",
     "SoftmaxF32",
     "SoftmaxInt8",
     "TableInt8",
+    "Take",
     "Transpose",
     "UnaryF32",
     "UnaryKind",

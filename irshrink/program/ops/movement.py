@@ -39,11 +39,26 @@ class Concat(Op):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Slice(Op):
-    """Copy of ``x[starts[i] : ends[i] : steps[i]]`` per axis, steps positive."""
+    """Copy of the indices ``range(starts[i], ends[i], steps[i])`` per axis; steps may be negative."""
 
     starts: tuple[int, ...]
     ends: tuple[int, ...]
     steps: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Expand(Op):
+    """Copy with axes of size 1 repeated to the output's sizes (NumPy broadcasting); ranks are equal."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Take(Op):
+    """Copy of any indices per axis: ``y[i, j, ...] = x[indices[0][i], indices[1][j], ...]``.
+
+    None stands for all indices of an axis in order.
+    """
+
+    indices: tuple[tuple[int, ...] | None, ...]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

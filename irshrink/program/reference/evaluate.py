@@ -8,11 +8,20 @@ import numpy as np
 
 from irshrink.errors import SamplesError
 from irshrink.program.program import Port, Program
-from irshrink.program.reference import convolution, dense, elementwise, floating, integers, movement, pooling
+from irshrink.program.reference import (
+    convolution,
+    dense,
+    elementwise,
+    floating,
+    integers,
+    movement,
+    pooling,
+    resample,
+)
 from irshrink.program.reference.dispatch import Array, evaluate_op
 
 #: Importing a family registers its operators.
-FAMILIES = (convolution, dense, elementwise, floating, integers, movement, pooling)
+FAMILIES = (convolution, dense, elementwise, floating, integers, movement, pooling, resample)
 
 __all__ = ["evaluate_op", "run_program", "values"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from irshrink.program.ops import Concat, Pad, Reshape, Slice, Transpose
+from irshrink.program.ops import Concat, Expand, Pad, Reshape, Slice, Take, Transpose
 from irshrink.program.program import Program
 from irshrink.program.reference.dispatch import Array, evaluate_op, output_shape
 from irshrink.program.reference.requantize import centred
@@ -30,8 +30,22 @@ def _(op: Concat, arrays: list[Array], program: Program) -> Array:
 
 @evaluate_op.register
 def _(op: Slice, arrays: list[Array], program: Program) -> Array:
-    index = tuple(slice(*bounds) for bounds in zip(op.starts, op.ends, op.steps, strict=True))
-    return np.asarray(arrays[0][index], order="C")
+    ranges = [range(*bounds) for bounds in zip(op.starts, op.ends, op.steps, strict=True)]
+    return np.ascontiguousarray(arrays[0][np.ix_(*ranges)])
+
+
+@evaluate_op.register
+def _(op: Expand, arrays: list[Array], program: Program) -> Array:
+    return np.ascontiguousarray(np.broadcast_to(arrays[0], output_shape(op, program)))
+
+
+@evaluate_op.register
+def _(op: Take, arrays: list[Array], program: Program) -> Array:
+    taken = arrays[0]
+    for axis, indices in enumerate(op.indices):
+        if indices is not None:
+            taken = taken.take(indices, axis=axis)
+    return np.ascontiguousarray(taken)
 
 
 @evaluate_op.register

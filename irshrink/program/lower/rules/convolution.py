@@ -34,13 +34,26 @@ def conv(lowering: Lowering, node: ir.Node) -> None:
     geometry = resolved_window(
         node, kernel if x.rank == 4 else kernel[1:], (pixels.shape[2], pixels.shape[3])
     )
+    y = convolved(lowering, node, pixels, (weight, bias), window=geometry, groups=groups)
+    lowering.bind(node.outputs[0], like_input(lowering, y, x.rank))
+
+
+def convolved(
+    lowering: Lowering,
+    node: ir.Node,
+    x: View,
+    constants: tuple[Constant, Constant | None],
+    *,
+    window: Window,
+    groups: int,
+) -> View:
+    """Convolution of [N, Ci, H, W] by weights [Co, Ci / groups, kh, kw], biases [Co]; int8 if possible."""
+    weight, bias = constants
     layer = integer_layer(lowering.builder.quantization(x), weight, bias, lowering.sink(node))
     if isinstance(layer, IntegerLayer):
-        y = _integer(lowering, node, pixels, layer, window=geometry, groups=groups)
-    else:
-        lowering.float_note(node, layer)
-        y = _float(lowering, node, pixels, (weight, bias), window=geometry, groups=groups)
-    lowering.bind(node.outputs[0], like_input(lowering, y, x.rank))
+        return _integer(lowering, node, x, layer, window=window, groups=groups)
+    lowering.float_note(node, layer)
+    return _float(lowering, node, x, constants, window=window, groups=groups)
 
 
 def _integer(

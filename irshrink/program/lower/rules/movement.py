@@ -1,26 +1,31 @@
-"""Operators that cut, join and pad."""
+"""Operators that cut and join."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
 
-import numpy as np
 import onnx_ir as ir
 
 from irshrink.graph import edit
 from irshrink.program.lower.chains import Sink
 from irshrink.program.lower.lowering import Lowering
-from irshrink.program.lower.numbers import quantize, table
+from irshrink.program.lower.numbers import table
 from irshrink.program.lower.refusal import Refusal
+from irshrink.program.lower.rules import integers
 from irshrink.program.lower.rules.shapes import positive
 from irshrink.program.lower.view import View, view_of
-from irshrink.program.ops import Concat, Int8, Pad, Slice
+from irshrink.program.ops import Concat, Int8, Slice
 from irshrink.program.program import Quantization
 
 
 def concat(lowering: Lowering, node: ir.Node) -> None:
     """In int8 when all parts are: each through a table when its scale is not the result's."""
+    if integers.computes_integers(lowering, node):
+        values = [lowering.view(value) for value in node.inputs]
+        axis = positive(edit.attribute_int(node, "axis", 0), values[0].rank)
+        lowering.bind(node.outputs[0], joined(lowering, node, values, axis))
+        return
     parts = [lowering.real(node, index) for index in range(len(node.inputs))]
     axis = positive(edit.attribute_int(node, "axis", 0), parts[0].rank)
     held = [lowering.builder.quantization(part) for part in parts]
@@ -51,6 +56,20 @@ def concat(lowering: Lowering, node: ir.Node) -> None:
     lowering.bind(node.outputs[0], view_of(tensor, shape, order))
 
 
+def joined(lowering: Lowering, node: ir.Node, parts: Sequence[View], axis: int) -> View:
+    """Values of one element type and one quantization along ``axis``."""
+    shape = list(parts[0].shape)
+    shape[axis] = sum(part.shape[axis] for part in parts)
+    order = _shared_order(parts)
+    inputs = [lowering.builder.dense(part, order) for part in parts]
+    physical = [shape[place] for place in order]
+    tables = (None,) * len(parts)
+    tensor = lowering.emit_like(
+        parts[0], Concat, node, inputs, physical, axis=order.index(axis), tables=tables
+    )
+    return View(tensor, view_of(tensor, shape, order).axes, parts[0].stored)
+
+
 def split(lowering: Lowering, node: ir.Node) -> None:
     x = lowering.view(node.inputs[0])
     axis = positive(edit.attribute_int(node, "axis", 0), x.rank)
@@ -73,8 +92,6 @@ def slice_(lowering: Lowering, node: ir.Node) -> None:
         edit.attribute_ints(node, "axes") or lowering.integers(node, 3, "axes") or tuple(range(len(starts)))
     )
     steps = lowering.integers(node, 4, "steps") or (1,) * len(starts)
-    if min(steps, default=1) < 1:
-        raise Refusal("it runs backwards (a negative step)", "Store the data in the other order.")
     ranges: dict[int, tuple[int, int, int]] = {}
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         place = positive(axis, x.rank)
@@ -93,59 +110,20 @@ def gather(lowering: Lowering, node: ir.Node) -> None:
     step = places[1] - places[0] if len(places) > 1 else 1
     if step < 1 or places != list(range(places[0], places[-1] + 1, step)):
         raise Refusal("its indices are not evenly spaced", "Use Slice or Concat.")
-    y = _sliced(lowering, node, x, {axis: (places[0], places[-1] + 1, step)})
+    y = sliced(lowering, node, x, {axis: (places[0], places[-1] + 1, step)})
     if indices.ndim == 0:
         y = lowering.builder.view_as(y, [size for i, size in enumerate(y.shape) if i != axis])
     lowering.bind(node.outputs[0], y)
-
-
-def pad(lowering: Lowering, node: ir.Node) -> None:
-    """A constant border; in int8 when its number is a stored integer, or is quantized right behind."""
-    if edit.attribute_string(node, "mode", "constant") != "constant":
-        raise Refusal("it pads with copies of the data", "Only constant padding runs on the target.")
-    x = lowering.real(node, 0)
-    pads = edit.attribute_ints(node, "pads") or lowering.integers(node, 1, "pads") or ()
-    axes = [positive(a, x.rank) for a in lowering.integers(node, 3, "axes") or range(x.rank)]
-    half = len(pads) // 2
-    borders = dict(zip(axes, zip(pads[:half], pads[half:], strict=True), strict=True))
-    if min(pads, default=0) < 0:
-        raise Refusal("it crops (a negative pad)", "Use a Slice instead.")
-    number = lowering.constants.array(edit.input_of(node, 2))
-    value = edit.attribute_float(node, "value", 0.0) if number is None else float(number.item())
-    x, stored = _border(lowering, node, x, value)
-    order = x.order() or tuple(range(x.rank))
-    shape = [size + sum(borders.get(axis, (0, 0))) for axis, size in enumerate(x.shape)]
-    tensor = lowering.emit(
-        Pad,
-        node,
-        [lowering.builder.dense(x, order)],
-        [shape[axis] for axis in order],
-        quantization=lowering.builder.quantization(x),
-        pads=tuple(borders.get(axis, (0, 0)) for axis in order),
-        value=stored,
-    )
-    lowering.bind(node.outputs[0], view_of(tensor, shape, order))
-
-
-def _border(lowering: Lowering, node: ir.Node, x: View, value: float) -> tuple[View, float]:
-    """The tensor to pad and what to pad it with."""
-    held, sink = lowering.builder.quantization(x), lowering.sink(node)
-    if held is None:
-        return x, value
-    if value == 0.0 or (sink is not None and sink.quantization == held):
-        return x, float(quantize(np.array(value, np.float32), held))
-    lowering.float_note(node, "its border is not a stored integer")
-    return lowering.builder.as_float(x), value
 
 
 def _bind_slice(
     lowering: Lowering, node: ir.Node, output: ir.Value, x: View, ranges: dict[int, tuple[int, int, int]]
 ) -> None:
     if lowering.is_read(output):
-        lowering.bind(output, _sliced(lowering, node, x, ranges))
+        lowering.bind(output, sliced(lowering, node, x, ranges))
 
 
-def _sliced(lowering: Lowering, node: ir.Node, x: View, ranges: dict[int, tuple[int, int, int]]) -> View:
+def sliced(lowering: Lowering, node: ir.Node, x: View, ranges: dict[int, tuple[int, int, int]]) -> View:
     """A copy of some indices of some axes, in the layout of ``x``."""
     full = [ranges.get(axis, (0, size, 1)) for axis, size in enumerate(x.shape)]
     shape = [len(range(*bounds)) for bounds in full]

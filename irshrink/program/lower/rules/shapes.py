@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
-import numpy as np
 import onnx_ir as ir
 
 from irshrink.graph import edit
@@ -65,16 +64,6 @@ def unsqueeze(lowering: Lowering, node: ir.Node) -> None:
     bind_shape(lowering, node, x, [1 if i in new else next(sizes) for i in range(rank)])
 
 
-def expand(lowering: Lowering, node: ir.Node) -> None:
-    """Expand that adds axes of size 1 at most."""
-    x = lowering.view(node.inputs[0])
-    wanted = lowering.integers(node, 1, "sizes") or ()
-    shape = np.broadcast_shapes(x.shape, wanted)
-    if prod(shape) != prod(x.shape):
-        raise Refusal("it repeats data", "Let the operator behind it broadcast, or use Concat.")
-    bind_shape(lowering, node, x, shape)
-
-
 def bind_shape(lowering: Lowering, node: ir.Node, x: View, shape: Sequence[int]) -> None:
     if prod(shape) != prod(x.shape):
         raise Refusal(f"{list(x.shape)} does not fit {list(shape)}", _STATIC)
@@ -87,3 +76,11 @@ def axes_of(lowering: Lowering, node: ir.Node) -> tuple[int, ...] | None:
 
 def positive(axis: int, rank: int) -> int:
     return axis + rank if axis < 0 else axis
+
+
+def reduced_axes(lowering: Lowering, node: ir.Node, rank: int) -> tuple[int, ...] | None:
+    """Axes to reduce, ascending; None when there are none and the node does nothing."""
+    axes = axes_of(lowering, node)
+    if not axes:
+        return None if edit.attribute_int(node, "noop_with_empty_axes", 0) else tuple(range(rank))
+    return tuple(sorted({axis + rank if axis < 0 else axis for axis in axes}))

@@ -45,12 +45,12 @@ def resolved_window(node: ir.Node, kernel: tuple[int, ...], size: tuple[int, int
     Raises:
         Refusal: negative pads.
     """
-    strides = _pair(edit.attribute_ints(node, "strides") or (1,) * len(kernel))
-    dilations = _pair(edit.attribute_ints(node, "dilations") or (1,) * len(kernel))
+    strides = pair(edit.attribute_ints(node, "strides") or (1,) * len(kernel))
+    dilations = pair(edit.attribute_ints(node, "dilations") or (1,) * len(kernel))
     pads = edit.attribute_ints(node, "pads") or (0,) * (2 * len(kernel))
     half = len(pads) // 2
-    begin, end = _pair(pads[:half], 0), _pair(pads[half:], 0)
-    plain = Window(kernel=_pair(kernel), strides=strides, dilations=dilations)
+    begin, end = pair(pads[:half], 0), pair(pads[half:], 0)
+    plain = Window(kernel=pair(kernel), strides=strides, dilations=dilations)
     automatic = edit.attribute_string(node, "auto_pad", "NOTSET")
     if automatic in ("SAME_UPPER", "SAME_LOWER"):
         begin, end = _same(plain, size, automatic == "SAME_LOWER")
@@ -63,7 +63,7 @@ def resolved_window(node: ir.Node, kernel: tuple[int, ...], size: tuple[int, int
     return Window(kernel=plain.kernel, strides=strides, dilations=dilations, pads=(*begin, *end))
 
 
-def _pair(values: tuple[int, ...], first: int = 1) -> tuple[int, int]:
+def pair(values: tuple[int, ...], first: int = 1) -> tuple[int, int]:
     """Sizes along H and W; along W only for one-dimensional windows."""
     return (first, values[0]) if len(values) == 1 else (values[0], values[1])
 
