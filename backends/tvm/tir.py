@@ -190,6 +190,13 @@ def all_of(first: Expr, *conditions: Expr) -> Expr:
     return first
 
 
+def any_of(first: Expr, *conditions: Expr) -> Expr:
+    """``first || ...``."""
+    for condition in conditions:
+        first = tirx.Or(first, condition)
+    return first
+
+
 def quotient(a: Expr, b: Expr) -> Expr:
     """Integer division of non-negative numbers (C's ``/``)."""
     return tirx.truncdiv(i32(a), i32(b))

@@ -18,7 +18,7 @@ from irshrink.program.lower.finish import with_residuals, without_dead
 from irshrink.program.lower.lowering import Lowering
 from irshrink.program.lower.names import identifier
 from irshrink.program.lower.refusal import Refusal, Unsupported
-from irshrink.program.lower.table import ADVICE, DEFAULT_ADVICE, rule_of
+from irshrink.program.lower.table import ADVICE, DEFAULT_ADVICE, SEVERAL_OUTPUTS, rule_of
 from irshrink.program.lower.view import View, view_of
 from irshrink.program.program import Port, Program, Quantization
 
@@ -103,7 +103,7 @@ def _apply_rule(lowering: Lowering, node: ir.Node) -> None:
     if not all(value is None or lowering.knows(value) for value in node.inputs):
         return  # what makes the missing input has failed, and said so
     extra = next((value for value in node.outputs[1:] if lowering.is_read(value)), None)
-    if extra is not None and node.op_type != "Split":
+    if extra is not None and node.op_type not in SEVERAL_OUTPUTS:
         raise Refusal(f"its output '{extra.name}' is used", "Only the first output runs on the target.")
     if node in lowering.absorbed:
         lowering.bind(node.outputs[0], lowering.view(_varying(lowering, node)))

@@ -15,6 +15,7 @@ from irshrink.program.lower.rules import (
     conversion,
     convolution,
     dense,
+    indexing,
     integers,
     movement,
     normalization,
@@ -23,6 +24,7 @@ from irshrink.program.lower.rules import (
     quantization,
     repetition,
     resize,
+    search,
     shapes,
     transposed,
     unary,
@@ -78,12 +80,23 @@ RULES: dict[str, Rule] = {
     "Concat": movement.concat,
     "Split": movement.split,
     "Slice": movement.slice_,
-    "Gather": movement.gather,
+    "Gather": indexing.gather,
+    "GatherElements": indexing.gather_elements,
+    "GatherND": indexing.gather_nd,
+    "OneHot": indexing.one_hot,
+    "ScatterElements": indexing.scatter_elements,
+    "ScatterND": indexing.scatter_nd,
+    "ArgMax": search.arg_reduce,
+    "ArgMin": search.arg_reduce,
+    "TopK": search.top_k,
     "Pad": padding.pad,
 }
 
 #: Rules of the domain of classical machine learning.
 ML_RULES: dict[str, Rule] = {}
+
+#: Operators of which more than the first output is computed.
+SEVERAL_OUTPUTS = frozenset({"Split", "TopK"})
 
 #: Operators that live in Microsoft's domain too, with the same meaning.
 MICROSOFT = frozenset({"DequantizeLinear", "Gelu", "QuantizeLinear"})
@@ -116,6 +129,7 @@ ADVICE: dict[str, str] = {
     "LogSoftmax": "Remove it: the largest output stays the largest; or use Softmax.",
     "Loop": _CONTROL,
     "MatMulInteger": _QOPERATOR,
+    "NonZero": "The size of its result is not known before it runs: use Where, or cut the model before it.",
     "NonMaxSuppression": "Cut the model before it and do this step in the application.",
     "PRelu": "Use LeakyRelu or Relu.",
     "QGemm": _QOPERATOR,
@@ -124,7 +138,6 @@ ADVICE: dict[str, str] = {
     "RNN": _RECURRENT,
     "Scan": _CONTROL,
     "Shape": "Export the model with static shapes; fold-constants then removes it.",
-    "TopK": "Cut the model before it and do this step in the application.",
 }
 DEFAULT_ADVICE = (
     "Replace it by supported operators, or cut the model there and do this step in the application."

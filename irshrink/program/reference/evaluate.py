@@ -21,7 +21,7 @@ from irshrink.program.reference import (
 from irshrink.program.reference.dispatch import Array, evaluate_op
 
 #: Importing a family registers its operators.
-FAMILIES = (convolution, dense, elementwise, floating, integers, movement, pooling, resample)
+FAMILIES = (convolution, dense, elementwise, floating, indexing, integers, movement, pooling, resample)
 
 __all__ = ["evaluate_op", "run_program", "values"]
 

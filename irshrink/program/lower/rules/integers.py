@@ -20,6 +20,7 @@ KINDS: dict[str, IntegerKind] = {
     "And": "and", "Or": "or", "Xor": "xor",
     "BitwiseAnd": "and", "BitwiseOr": "or", "BitwiseXor": "xor",
 }  # fmt: skip
+UNARY = frozenset({"Abs", "BitwiseNot", "Neg", "Not", "Relu", "Sign"})
 
 
 def computes_integers(lowering: Lowering, node: ir.Node) -> bool:

@@ -99,23 +99,6 @@ def slice_(lowering: Lowering, node: ir.Node) -> None:
     _bind_slice(lowering, node, node.outputs[0], x, ranges)
 
 
-def gather(lowering: Lowering, node: ir.Node) -> None:
-    """Gather by constant indices at equal distances, which is a Slice."""
-    x = lowering.view(node.inputs[0])
-    axis = positive(edit.attribute_int(node, "axis", 0), x.rank)
-    indices = lowering.constants.array(node.inputs[1])
-    if indices is None or indices.ndim > 1 or indices.size == 0:
-        raise Refusal("its indices are computed at run time", "Only constant, evenly spaced indices run.")
-    places = [positive(int(i), x.shape[axis]) for i in indices.reshape(-1)]
-    step = places[1] - places[0] if len(places) > 1 else 1
-    if step < 1 or places != list(range(places[0], places[-1] + 1, step)):
-        raise Refusal("its indices are not evenly spaced", "Use Slice or Concat.")
-    y = sliced(lowering, node, x, {axis: (places[0], places[-1] + 1, step)})
-    if indices.ndim == 0:
-        y = lowering.builder.view_as(y, [size for i, size in enumerate(y.shape) if i != axis])
-    lowering.bind(node.outputs[0], y)
-
-
 def _bind_slice(
     lowering: Lowering, node: ir.Node, output: ir.Value, x: View, ranges: dict[int, tuple[int, int, int]]
 ) -> None:

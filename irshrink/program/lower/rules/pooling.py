@@ -14,6 +14,8 @@ from irshrink.program.lower.chains import Sink
 from irshrink.program.lower.lowering import Lowering
 from irshrink.program.lower.numbers import OUT_OF_RANGE, fits_int32, mean_multiplier, usable
 from irshrink.program.lower.refusal import Refusal
+from irshrink.program.lower.rules import integers, search
+from irshrink.program.lower.rules.shapes import reduced_axes
 from irshrink.program.lower.rules.windows import image, like_input, resolved_window
 from irshrink.program.lower.view import View, channels_last, view_of
 from irshrink.program.ops import AveragePoolF32, AveragePoolInt8, MaxPool, Op, ReduceF32, Window
@@ -60,8 +62,11 @@ def global_average_pool(lowering: Lowering, node: ir.Node) -> None:
 
 def reduce(lowering: Lowering, node: ir.Node) -> None:
     """ReduceMean, ReduceMax and ReduceSum; in integers as a pool over the reduced axes."""
+    if integers.computes_integers(lowering, node):
+        search.reduce_integers(lowering, node)
+        return
     x = lowering.real(node, 0)
-    axes = _reduced_axes(lowering, node, x.rank)
+    axes = reduced_axes(lowering, node, x.rank)
     if axes is None:
         lowering.bind(node.outputs[0], x)
         return
@@ -147,14 +152,6 @@ def _kernel(node: ir.Node) -> tuple[int, ...]:
     if kernel is None or len(kernel) not in (1, 2):
         raise Refusal("its window is not 1-D or 2-D", "Only 1-D and 2-D pools run on the target.")
     return kernel
-
-
-def _reduced_axes(lowering: Lowering, node: ir.Node, rank: int) -> tuple[int, ...] | None:
-    """Axes to reduce, ascending; None when there are none and the node does nothing."""
-    axes = edit.attribute_ints(node, "axes") or lowering.integers(node, 1, "axes")
-    if not axes:
-        return None if edit.attribute_int(node, "noop_with_empty_axes", 0) else tuple(range(rank))
-    return tuple(sorted({axis + rank if axis < 0 else axis for axis in axes}))
 
 
 def _reduce_by_pool(lowering: Lowering, node: ir.Node, x: View, axes: tuple[int, ...]) -> View:

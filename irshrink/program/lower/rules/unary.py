@@ -32,7 +32,7 @@ class Elementwise:
 
 def unary(lowering: Lowering, node: ir.Node) -> None:
     """Any operator of the table below."""
-    if integers.computes_integers(lowering, node):
+    if node.op_type in integers.UNARY and integers.computes_integers(lowering, node):
         integers.unary(lowering, node)
         return
     apply(lowering, node, FUNCTIONS[node.op_type](node))

@@ -1,0 +1,173 @@
+"""Gather, Scatter and OneHot: indices of run time, and constant ones."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from irshrink.graph import edit
+from irshrink.program.lower.lowering import Lowering
+from irshrink.program.lower.refusal import Refusal
+from irshrink.program.lower.rules.align import constant_integers, elementwise, integers_of, same_kind
+from irshrink.program.lower.rules.choice import bind_choice, index_range
+from irshrink.program.lower.rules.conversion import converted
+from irshrink.program.lower.rules.movement import sliced
+from irshrink.program.lower.rules.shapes import positive
+from irshrink.program.lower.view import View, view_of
+from irshrink.program.ops import (
+    BinaryInteger,
+    Compare,
+    Gather,
+    GatherElements,
+    Reduction,
+    Scatter,
+    ScatterElements,
+    Where,
+)
+
+_REDUCTIONS: dict[str, Reduction] = {name: name for name in ("none", "add", "mul", "min", "max")}
+
+
+def gather(lowering: Lowering, node: ir.Node) -> None:
+    """Rows of a table, in flash where the table is constant; evenly spaced constant indices are a Slice."""
+    data = lowering.view(node.inputs[0])
+    axis = positive(edit.attribute_int(node, "axis", 0), data.rank)
+    known = lowering.constants.array(node.inputs[1])
+    if known is not None and _sliced(lowering, node, data, axis, known):
+        return
+    indices = _indices(lowering, node, 1)
+    outer, inner = data.shape[:axis], data.shape[axis + 1 :]
+    rows = _row_major(lowering, data, (prod(outer), data.shape[axis], prod(inner)))
+    places = _row_major(lowering, indices, (1, prod(indices.shape), 1))
+    physical = (prod(outer), prod(indices.shape), prod(inner))
+    tensor = lowering.emit_like(data, Gather, node, [rows, places], physical)
+    _bind(lowering, node, tensor, (*outer, *indices.shape, *inner), data)
+
+
+def gather_nd(lowering: Lowering, node: ir.Node) -> None:
+    data, indices = lowering.view(node.inputs[0]), _indices(lowering, node, 1)
+    batch, k = edit.attribute_int(node, "batch_dims", 0), indices.shape[-1]
+    named, inner = data.shape[batch : batch + k], data.shape[batch + k :]
+    images, count = prod(data.shape[:batch]), prod(indices.shape[batch:-1])
+    rows = _row_major(lowering, data, (images, *named, prod(inner)))
+    places = _row_major(lowering, indices, (images, count, k))
+    tensor = lowering.emit_like(data, Gather, node, [rows, places], (images, count, prod(inner)))
+    _bind(lowering, node, tensor, (*indices.shape[:-1], *inner), data)
+
+
+def gather_elements(lowering: Lowering, node: ir.Node) -> None:
+    data, indices = lowering.view(node.inputs[0]), _indices(lowering, node, 1)
+    axis = positive(edit.attribute_int(node, "axis", 0), data.rank)
+    lowering.bind(node.outputs[0], elements_at(lowering, node, data, indices, axis))
+
+
+def elements_at(lowering: Lowering, node: ir.Node, data: View, indices: View, axis: int) -> View:
+    """``data`` at ``indices`` along ``axis``."""
+    inputs = [_row_major(lowering, data), _row_major(lowering, indices)]
+    tensor = lowering.emit_like(data, GatherElements, node, inputs, indices.shape, axis=axis)
+    return View(tensor, view_of(tensor, indices.shape).axes, data.stored)
+
+
+def scatter_elements(lowering: Lowering, node: ir.Node) -> None:
+    axis = positive(edit.attribute_int(node, "axis", 0), lowering.view(node.inputs[0]).rank)
+    data, updates, reduction = _scattered(lowering, node)
+    indices = _indices(lowering, node, 1)
+    inputs = [_row_major(lowering, view) for view in (data, indices, updates)]
+    tensor = lowering.emit_like(
+        data, ScatterElements, node, inputs, data.shape, axis=axis, reduction=reduction
+    )
+    _bind(lowering, node, tensor, data.shape, data)
+
+
+def scatter_nd(lowering: Lowering, node: ir.Node) -> None:
+    data, updates, reduction = _scattered(lowering, node)
+    indices = _indices(lowering, node, 1)
+    k = indices.shape[-1]
+    named, run, count = data.shape[:k], prod(data.shape[k:]), prod(indices.shape[:-1])
+    inputs = [
+        _row_major(lowering, data, (*named, run)),
+        _row_major(lowering, indices, (count, k)),
+        _row_major(lowering, updates, (count, run)),
+    ]
+    tensor = lowering.emit_like(data, Scatter, node, inputs, (*named, run), reduction=reduction)
+    _bind(lowering, node, tensor, data.shape, data)
+
+
+def one_hot(lowering: Lowering, node: ir.Node) -> None:
+    """One value where the index is the place along the new axis, the other elsewhere."""
+    depth = lowering.integers(node, 1, "depth")
+    if depth is None:
+        raise Refusal("its depth is missing", "The model is damaged; export it again.")
+    indices = converted(lowering, node, lowering.view(node.inputs[0]), "int32")
+    axis = positive(edit.attribute_int(node, "axis", -1), indices.rank + 1)
+    spread = lowering.builder.view_as(indices, (*indices.shape[:axis], 1, *indices.shape[axis:]))
+    size = constant_integers(lowering, np.array(depth[0]), "int32")
+    negative = elementwise(
+        lowering,
+        node,
+        Compare,
+        [spread, constant_integers(lowering, np.array(0), "int32")],
+        "bool",
+        kind="less",
+    )
+    wrapped = elementwise(lowering, node, BinaryInteger, [spread, size], "int32", kind="add")
+    place = elementwise(lowering, node, Where, [negative, wrapped, spread], "int32")
+    numbers = index_range(lowering, depth[0], indices.rank + 1, axis)
+    here = elementwise(lowering, node, Compare, [place, numbers], "bool", kind="equal")
+    values = lowering.view(node.inputs[2])
+    off, on = (
+        lowering.builder.view_as(sliced(lowering, node, values, {0: (i, i + 1, 1)}), ()) for i in (0, 1)
+    )
+    bind_choice(lowering, node, here, on, off)
+
+
+def _sliced(lowering: Lowering, node: ir.Node, data: View, axis: int, indices: Any) -> bool:
+    """Bind a Slice when the constant indices are evenly spaced; False when they are not."""
+    size = data.shape[axis]
+    places = [positive(int(i), size) for i in indices.reshape(-1)]
+    if min(places, default=0) < 0 or max(places, default=0) >= size:
+        raise Refusal(f"an index is outside of its {size} elements", "The model is damaged; export it again.")
+    if indices.ndim > 1 or indices.size == 0:
+        return False
+    step = places[1] - places[0] if len(places) > 1 else 1
+    if step < 1 or places != list(range(places[0], places[-1] + 1, step)):
+        return False
+    y = sliced(lowering, node, data, {axis: (places[0], places[-1] + 1, step)})
+    if indices.ndim == 0:
+        y = lowering.builder.view_as(y, [size for i, size in enumerate(y.shape) if i != axis])
+    lowering.bind(node.outputs[0], y)
+    return True
+
+
+def _indices(lowering: Lowering, node: ir.Node, index: int) -> View:
+    view = lowering.view(edit.input_of(node, index))
+    if view.stored is None:
+        raise Refusal("its indices are not integers", "The model is damaged; export it again.")
+    return integers_of(lowering, node, view)
+
+
+def _scattered(lowering: Lowering, node: ir.Node) -> tuple[View, View, Reduction]:
+    """Data and updates in one element type, and how they meet."""
+    reduction = _REDUCTIONS[edit.attribute_string(node, "reduction", "none")]
+    views = [lowering.view(node.inputs[0]), lowering.view(node.inputs[2])]
+    if reduction != "none" and views[0].stored is None:
+        data, updates = (lowering.builder.as_float(view) for view in views)
+    elif reduction != "none":
+        data, updates = (integers_of(lowering, node, view) for view in views)
+        if views[0].stored in ("int8", "uint8", "bool"):
+            raise Refusal(f"it combines {views[0].stored}", "Cast them to int32 before.")
+    else:
+        data, updates = same_kind(lowering, views)
+    return data, updates, reduction
+
+
+def _row_major(lowering: Lowering, view: View, shape: tuple[int, ...] | None = None) -> str:
+    tensor = lowering.builder.dense(view, range(view.rank))
+    return tensor if shape is None else lowering.builder.reshaped(tensor, shape)
+
+
+def _bind(lowering: Lowering, node: ir.Node, tensor: str, shape: tuple[int, ...], like: View) -> None:
+    lowering.bind(node.outputs[0], View(tensor, view_of(tensor, shape).axes, like.stored))
