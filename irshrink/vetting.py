@@ -37,7 +37,7 @@ def vet(proto: Any) -> None:
     Raises:
         ModelError: half a sentence about the tensor, the value or the function that is wrong.
     """
-    for graph in _graphs(proto):
+    for graph in graphs(proto):
         _vet_declarations(graph)
     for tensor in tensors(proto):
         _vet_tensor(tensor)
@@ -46,7 +46,7 @@ def vet(proto: Any) -> None:
 
 def tensors(proto: Any) -> Iterator[Any]:
     """Every ``TensorProto`` of a model: initializers and attributes, of subgraphs and functions too."""
-    for graph in _graphs(proto):
+    for graph in graphs(proto):
         yield from graph.initializer
         for sparse in graph.sparse_initializer:
             yield from (sparse.values, sparse.indices)
@@ -65,7 +65,7 @@ def tensor_bytes(tensor: Any) -> int:
     return -(-count * bits // 8)
 
 
-def _graphs(proto: Any) -> Iterator[Any]:
+def graphs(proto: Any) -> Iterator[Any]:
     """The model's graph and those inside it."""
     yield proto.graph
     yield from _inner(proto.graph.node, 1)

@@ -30,6 +30,7 @@ from irshrink.graph.edit import (
     replace_value,
     static_shape,
 )
+from irshrink.isolation.evaluate import evaluate_constant
 from irshrink.module import Module
 from irshrink.pipeline import Context, PassResult
 
@@ -133,8 +134,6 @@ def _static_result(node: ir.Node) -> list[Array] | None:
 
 def _run_node(node: ir.Node) -> list[Array]:
     """Evaluate one node whose inputs are all constant: a model of its own without inputs."""
-    from irshrink import onnxrt
-
     owner = node.graph
     assert owner is not None
     graph = ir.Graph([], [], nodes=[], opset_imports=dict(owner.opset_imports), name="constant")
@@ -151,10 +150,8 @@ def _run_node(node: ir.Node) -> list[Array]:
         outputs=[ir.Value(name=output.name, type=output.type) for output in node.outputs],
     )
     graph.append(copy)
-    names = [output.name for output in copy.outputs if output.name]
     graph.outputs.extend(output for output in copy.outputs if output.name)
-    results = onnxrt.run(onnxrt.session(ir.Model(graph, ir_version=10)), {})
-    return [results[name] for name in names]
+    return evaluate_constant(ir.Model(graph, ir_version=10))
 
 
 def _bytes_freed(value: ir.Value, reader: ir.Node) -> int:

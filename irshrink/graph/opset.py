@@ -8,7 +8,8 @@ import onnx_ir as ir
 
 from irshrink.errors import ModelError
 from irshrink.graph.edit import opset
-from irshrink.graph.shapes import proto_without_weights
+from irshrink.graph.shapes import inferred_proto, proto_without_weights
+from irshrink.isolation.client import StepError, call
 
 if TYPE_CHECKING:
     from irshrink.module import Module
@@ -22,18 +23,18 @@ def raise_opset(module: Module, minimum: int) -> bool:
     Raises:
         ModelError: ONNX's version converter cannot convert it; the message is its own.
     """
-    import onnx
-
     graph = module.graph
     if opset(graph) >= minimum:
         return False
     where = f"{module.source}: " if module.source else ""
+    source = proto_without_weights(module.model)
     try:
-        proto = onnx.version_converter.convert_version(proto_without_weights(module.model), minimum)
-        proto = onnx.shape_inference.infer_shapes(proto)
-    except (RuntimeError, ValueError, onnx.checker.ValidationError) as e:
+        (converted,) = call("convert", source.SerializeToString(), str(minimum).encode())
+        proto = type(source).FromString(converted)
+        inferred_proto(proto)
+    except (StepError, ModelError) as e:
         raise ModelError(
-            f"{where}opset {opset(graph)} cannot be converted to {minimum}: {str(e).strip().splitlines()[0]} "
+            f"{where}opset {opset(graph)} cannot be converted to {minimum}: {_first_line(e)} "
             f"Export the model with opset {minimum} or later."
         ) from e
     _take_over(graph, ir.from_proto(proto).graph)
@@ -41,6 +42,10 @@ def raise_opset(module: Module, minimum: int) -> bool:
     graph.opset_imports.pop("ai.onnx", None)
     module.model.ir_version = max(module.model.ir_version, 8)
     return True
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or ["no reason given"])[0]
 
 
 def _take_over(graph: ir.Graph, other: ir.Graph) -> None:

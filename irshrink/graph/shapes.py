@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from irshrink.errors import ModelError
 from irshrink.external import SMALL_BYTES
+from irshrink.isolation.client import StepError, call
 
 
 def proto_without_weights(model: ir.Model) -> Any:
@@ -39,11 +40,9 @@ def check_proto(proto: Any) -> None:
     Raises:
         ModelError: the model breaks the specification; the message is the checker's.
     """
-    import onnx
-
     try:
-        onnx.checker.check_model(proto)
-    except onnx.checker.ValidationError as e:
+        call("check", proto.SerializeToString())
+    except StepError as e:
         raise ModelError(_one_line(e)) from e
 
 
@@ -53,12 +52,11 @@ def inferred_proto(proto: Any) -> Any:
     Raises:
         ModelError: types or shapes contradict each other; the message is ONNX's.
     """
-    import onnx
-
     try:
-        return onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True, data_prop=True)
-    except onnx.shape_inference.InferenceError as e:
+        (inferred,) = call("infer", proto.SerializeToString())
+    except StepError as e:
         raise ModelError(f"shapes in the model contradict each other: {_one_line(e)}") from e
+    return type(proto).FromString(inferred)
 
 
 def infer_shapes(model: ir.Model) -> int:

@@ -1,0 +1,138 @@
+"""Hostile inputs in a child process that may fail, but is stopped when it hangs and cannot write elsewhere.
+
+Linux only: a child is forked with everything imported, limited in memory, and shut into one folder by
+Landlock (the kernel's own sandbox, https://docs.kernel.org/userspace-api/landlock.html), which native code
+cannot get around either.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import select
+import signal
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+#: Numbers of the system calls, on every architecture.
+_CREATE, _ADD_RULE, _RESTRICT = 444, 445, 446
+_NO_NEW_PRIVILEGES = 38
+#: Everything that changes a file system, as of Landlock's version 3: write, remove, make, rename, truncate.
+_WRITES = sum(1 << bit for bit in (1, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Of one case: ``ok``, ``refused``, ``crash`` or ``hang``, and a line that says what happened."""
+
+    case: int
+    kind: str
+    text: str = ""
+
+
+def run_cases(
+    cases: Sequence[int],
+    check: Callable[[int], tuple[str, str]],
+    folder: Path,
+    *,
+    seconds: float = 10.0,
+    memory: int = 4 << 30,
+) -> Iterator[Outcome]:
+    """Run ``check`` on every case, in children that each take as many as they survive.
+
+    Args:
+        check: returns kind and text; an exception is a crash.
+        folder: the only one that a child may write to.
+        seconds: a case that takes longer is a hang.
+        memory: bytes of address space, beyond what is mapped already.
+    """
+    todo = list(cases)
+    while todo:
+        finished = 0
+        for outcome in _one_child(todo, check, folder, seconds, memory):
+            finished += 1
+            yield outcome
+        todo = todo[finished:]
+
+
+def _one_child(
+    cases: Sequence[int],
+    check: Callable[[int], tuple[str, str]],
+    folder: Path,
+    seconds: float,
+    memory: int,
+) -> Iterator[Outcome]:
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reader)
+        _child(cases, check, folder, memory, writer)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as stream:
+        for case in cases:
+            ready, _, _ = select.select([stream], [], [], seconds)
+            line = stream.readline() if ready else b""
+            if line:
+                kind, _, text = line.decode("utf-8", "replace").rstrip("\n").partition(" ")
+                yield Outcome(case, kind, text)
+                continue
+            if not ready:
+                os.kill(child, signal.SIGKILL)
+            _, status = os.waitpid(child, 0)
+            yield Outcome(
+                case, *(("crash", _death(status)) if ready else ("hang", f"more than {seconds:g} s"))
+            )
+            return
+    os.waitpid(child, 0)
+
+
+def _death(status: int) -> str:
+    if os.WIFSIGNALED(status):
+        return f"signal {signal.Signals(os.WTERMSIG(status)).name}"
+    return f"exit code {os.waitstatus_to_exitcode(status)}"
+
+
+def _child(
+    cases: Sequence[int], check: Callable[[int], tuple[str, str]], folder: Path, memory: int, writer: int
+) -> None:
+    """Never returns."""
+    try:
+        silence = os.open(os.devnull, os.O_RDWR)
+        for stream in (1, 2):
+            os.dup2(silence, stream)
+        _limit_memory(memory)
+        confine_writes(folder)
+        for case in cases:
+            try:
+                kind, text = check(case)
+            except BaseException as e:
+                kind, text = "crash", f"{type(e).__name__}: {e}"
+            line = f"{kind} {' '.join(text.split())}"[:4000]
+            os.write(writer, line.encode("utf-8", "replace") + b"\n")
+    finally:
+        os._exit(0)
+
+
+def _limit_memory(memory: int) -> None:
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limit = pages * resource.getpagesize() + memory
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def confine_writes(folder: Path) -> bool:
+    """From now on this process can write below ``folder`` only. False where the kernel has no Landlock."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    ruleset = libc.syscall(_CREATE, struct.pack("=Q", _WRITES), ctypes.c_size_t(8), 0)
+    if ruleset < 0:
+        return False
+    place = os.open(folder, os.O_PATH)
+    rule = struct.pack("=Qi", _WRITES, place)
+    if libc.syscall(_ADD_RULE, ruleset, 1, rule, 0) or libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "Landlock refuses the folder")
+    if libc.syscall(_RESTRICT, ruleset, 0):
+        raise OSError(ctypes.get_errno(), "Landlock refuses to confine")
+    return True
