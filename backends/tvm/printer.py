@@ -84,6 +84,11 @@ class _Printer:
         self.statement(node.body, depth + 1)
         self._emit(depth, "}")
 
+    def _While(self, node: Any, depth: int) -> None:
+        self._emit(depth, f"while ({self.expression(node.condition)}) {{")
+        self.statement(node.body, depth + 1)
+        self._emit(depth, "}")
+
     def _Bind(self, node: Any, depth: int) -> None:
         value = self.expression(node.value)
         self._emit(depth, f"const {C_TYPES[_dtype(node.var)]} {self._name(node.var)} = {value};")

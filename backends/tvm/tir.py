@@ -99,6 +99,12 @@ class Function:
         with build.If(condition), build.Then():
             yield
 
+    @contextmanager
+    def repeat_while(self, condition: Expr) -> Iterator[None]:
+        """``while (condition)``."""
+        with build.While(condition):
+            yield
+
     def bind(self, name: str, value: Expr) -> Expr:
         """Evaluate once and keep under a name."""
         variable = build.bind(value)

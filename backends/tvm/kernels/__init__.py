@@ -66,6 +66,17 @@ SELECTORS: dict[str, str] = {
 def kernel_for(op: Op, program: Program, target: Target) -> KernelCall:
     """The kernel call that computes ``op`` on ``target``."""
     return _selector(type(op).__name__)(op, program, target)
+    "TreeEnsemble": f"{_HERE}.trees:select_trees",
+    "SupportVectors": f"{_HERE}.vectors:select_support_vectors",
+    "PairwiseScores": f"{_HERE}.vectors:select_pairwise_scores",
+    "PairwiseVotes": f"{_HERE}.vectors:select_votes",
+    "PairwiseProbabilities": f"{_HERE}.coupling:select_probabilities",
+    "ChooseClass": f"{_HERE}.classical:select_class",
+    "NormalizeF32": f"{_HERE}.classical:select_normalize",
+    "SoftmaxZeroF32": f"{_HERE}.classical:select_softmax_zero",
+    "Impute": f"{_HERE}.lookup:select_impute",
+    "Lookup": f"{_HERE}.lookup:select_lookup",
+    "OneHot": f"{_HERE}.lookup:select_one_hot",
 
 
 @cache

@@ -47,6 +47,15 @@ IRS_INLINE void irs_fence(void) { __asm__ volatile("" ::: "memory"); }
 
 /* A word from any address; one LDR on cores that allow unaligned access. */
 IRS_INLINE int32_t irs_load32(const int8_t *p)
+/* An integer that orders like v, the same for -0 and 0; `nan` for any NaN. */
+IRS_INLINE int32_t irs_order_key(float v, int32_t nan)
+{
+    int32_t bits, magnitude;
+    __builtin_memcpy(&bits, &v, 4);
+    magnitude = bits & INT32_MAX;
+    return magnitude > 0x7F800000 ? nan : bits < 0 ? -magnitude : bits;
+}
+
 {
     int32_t v;
     __builtin_memcpy(&v, p, 4);

@@ -15,13 +15,16 @@ from irshrink.program.lower.rules import (
     conversion,
     convolution,
     dense,
+    functions,
     indexing,
     integers,
     movement,
     normalization,
     padding,
     pooling,
+    power,
     quantization,
+    recurrent,
     repetition,
     resize,
     search,
@@ -29,6 +32,7 @@ from irshrink.program.lower.rules import (
     transposed,
     unary,
 )
+from irshrink.program.lower.rules.classical import categories, linear, preparation, trees, vectors
 
 Rule = Callable[[Lowering, ir.Node], None]
 
@@ -43,11 +47,13 @@ RULES: dict[str, Rule] = {
     "CastLike": conversion.cast_like,
     "Relu": unary.clip,
     "Clip": unary.clip,
-    **dict.fromkeys(unary.FUNCTIONS, unary.unary),
+    **dict.fromkeys(functions.FUNCTIONS, unary.unary),
     **dict.fromkeys(binary.KINDS, binary.binary),
     "Mean": binary.mean,
-    "Pow": binary.power,
-    **dict.fromkeys(("And", "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Or", "Xor"), integers.binary),
+    "Pow": power.power,
+    **dict.fromkeys(
+        ("And", "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Or", "Xor"), integers.binary
+    ),
     **dict.fromkeys(("BitwiseNot", "Not"), integers.unary),
     "Mod": integers.mod,
     **dict.fromkeys(choice.COMPARISONS, choice.compare),
@@ -89,14 +95,33 @@ RULES: dict[str, Rule] = {
     "ArgMax": search.arg_reduce,
     "ArgMin": search.arg_reduce,
     "TopK": search.top_k,
+    **dict.fromkeys(("GRU", "LSTM", "RNN"), recurrent.recurrent),
     "Pad": padding.pad,
 }
 
 #: Rules of the domain of classical machine learning.
-ML_RULES: dict[str, Rule] = {}
+ML_RULES: dict[str, Rule] = {
+    "TreeEnsemble": trees.tree_ensemble,
+    "TreeEnsembleClassifier": trees.classifier,
+    "TreeEnsembleRegressor": trees.regressor,
+    "SVMClassifier": vectors.classifier,
+    "SVMRegressor": vectors.regressor,
+    "LinearClassifier": linear.classifier,
+    "LinearRegressor": linear.regressor,
+    "Scaler": preparation.scaler,
+    "Normalizer": preparation.normalizer,
+    "Binarizer": preparation.binarizer,
+    "Imputer": preparation.imputer,
+    "FeatureVectorizer": preparation.feature_vectorizer,
+    "ArrayFeatureExtractor": categories.array_feature_extractor,
+    "LabelEncoder": categories.label_encoder,
+    "OneHotEncoder": categories.one_hot_encoder,
+}
 
 #: Operators of which more than the first output is computed.
-SEVERAL_OUTPUTS = frozenset({"Split", "TopK"})
+SEVERAL_OUTPUTS = frozenset(
+    {"GRU", "LSTM", "LinearClassifier", "RNN", "SVMClassifier", "Split", "TopK", "TreeEnsembleClassifier"}
+)
 
 #: Operators that live in Microsoft's domain too, with the same meaning.
 MICROSOFT = frozenset({"DequantizeLinear", "Gelu", "QuantizeLinear"})
@@ -113,29 +138,29 @@ def rule_of(node: ir.Node) -> Rule | None:
     return _DOMAINS.get(node.domain, {}).get(node.op_type)
 
 
-_RECURRENT = "Unroll the recurrence into Gemm, Sigmoid and Tanh when exporting, or use a convolutional model."
 _CONTROL = "Export the model with static shapes and without control flow."
 _QOPERATOR = (
     "Export the quantized model in QDQ format (QuantizeLinear and DequantizeLinear around float nodes)."
 )
+_MAPS = "Give the model rows of numbers: a device has no dictionaries."
+_STRINGS = "Number the categories before the model: a device has no strings."
 
 ADVICE: dict[str, str] = {
+    "CastMap": _MAPS,
+    "CategoryMapper": _STRINGS,
     "ConvInteger": _QOPERATOR,
+    "DictVectorizer": _MAPS,
     "DynamicQuantizeLinear": "Quantize statically, with calibration samples.",
-    "GRU": _RECURRENT,
     "If": _CONTROL,
     "InstanceNormalization": "Train with BatchNormalization, which folds into the layer before it.",
-    "LSTM": _RECURRENT,
     "LogSoftmax": "Remove it: the largest output stays the largest; or use Softmax.",
     "Loop": _CONTROL,
     "MatMulInteger": _QOPERATOR,
     "NonZero": "The size of its result is not known before it runs: use Where, or cut the model before it.",
     "NonMaxSuppression": "Cut the model before it and do this step in the application.",
-    "PRelu": "Use LeakyRelu or Relu.",
     "QGemm": _QOPERATOR,
     "QLinearConv": _QOPERATOR,
     "QLinearMatMul": _QOPERATOR,
-    "RNN": _RECURRENT,
     "Scan": _CONTROL,
     "Shape": "Export the model with static shapes; fold-constants then removes it.",
 }

@@ -9,19 +9,36 @@ import numpy as np
 from irshrink.errors import SamplesError
 from irshrink.program.program import Port, Program
 from irshrink.program.reference import (
+    classical,
     convolution,
     dense,
     elementwise,
     floating,
+    indexing,
     integers,
     movement,
     pooling,
     resample,
+    trees,
+    vectors,
 )
 from irshrink.program.reference.dispatch import Array, evaluate_op
 
 #: Importing a family registers its operators.
-FAMILIES = (convolution, dense, elementwise, floating, indexing, integers, movement, pooling, resample)
+FAMILIES = (
+    classical,
+    convolution,
+    dense,
+    elementwise,
+    floating,
+    indexing,
+    integers,
+    movement,
+    pooling,
+    resample,
+    trees,
+    vectors,
+)
 
 __all__ = ["evaluate_op", "run_program", "values"]
 

@@ -1,1 +1,1 @@
-"""Rules of the domain ``ai.onnx.ml``: trees, support vectors, linear models and what prepares their inputs."""
+"""Rules of the domain ``ai.onnx.ml``: trees, support vectors, linear models and their preparation."""
