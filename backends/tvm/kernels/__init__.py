@@ -49,6 +49,7 @@ SELECTORS: dict[str, str] = {
     "ArgReduce": f"{_HERE}.search:select_arg_reduce",
     "TopK": f"{_HERE}.search:select_top_k",
     "ReduceInteger": f"{_HERE}.search:select_reduce",
+    "RecurrentF32": f"{_HERE}.recurrent:select_recurrent",
     "ConvF32": f"{_HERE}.floating:select_convolution_f32",
     "DenseF32": f"{_HERE}.floating:select_dense_f32",
     "MatMulF32": f"{_HERE}.matmul:select_matmul_f32",

@@ -80,9 +80,12 @@ from irshrink.program.ops.movement import (
     Take,
     Transpose,
 )
+from irshrink.program.ops.recurrent import Activation, ActivationKind, RecurrentF32
 from irshrink.program.ops.resample import ResampleF32, ResampleInt8
 
 __all__ = [
+    "Activation",
+    "ActivationKind",
     "AddInt8",
     "Addition",
     "Aggregate",
@@ -125,6 +128,7 @@ __all__ = [
     "PairwiseScores",
     "PairwiseVotes",
     "Quantize",
+    "RecurrentF32",
     "ReduceF32",
     "ReduceInteger",
     "Reduction",
