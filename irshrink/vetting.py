@@ -39,6 +39,10 @@ def vet(proto: Any) -> None:
     """
     for graph in graphs(proto):
         _vet_declarations(graph)
+    _require_types(proto.graph)
+    _require_text(proto)
+    for node in _nodes(proto):
+        _vet_node(node)
     for tensor in tensors(proto):
         _vet_tensor(tensor)
     _vet_functions(proto)
@@ -82,6 +86,15 @@ def _inner(nodes: Any, depth: int) -> Iterator[Any]:
                 yield from _inner(graph.node, depth + 1)
 
 
+def _nodes(proto: Any) -> Iterator[Any]:
+    for graph in graphs(proto):
+        yield from graph.node
+    for function in proto.functions:
+        yield from function.node
+        for graph in _inner(function.node, 1):
+            yield from graph.node
+
+
 def _attribute_tensors(nodes: Any) -> Iterator[Any]:
     for node in nodes:
         for attribute in node.attribute:
@@ -106,6 +119,40 @@ def _vet_declarations(graph: Any) -> None:
             raise ModelError(
                 f"'{value.name}' of shape {sizes} has more than the {LARGEST_DIM:,} elements a value may have"
             )
+
+
+def _require_types(graph: Any) -> None:
+    for value in graph.input:
+        if value.type.HasField("tensor_type") and not value.type.tensor_type.elem_type:
+            raise ModelError(f"the input '{value.name}' has no element type")
+
+
+def _require_text(message: Any) -> None:
+    """Names are UTF-8: protobuf does not insist, what reads them later does."""
+    for field, content in message.ListFields():
+        many = content if field.is_repeated else (content,)
+        if field.type == field.TYPE_STRING:
+            wrong = next((text for text in many if not isinstance(text, str)), None)
+            if wrong is not None:
+                raise ModelError(f"the {field.name} {wrong!r:.60} is not UTF-8 text")
+        elif field.type == field.TYPE_MESSAGE:
+            for one in many:
+                _require_text(one)
+
+
+def _vet_node(node: Any) -> None:
+    for attribute in node.attribute:
+        for text in (attribute.s, *attribute.strings):
+            try:
+                text.decode("utf-8")
+            except UnicodeDecodeError as e:
+                raise ModelError(
+                    f"the attribute '{attribute.name}' of '{node.name}' is not UTF-8 text"
+                ) from e
+    if node.op_type == "Constant" and node.domain in ("", "ai.onnx") and len(node.attribute) != 1:
+        raise ModelError(
+            f"the Constant '{(*node.output, '')[0]}' has {len(node.attribute)} attributes, not one"
+        )
 
 
 def _vet_tensor(tensor: Any) -> None:

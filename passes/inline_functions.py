@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from onnx_ir.passes import common
 
+from irshrink.errors import ModelError
 from irshrink.module import Module
 from irshrink.pipeline import Context, PassResult
 
@@ -22,6 +23,9 @@ class InlineFunctions:
         functions = len(module.model.functions)
         if not functions:
             return PassResult(False)
-        common.InlinePass()(module.model)
+        try:
+            common.InlinePass()(module.model)
+        except ValueError as e:
+            raise ModelError(f"its functions cannot be inlined: {e}. Export it without functions.") from e
         module.model.functions.clear()
         return PassResult(True, stats={"functions": functions})

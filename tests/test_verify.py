@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 import pytest
 
-from irshrink.errors import InternalError
+from irshrink.errors import InternalError, ModelError
 from irshrink.graph.shapes import infer_shapes
 from irshrink.module import Module, module_from_text
 from irshrink.verify import verify_static, verify_structure
@@ -87,7 +87,7 @@ def test_an_operator_that_does_not_exist() -> None:
 def test_a_declared_shape_that_is_wrong() -> None:
     module = model()
     module.graph[0].outputs[0].shape = ir.Shape([2, 4])
-    with pytest.raises(InternalError, match="shapes in the model contradict each other"):
+    with pytest.raises(ModelError, match="shapes in the model contradict each other"):
         verify_structure(module)
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 #: Numbers of the system calls, on every architecture.
 _CREATE, _ADD_RULE, _RESTRICT = 444, 445, 446
 _NO_NEW_PRIVILEGES = 38
+_WRITE_FILE = 1 << 1
 #: Everything that changes a file system, as of Landlock's version 3: write, remove, make, rename, truncate.
 _WRITES = sum(1 << bit for bit in (1, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14))
 
@@ -129,10 +130,12 @@ def confine_writes(folder: Path) -> bool:
     ruleset = libc.syscall(_CREATE, struct.pack("=Q", _WRITES), ctypes.c_size_t(8), 0)
     if ruleset < 0:
         return False
-    place = os.open(folder, os.O_PATH)
-    rule = struct.pack("=Qi", _WRITES, place)
-    if libc.syscall(_ADD_RULE, ruleset, 1, rule, 0) or libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0):
-        raise OSError(ctypes.get_errno(), "Landlock refuses the folder")
+    for place, allowed in ((folder, _WRITES), (Path(os.devnull), _WRITE_FILE)):
+        rule = struct.pack("=Qi", allowed, os.open(place, os.O_PATH))
+        if libc.syscall(_ADD_RULE, ruleset, 1, rule, 0):
+            raise OSError(ctypes.get_errno(), f"Landlock refuses {place}")
+    if libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "no way to give up privileges")
     if libc.syscall(_RESTRICT, ruleset, 0):
         raise OSError(ctypes.get_errno(), "Landlock refuses to confine")
     return True

@@ -24,19 +24,19 @@ def mutate(model: bytes, donors: Sequence[bytes], seed: int) -> bytes:
         donors: serialized models to take nodes from.
     """
     rng = random.Random(seed)
-    data = model
-    if rng.random() < 0.96:
-        proto = onnx.ModelProto.FromString(model)
-        for _ in range(rng.choice((1, 1, 1, 2, 2, 3, 4))):
-            kind = rng.choice(MUTATIONS)
-            try:
-                kind(proto, rng, donors)
-            except (ValueError, TypeError, IndexError):
-                continue  # this model has nothing of the kind, or protobuf refuses the value
-        data = proto.SerializeToString(deterministic=True)
-    if data == model or rng.random() < 0.03:
-        data = _bytes(data, rng)
-    return data
+    if rng.random() < 0.04:
+        return _bytes(model, rng)
+    proto = onnx.ModelProto.FromString(model)
+    wanted = rng.choice((1, 1, 1, 2, 2, 3, 4))
+    while wanted:
+        kind = rng.choice(MUTATIONS)
+        try:
+            kind(proto, rng, donors)
+        except (ValueError, TypeError, IndexError):
+            continue  # this model has nothing of the kind, or protobuf refuses the value
+        wanted -= 1
+    data = bytes(proto.SerializeToString(deterministic=True))
+    return _bytes(data, rng) if rng.random() < 0.02 else data
 
 
 def _bytes(data: bytes, rng: random.Random) -> bytes:
