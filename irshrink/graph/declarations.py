@@ -11,7 +11,8 @@ from typing import Any
 
 import onnx_ir as ir
 
-from irshrink.graph.shapes import proto_without_weights
+from irshrink.errors import ModelError
+from irshrink.graph.shapes import inferred_proto, proto_without_weights
 
 #: What ONNX's shape inference calls a size that it cannot name; another run may number it differently.
 _GENERATED = re.compile(r"unk__\d+")
@@ -19,8 +20,6 @@ _GENERATED = re.compile(r"unk__\d+")
 
 def drop_inferable_declarations(proto: Any, model: ir.Model) -> None:
     """Remove the declarations from ``proto``, the message of ``model``, that inference without any finds."""
-    import onnx
-
     for used in proto.opset_import:
         if not used.domain:
             used.ClearField("domain")  # ONNX's own is the default
@@ -28,7 +27,10 @@ def drop_inferable_declarations(proto: Any, model: ir.Model) -> None:
     bare = proto_without_weights(model)
     for graph in _graphs(bare.graph):
         del graph.value_info[:]
-    inferred = onnx.shape_inference.infer_shapes(bare, data_prop=True)
+    try:
+        inferred = inferred_proto(bare)
+    except ModelError:
+        return  # every declaration may be what makes it readable
     for graph, found in zip(_graphs(proto.graph), _graphs(inferred.graph), strict=True):
         known = {info.name: _described(info.type) for info in found.value_info}
         constants = {tensor.name for tensor in graph.initializer}  # a tensor says what it is

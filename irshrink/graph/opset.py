@@ -8,7 +8,8 @@ import onnx_ir as ir
 
 from irshrink.errors import ModelError
 from irshrink.graph.edit import opset
-from irshrink.graph.shapes import inferred_proto, proto_without_weights
+from irshrink.graph.old_forms import correct, corrections
+from irshrink.graph.shapes import check_proto, inferred_proto, proto_without_weights
 from irshrink.isolation.client import StepError, call
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ def raise_opset(module: Module, minimum: int) -> bool:
     The graph object stays the same: whoever holds it sees the converted one.
 
     Raises:
-        ModelError: ONNX's version converter cannot convert it; the message is its own.
+        ModelError: ONNX's version converter cannot convert it (the message is its own), or would change
+            what it computes.
     """
     graph = module.graph
     if opset(graph) >= minimum:
@@ -29,8 +31,10 @@ def raise_opset(module: Module, minimum: int) -> bool:
     where = f"{module.source}: " if module.source else ""
     source = proto_without_weights(module.model)
     try:
+        wanted = corrections(graph)
         (converted,) = call("convert", source.SerializeToString(), str(minimum).encode())
         proto = type(source).FromString(converted)
+        check_proto(proto)
         inferred_proto(proto)
     except (StepError, ModelError) as e:
         raise ModelError(
@@ -38,6 +42,7 @@ def raise_opset(module: Module, minimum: int) -> bool:
             f"Export the model with opset {minimum} or later."
         ) from e
     _take_over(graph, ir.from_proto(proto).graph)
+    correct(graph, wanted)
     graph.opset_imports[""] = minimum
     graph.opset_imports.pop("ai.onnx", None)
     module.model.ir_version = max(module.model.ir_version, 8)
