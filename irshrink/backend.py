@@ -84,14 +84,16 @@ class RunResult:
 
     Attributes:
         outputs: one list of arrays per inference, in port order.
-        instructions: executed in one inference, exact; None when run natively.
+        instructions: executed in one inference, exact; None when not counted, as when run natively.
         stack_bytes: high-water mark below the caller's stack pointer; None when run natively.
+        native: this machine ran it, no emulator.
     """
 
     outputs: list[list[NDArray[np.generic]]]
     instructions: int | None = None
     stack_bytes: int | None = None
     op_instructions: dict[str, int] = field(default_factory=dict)
+    native: bool = False
 
 
 class Backend(Protocol):
@@ -101,6 +103,12 @@ class Backend(Protocol):
 
     def available(self, target: Target) -> str | None:
         """None, or the reason why this backend cannot work here and what to install."""
+
+    def unrunnable(self, target: Target) -> str | None:
+        """None, or the reason why builds for it cannot run on this machine and what to install.
+
+        They can be compiled all the same; the report then says that they were not run.
+        """
 
     def supports(self, target: Target) -> bool:
         """Whether it generates code for this target."""

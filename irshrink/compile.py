@@ -84,7 +84,7 @@ def compile_model(
         progress(step.name)
         run(step)
     run(*backend.legalize(target))
-    program = lower(module, io=recipe.io)
+    program = lower(module, io=recipe.io, requantize=recipe.requantize)
 
     with fresh_folder(Path(out), force) as folder:
         progress("compiling and linking")
@@ -104,7 +104,8 @@ def compile_model(
             compressed_nodes=len(module.graph),
             artifact=built,
             run=checked.run,
-            run_inputs=len(tests),
+            run_inputs=checked.inputs,
+            why_not_run=checked.why_not,
             mismatched_bytes=checked.mismatched_bytes,
             compared_bytes=checked.compared_bytes,
             accuracy=accuracy,

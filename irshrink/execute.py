@@ -68,7 +68,7 @@ def execute(
         )
     return {
         "target": report["target"],
-        "native": build.target.emulation is None,
+        "native": tally.native,
         "inputs": tally.inputs,
         "compared_bytes": tally.compared,
         "mismatched_bytes": tally.mismatched,
@@ -87,7 +87,8 @@ def render(facts: dict[str, Any]) -> str:
     ]
     if not facts["native"]:
         rows.append(("stack", size(facts["stack_bytes"]), "high-water mark"))
-        rows.append(("instructions", count(facts["instructions"]), "the first input, exact"))
+        what = "the first input, exact" if facts["instructions"] else "not counted"
+        rows.append(("instructions", count(facts["instructions"]), what))
     return table(rows)
 
 
@@ -142,6 +143,7 @@ class _Tally:
     mismatched: int = 0
     instructions: int | None = None
     stack_bytes: int | None = None
+    native: bool = True
     outputs: list[Values] = field(default_factory=list)
 
 
@@ -153,7 +155,7 @@ def _run(
     expected = build.reference(inputs, lambda done: reference(tally.inputs + done, total))
     compared, mismatched = mismatches(expected, result.outputs)
     if tally.inputs == 0:
-        tally.instructions = result.instructions
+        tally.instructions, tally.native = result.instructions, result.native
     tally.inputs += len(inputs)
     tally.compared += compared
     tally.mismatched += mismatched

@@ -70,11 +70,13 @@ class Data:
 
 @dataclass(frozen=True)
 class Checked:
-    """The test vector as the build computed it."""
+    """The test vector as the build computed it; where it could not run, ``run`` is None for ``why_not``."""
 
-    run: RunResult
+    run: RunResult | None
+    inputs: int
     compared_bytes: int
     mismatched_bytes: int
+    why_not: str | None = None
 
 
 def require_data(recipe: Recipe) -> None:
@@ -133,12 +135,15 @@ def _require_numbers(program: Program, tests: Sequence[Inference], what: str) ->
 def run_tests(
     backend: Backend, built: Artifact, tests: Sequence[Inference], progress: Progress = lambda _: None
 ) -> Checked:
-    """Run the test vector on the target or its emulator.
+    """Run the test vector on the target or its emulator, if this machine has what that needs.
 
     Raises:
         InternalError: a byte differs from the reference.
         BudgetError: RAM is too small for the arena and the stack that was measured.
     """
+    why_not = backend.unrunnable(built.target)
+    if why_not is not None:
+        return Checked(None, 0, 0, 0, why_not)
     say = counted(progress, "running the test vector, input")
     inputs = [t.inputs for t in tests]
     run = backend.run(
@@ -157,7 +162,7 @@ def run_tests(
             f"{built.target.board or built.target.name}. "
             "A smaller input, fewer channels, or a target with more RAM would help."
         )
-    return Checked(run, compared, mismatched)
+    return Checked(run, len(tests), compared, mismatched)
 
 
 def measure(
@@ -170,8 +175,8 @@ def measure(
 ) -> AccuracyFacts | None:
     """The float model in ONNX Runtime against the compiled program, on this machine.
 
-    A Cortex-M build is measured through a host build of the same program: both equal the reference byte for
-    byte, which the test vector has shown for the one and shows here for the other.
+    A build for another machine is measured through a host build of the same program, which must equal the
+    reference byte for byte on the test vector, as must the build itself wherever it runs.
 
     Raises:
         BudgetError: the accuracy falls by more than ``max_drop``.

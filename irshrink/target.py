@@ -6,11 +6,12 @@ A target is a processor core (``targets/<name>.toml``); a board is a core with m
 
 from __future__ import annotations
 
+import platform
 import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import msgspec
 
@@ -26,12 +27,50 @@ T = TypeVar("T")
 HERE = Path(__file__).parent
 
 
+#: What each emulator has to be told, besides ``cpu``.
+_EMULATORS: dict[str, tuple[str, ...]] = {
+    "unicorn": ("flash_base", "ram_base"),
+    "qemu-user": ("program",),
+    "qemu-system": ("program", "machine", "flash_base", "ram_base"),
+}
+
+
 class Emulation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How the emulator models this core. ``flash_base`` and ``ram_base`` are addresses."""
+    """How builds run on a machine that is not the target.
+
+    Attributes:
+        cpu: the core, in the emulator's spelling.
+        emulator: ``unicorn`` runs Cortex-M and comes with irshrink; ``qemu-user`` runs programs for Linux,
+            ``qemu-system`` a board without an operating system.
+        program: QEMU's program (``qemu-aarch64``).
+        machine: the board that ``qemu-system`` models.
+        flash_base, ram_base: addresses of flash and RAM, for what runs without an operating system.
+        memory_base: address of a large memory of the machine, where flash and RAM lie instead when they are
+            emulated; only the vector table is then left at ``flash_base``.
+    """
 
     cpu: str
-    flash_base: int
-    ram_base: int
+    emulator: Literal["unicorn", "qemu-user", "qemu-system"] = "unicorn"
+    program: str | None = None
+    machine: str | None = None
+    flash_base: int | None = None
+    ram_base: int | None = None
+    memory_base: int | None = None
+
+    def __post_init__(self) -> None:
+        needed = _EMULATORS[self.emulator]
+        missing = [name for name in needed if getattr(self, name) is None]
+        if missing:
+            raise ValueError(f"{self.emulator} also needs {' and '.join(missing)}")
+        foreign = [
+            name
+            for name in ("program", "machine", "flash_base", "ram_base")
+            if name not in needed and getattr(self, name) is not None
+        ]
+        if foreign:
+            raise ValueError(f"{self.emulator} takes no {' and no '.join(foreign)}")
+        if self.program is not None and not re.fullmatch(r"qemu-[a-z0-9-]+", self.program):
+            raise ValueError(f"'{self.program}' is no program of QEMU's, such as qemu-aarch64")
 
 
 class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -43,9 +82,11 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         triple: target triple of the C compiler.
         cpu: CPU name with feature suffixes, in the C compiler's spelling.
         gcc_flags: the same core in GCC's spelling, for the user's own build.
-        features: what kernels may use: ``dsp`` (SMLAD, SXTB16, QADD), ``fpu`` (hardware float32).
+        features: what kernels may use: ``dsp`` (SMLAD, SXTB16, QADD), ``fpu`` (hardware float32), ``simd``
+            (vectors that the C compiler makes of loops), and what the core has besides: ``neon``, ``mve``,
+            ``dotprod``, ``i8mm``, ``fp16``.
         backend: which backend compiles for it.
-        emulation: how to emulate it, or None when it runs natively.
+        emulation: how to emulate it, or None for the machine irshrink itself runs on.
         flash_bytes, ram_bytes: budget of the memory, None for no limit; boards set them.
     """
 
@@ -96,6 +137,10 @@ def load_target(name: str) -> Target:
     """
     if name.endswith(".toml"):
         return _from_file(Path(name))
+    if name == "host" and (HERE / "hosts" / f"{platform.machine()}.toml").is_file():
+        return msgspec.structs.replace(
+            _read(HERE / "hosts" / f"{platform.machine()}.toml", Target), name=name
+        )
     if name in target_names():
         return _read(HERE / "targets" / f"{name}.toml", Target)
     if name in board_names():

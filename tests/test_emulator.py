@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from irshrink.backends.package.build import compile_library
 from irshrink.backends.package.files import Vector, write_package
 from irshrink.backends.package.measure import library_sizes
 from irshrink.backends.toolchain import zig
@@ -328,9 +329,10 @@ def test_sizes_of_the_library_alone(tmp_path: Path) -> None:
     code = "int model_run(void) { return (int)(model_arena[0] * 0.5f + 8.0f) / model_arena[1]; }"
     folder = package(tmp_path, load_target("cortex-m3"), code)
     tiny = with_memory(load_target("cortex-m3"), flash=256, ram=600)
-    sizes = library_sizes(folder, tiny)
+    sizes = library_sizes(compile_library(folder, tiny, tmp_path), tiny)
     assert sizes.bss == 64
     assert 200 < sizes.code < 2000  # soft float counts
     runner.build_firmware(folder, load_target("cortex-m3"), tmp_path / "firmware.elf")
     assert sizes.flash < read_elf(tmp_path / "firmware.elf").sizes.flash
-    assert library_sizes(folder, load_target("host")).bss == 64
+    host = load_target("host")
+    assert library_sizes(compile_library(folder, host, tmp_path), host).bss == 64

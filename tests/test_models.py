@@ -14,7 +14,7 @@ import pytest
 
 from irshrink.backends.toolchain import zig
 from irshrink.backends.toolchain.elf import read_elf
-from irshrink.backends.tvm.backend import FIRMWARE
+from irshrink.backends.unicorn.runner import FIRMWARE
 from irshrink.compile import compile_model
 from irshrink.recipe import Recipe
 from irshrink.target import load_target

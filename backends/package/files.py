@@ -9,7 +9,7 @@ They depend on the target, on the names of the model's C files and on the test v
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,8 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 #: Memory of a target without a board: more than any model here needs.
 UNLIMITED_BYTES = 16 << 20
+#: Flash and RAM of an emulated machine that has a large memory for both.
+MACHINE_BYTES = 128 << 20
 #: What the linker demands for the stack; the emulator measures what a model really takes.
 LEAST_STACK_BYTES = 512
 #: Stack in the emulator when RAM has more to give: it is painted and read back for every inference.
@@ -87,29 +89,44 @@ def write_package(
         files.write_text(folder / path, text)
 
 
-def linker_script(target: Target, *, guard_bytes: int = 0) -> str:
+def linker_script(target: Target, *, guard_bytes: int = 0, emulated: bool = False) -> str:
     """The linker script of a bare-metal program.
 
     Args:
+        emulated: for the memory of the emulator's machine, where that is another than the device's.
         guard_bytes: size of each red zone: below and above the arena, and below the stack. They come on top
             of the target's RAM, so that a model has all of it in the emulator too. 0 for none.
 
     Raises:
         InternalError: the target is not emulated, so where its memory lies is not known.
     """
-    if target.emulation is None:
-        raise InternalError(f"target '{target.name}' has no memory map.")
+    flash_base, ram_base = memory_bases(target)
+    large = target.emulation.memory_base if emulated and target.emulation else None
     values = {
         "where": _where(target),
-        "flash_base": target.emulation.flash_base,
-        "flash_bytes": flash_bytes(target),
-        "ram_base": target.emulation.ram_base,
-        "ram_bytes": ram_bytes(target) + 3 * guard_bytes,
+        "vectors_base": flash_base if large is not None else None,
+        "flash_base": flash_base if large is None else large,
+        "flash_bytes": flash_bytes(target) if large is None else MACHINE_BYTES,
+        "ram_base": ram_base if large is None else large + MACHINE_BYTES,
+        "ram_bytes": ram_bytes(target) + 3 * guard_bytes if large is None else MACHINE_BYTES,
         "guard_bytes": guard_bytes,
+        "emulated": emulated,
         "least_stack_bytes": LEAST_STACK_BYTES,
         "most_stack_bytes": MOST_STACK_BYTES,
     }
     return _render("cortex-m.ld.j2", values)
+
+
+def memory_bases(target: Target) -> tuple[int, int]:
+    """Addresses of flash and RAM.
+
+    Raises:
+        InternalError: the target is not emulated, so they are not known.
+    """
+    machine = target.emulation
+    if machine is None or machine.flash_base is None or machine.ram_base is None:
+        raise InternalError(f"target '{target.name}' has no memory map.")
+    return machine.flash_base, machine.ram_base
 
 
 def flash_bytes(target: Target) -> int:
@@ -151,7 +168,7 @@ def _verbatim(name: str) -> str:
     return (TEMPLATES / name).read_text("utf-8")
 
 
-def _render(name: str, values: dict[str, object]) -> str:
+def _render(name: str, values: Mapping[str, object]) -> str:
     import jinja2
 
     environment = jinja2.Environment(

@@ -26,23 +26,19 @@ API = (
 _ENOUGH = 256 << 20
 
 
-def library_sizes(folder: Path, target: Target, *, optimize: str = "-O2", flags: Sequence[str] = ()) -> Sizes:
-    """Sizes of ``src/*.c`` and of what it needs from the compiler's library (memcpy, soft float).
+def library_sizes(objects: Sequence[Path], target: Target) -> Sizes:
+    """Sizes of a model's objects and of what they need from the compiler's library (memcpy, soft float).
 
-    On bare metal the linked sizes, everything in model.h being used; on the host the sum over the objects.
+    On bare metal the linked sizes, everything in model.h being used; elsewhere the sum over the objects.
     The memory of a board does not limit it: the caller compares and can say by how much a model is too large.
 
     Raises:
-        ToolError: it does not compile.
+        ToolError: it does not link.
     """
-    source = folder / "src"
+    if not zig.is_bare_metal(target):
+        return total([read_elf(o).sizes for o in objects])
     with tempfile.TemporaryDirectory(prefix="irshrink-") as scratch:
-        work = Path(scratch)
-        sources = sorted(source.glob("*.c"))
-        objects = zig.compile_objects(sources, target, work, include=[source], optimize=optimize, flags=flags)
-        if not zig.is_bare_metal(target):
-            return total([read_elf(o).sizes for o in objects])
-        script, image = work / "library.ld", work / "library.elf"
+        script, image = Path(scratch) / "library.ld", Path(scratch) / "library.elf"
         files.write_text(script, linker_script(with_memory(target, _ENOUGH, _ENOUGH)))
         zig.link_firmware(objects, target, script, image, entry=API[0], keep=API[1:])
         return read_elf(image).sizes

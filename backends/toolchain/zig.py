@@ -1,6 +1,7 @@
 """The C toolchain: Clang, LLD and compiler-rt as the ``ziglang`` wheel brings them.
 
-One wheel compiles for the host and for every Cortex-M, needs no system package and makes no network access.
+One wheel compiles for the host, for Linux on other processors and for every Cortex-M, needs no system
+package and makes no network access. What we link for Linux needs no C library: compiler-rt is all there is.
 Same sources, same bytes: paths are mapped away, debug information is left out, and environment variables that
 would reach the compiler are dropped. Its cache is ``$XDG_CACHE_HOME/irshrink/zig`` (``~/.cache`` when unset);
 the first link for a target fills it with compiler-rt, which takes some seconds.
@@ -128,6 +129,30 @@ def link_firmware(
     )
 
 
+def link_library(objects: Sequence[Path], target: Target, out: Path) -> None:
+    """Link objects into a shared library that needs no other library, so it loads with any C library.
+
+    Raises:
+        ToolError: the linker is missing or failed.
+    """
+    # zig derives the library's own name from --name; a path must not show in it
+    _link_bare(
+        "build-lib", ["-dynamic", "-fstrip", "--name", out.stem.removeprefix("lib")], objects, target, out
+    )
+
+
+def link_executable(objects: Sequence[Path], target: Target, linker_script: Path, out: Path) -> None:
+    """Link objects, which bring their own ``_start``, into a static program; the symbol table is kept.
+
+    The linker script must discard ``.debug*`` of compiler-rt: it holds paths of this machine.
+
+    Raises:
+        ToolError: the linker is missing or failed.
+    """
+    flags = ["-fno-strip", "--name", out.stem, "--script", str(linker_script.absolute())]
+    _link_bare("build-exe", flags, objects, target, out)
+
+
 def link_shared(
     sources: Sequence[Path],
     target: Target,
@@ -185,6 +210,15 @@ def _link_hosted(
     files = [str(source.absolute()) for source in sources]
     arguments = [*_target_flags(target), *_compile_flags(target, where), *flags, "-s"]
     _zig(["cc", *arguments, *files, "-o", str(out.absolute())], cwd=out.parent)
+
+
+def _link_bare(
+    command: str, flags: Sequence[str], objects: Sequence[Path], target: Target, out: Path
+) -> None:
+    """Objects and compiler-rt, no C library. Sections that nothing reaches are dropped."""
+    files = [str(o.absolute()) for o in objects]
+    fixed = ["-O", "ReleaseFast", "--gc-sections", "-fno-unwind-tables", f"-femit-bin={out.absolute()}"]
+    _zig([command, *_target_flags(target), *fixed, *flags, *files], cwd=out.parent)
 
 
 def _target_flags(target: Target) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -24,12 +25,9 @@ if TYPE_CHECKING:
     from irshrink.backends.toolchain.elf import Sizes
     from irshrink.backends.tvm.emit import Step
 
-#: What is run: a firmware for the emulator, or a shared library for this machine.
-FIRMWARE, LIBRARY = "lib/emulation.elf", "lib/libirshrink_model.so"
-
 
 class TvmBackend:
-    """TIR kernels printed as C; the host and every Cortex-M that a TOML file describes."""
+    """TIR kernels printed as C; the host, Linux and every Cortex-M that a TOML file describes."""
 
     name: ClassVar[str] = "tvm"
 
@@ -38,11 +36,12 @@ class TvmBackend:
 
         if importlib.util.find_spec("tvm") is None:
             return "TVM is missing: pip install apache-tvm==0.27.0.post1 apache-tvm-ffi==0.1.14.post1."
-        if target.emulation is None:
-            return zig.available()
-        from irshrink.backends.unicorn import runner
+        return zig.available()
 
-        return runner.available()
+    def unrunnable(self, target: Target) -> str | None:
+        from irshrink.backends.runners import runner_for
+
+        return runner_for(target).missing(target)
 
     def supports(self, target: Target) -> bool:
         return target.backend == self.name
@@ -53,8 +52,10 @@ class TvmBackend:
     def compile(
         self, program: Program, target: Target, folder: Path, vectors: Sequence[Inference], title: str
     ) -> Artifact:
+        from irshrink.backends.package.build import compile_library, link_libraries
         from irshrink.backends.package.files import Vector, write_package
         from irshrink.backends.package.measure import library_sizes
+        from irshrink.backends.runners import runner_for
         from irshrink.backends.tvm.emit import emit_sources
 
         steps = choose_kernels(program, target)
@@ -64,10 +65,14 @@ class TvmBackend:
         for name, text in sources.items():
             files.write_text(folder / "src" / name, text)
         tests = [Vector(tuple(map(_bytes, v.inputs)), tuple(map(_bytes, v.outputs))) for v in vectors]
-        write_package(folder, target, ["model.c"], tests, optimize=optimization(target))
-        sizes = library_sizes(folder, target, optimize=optimization(target))
-        _require_flash(sizes, steps, target)
-        _build(folder, target)
+        optimize = optimization(target)
+        write_package(folder, target, ["model.c"], tests, optimize=optimize)
+        with tempfile.TemporaryDirectory(prefix="irshrink-") as scratch:
+            objects = compile_library(folder, target, Path(scratch), optimize=optimize)
+            sizes = library_sizes(objects, target)
+            _require_flash(sizes, steps, target)
+            link_libraries(folder, target, objects)
+            runner_for(target).build(folder, target, objects, optimize)
         return _artifact(program, steps, plan, sizes, target, folder)
 
     def run(
@@ -78,9 +83,20 @@ class TvmBackend:
         inputs: Sequence[Values],
         progress: Counter = lambda done: None,
     ) -> RunResult:
-        if target.emulation is None:
-            return _run_native(folder, program, inputs)
-        return _run_emulated(folder, target, program, inputs, progress)
+        from irshrink.backends.runners import runner_for
+        from irshrink.backends.running import Call
+
+        sizes = [program.tensors[port.tensor].nbytes for port in program.outputs]
+        call = Call([[_bytes(v) for v in x] for x in inputs], sizes)
+        runner = runner_for(target)
+        run = runner.run(folder, target, call, progress)
+        return RunResult(
+            outputs=[_arrays(outputs, program) for outputs in run.outputs],
+            instructions=run.instructions,
+            stack_bytes=run.stack_bytes,
+            op_instructions=_by_operator(run.calls, program) if run.calls else {},
+            native=runner.native,
+        )
 
 
 def optimization(target: Target) -> str:
@@ -118,17 +134,6 @@ def _require_ram(plan: MemoryPlan, target: Target) -> None:
         f"{target.ram_bytes} of {target.board or target.name}. In use at once: {named}. "
         "A smaller input, fewer channels in those layers, or a target with more RAM would help."
     )
-
-
-def _build(folder: Path, target: Target) -> None:
-    source = folder / "src" / "model.c"
-    (folder / "lib").mkdir(exist_ok=True)
-    if target.emulation is None:
-        zig.link_shared([source], target, folder / LIBRARY, optimize=optimization(target))
-        return
-    from irshrink.backends.unicorn.runner import build_firmware
-
-    build_firmware(folder, target, folder / FIRMWARE, optimize=optimization(target))
 
 
 def _require_flash(sizes: Sizes, steps: Sequence[Step], target: Target) -> None:
@@ -169,38 +174,16 @@ def _artifact(
     )
 
 
-def _run_emulated(
-    folder: Path, target: Target, program: Program, inputs: Sequence[Values], progress: Counter
-) -> RunResult:
-    from irshrink.backends.unicorn.firmware import Firmware
-
-    firmware = Firmware(folder / FIRMWARE, target)
-    results = []
-    for done, x in enumerate(inputs):
-        progress(done)
-        results.append(firmware.run([_bytes(v) for v in x], count=done == 0))
-    firmware.check_alignment([_bytes(v) for v in inputs[0]])  # of the code that the counted run went through
-    calls = results[0].calls
+def _by_operator(calls: Sequence[tuple[str, int]], program: Program) -> dict[str, int]:
+    """Instructions of every operator; kernels are called in the order of the operators."""
     ops = [op for op in program.ops if not isinstance(op, Reshape)]
     callers = [op.name for op in ops for _ in range(calls_of(op, program))]
     if len(calls) != len(callers):
-        raise ToolError(f"{folder}: the emulator saw {len(calls)} kernel calls, not {len(callers)}.")
+        raise ToolError(f"the emulator saw {len(calls)} kernel calls, not {len(callers)}.")
     instructions = dict.fromkeys(callers, 0)
     for op, (_, count) in zip(callers, calls, strict=True):
         instructions[op] += count
-    return RunResult(
-        outputs=[_arrays(r.outputs, program) for r in results],
-        instructions=results[0].instructions,
-        stack_bytes=max(r.stack_bytes for r in results),
-        op_instructions=instructions,
-    )
-
-
-def _run_native(folder: Path, program: Program, inputs: Sequence[Values]) -> RunResult:
-    from irshrink.backends.tvm.native import NativeLibrary
-
-    library = NativeLibrary(folder / LIBRARY)
-    return RunResult(outputs=[_arrays(library.run([_bytes(v) for v in x]), program) for x in inputs])
+    return instructions
 
 
 def _arrays(outputs: Sequence[bytes], program: Program) -> list[NDArray[np.generic]]:

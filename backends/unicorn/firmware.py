@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from irshrink.backends.package.files import flash_bytes, ram_bytes
+from irshrink.backends.package.files import flash_bytes, memory_bases, ram_bytes
 from irshrink.backends.toolchain.elf import Elf, read_elf
 from irshrink.backends.unicorn.machine import DEFAULT_LIMIT, CortexM, Memory, RedZone
 from irshrink.backends.unicorn.trace import Trace
@@ -63,9 +63,8 @@ class Firmware:
         if emulation is None:
             raise TargetError(f"target '{target.name}' is not emulated: its builds run natively.")
         self.elf: Elf = read_elf(path)
-        memory = Memory(
-            emulation.flash_base, flash_bytes(target), emulation.ram_base, ram_bytes(target) + 3 * GUARD_BYTES
-        )
+        flash_base, ram_base = memory_bases(target)
+        memory = Memory(flash_base, flash_bytes(target), ram_base, ram_bytes(target) + 3 * GUARD_BYTES)
         self._arena = self._arena_start()
         self._stack = self.elf.symbol("__stack_limit").address
         self._machine = CortexM(self.elf, emulation.cpu, memory, self._red_zones())

@@ -24,7 +24,10 @@ DEFAULT_LIMIT = 10_000_000_000
 _PAGE = 4096
 _SYSTEM_CONTROL_SPACE = 0xE000E000
 _SEMIHOSTING = 0xBEAB  # bkpt 0xAB
-_CORES = {"cortex-m3": "M3", "cortex-m4": "M4", "cortex-m7": "M7", "cortex-m33": "M33"}
+_CORES = {
+    **{"cortex-m0": "M0", "cortex-m3": "M3", "cortex-m4": "M4"},
+    **{"cortex-m7": "M7", "cortex-m33": "M33"},
+}
 
 # Exception numbers of QEMU's Arm core, which unicorn hands through.
 _EXCEPTIONS = {
@@ -73,7 +76,7 @@ class CortexM:
     """One core with an ELF loaded, stopped before its reset handler.
 
     Args:
-        cpu: ``cortex-m3``, ``cortex-m4``, ``cortex-m7`` or ``cortex-m33``.
+        cpu: ``cortex-m0``, ``cortex-m3``, ``cortex-m4``, ``cortex-m7`` or ``cortex-m33``.
         red_zones: watched from the start.
 
     Raises:

@@ -6,9 +6,13 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from irshrink import files
-from irshrink.backends.package.files import flash_bytes, linker_script, ram_bytes
+from irshrink.backend import Counter
+from irshrink.backends.package.build import compile_library
+from irshrink.backends.package.files import flash_bytes, linker_script, memory_bases, ram_bytes
+from irshrink.backends.running import Call, Run
 from irshrink.backends.toolchain import zig
 from irshrink.backends.toolchain.elf import Sizes, read_elf
 from irshrink.backends.unicorn.firmware import GUARD_BYTES, EmulationResult, Firmware
@@ -16,6 +20,8 @@ from irshrink.backends.unicorn.machine import DEFAULT_LIMIT, CortexM, Memory
 from irshrink.errors import OutputError, TargetError, ToolError
 from irshrink.target import Target
 
+#: What is run, in the package.
+FIRMWARE = "lib/emulation.elf"
 EMULATION_MAIN = Path(__file__).with_name("emulation_main.c")
 
 
@@ -49,11 +55,35 @@ class ProgramResult:
     status: int
 
 
-def available() -> str | None:
-    """None, or why builds cannot be emulated here and what to install."""
-    from irshrink.backends.unicorn import machine
+class UnicornRunner:
+    """Firmware on a core of unicorn's."""
 
-    return zig.available() or machine.available()
+    native: ClassVar[bool] = False
+
+    def missing(self, target: Target) -> str | None:
+        from irshrink.backends.unicorn import machine
+
+        return machine.available()
+
+    def build(self, folder: Path, target: Target, objects: Sequence[Path], optimize: str) -> None:
+        """``lib/emulation.elf``: the model with red zones around its arena."""
+        (folder / FIRMWARE).parent.mkdir(exist_ok=True)
+        build_firmware(folder, target, folder / FIRMWARE, optimize=optimize, objects=objects)
+
+    def run(self, folder: Path, target: Target, call: Call, progress: Counter) -> Run:
+        """The first inference is counted and its alignments are checked; all are watched for overruns."""
+        firmware = Firmware(folder / FIRMWARE, target)
+        results = []
+        for done, inputs in enumerate(call.inputs):
+            progress(done)
+            results.append(firmware.run(inputs, count=done == 0))
+        firmware.check_alignment(call.inputs[0])
+        return Run(
+            outputs=[r.outputs for r in results],
+            instructions=results[0].instructions,
+            stack_bytes=max(r.stack_bytes for r in results),
+            calls=results[0].calls,
+        )
 
 
 def run_build(
@@ -98,15 +128,20 @@ def run_build(
     )
 
 
-def build_firmware(folder: Path, target: Target, out: Path, *, optimize: str = "-O2") -> None:
+def build_firmware(
+    folder: Path, target: Target, out: Path, *, optimize: str = "-O2", objects: Sequence[Path] | None = None
+) -> None:
     """Compile and link the model, start-up code and the emulator's main, with red zones.
+
+    Args:
+        objects: the model's own, where they are compiled already.
 
     Raises:
         BudgetError: flash or RAM of the target are too small.
         ToolError: it does not compile.
     """
     script = linker_script(target, guard_bytes=GUARD_BYTES)
-    _build(folder, target, out, main=EMULATION_MAIN, script=script, optimize=optimize)
+    _build(folder, target, out, main=EMULATION_MAIN, script=script, optimize=optimize, objects=objects)
 
 
 def build_test(folder: Path, target: Target, out: Path, *, optimize: str = "-O2") -> None:
@@ -130,21 +165,29 @@ def run_program(image: Path, target: Target, *, limit: int = DEFAULT_LIMIT) -> P
     """
     if target.emulation is None:
         raise TargetError(f"target '{target.name}' is not emulated: its builds run natively.")
-    emulation = target.emulation
-    memory = Memory(emulation.flash_base, flash_bytes(target), emulation.ram_base, ram_bytes(target))
-    text, status = CortexM(read_elf(image), emulation.cpu, memory).run_program(limit)
+    flash_base, ram_base = memory_bases(target)
+    memory = Memory(flash_base, flash_bytes(target), ram_base, ram_bytes(target))
+    text, status = CortexM(read_elf(image), target.emulation.cpu, memory).run_program(limit)
     return ProgramResult(text, status)
 
 
-def _build(folder: Path, target: Target, out: Path, *, main: Path, script: str, optimize: str) -> None:
+def _build(
+    folder: Path,
+    target: Target,
+    out: Path,
+    *,
+    main: Path,
+    script: str,
+    optimize: str,
+    objects: Sequence[Path] | None = None,
+) -> None:
     source, port = folder / "src", folder / "port" / "cortex-m"
-    sources = sorted(source.glob("*.c"))
-    if not sources or not (port / "startup.c").is_file():
+    if not list(source.glob("*.c")) or not (port / "startup.c").is_file():
         raise OutputError(f"{folder}: no C package for {target.name}: src/*.c or port/cortex-m is missing.")
     with tempfile.TemporaryDirectory(prefix="irshrink-") as scratch:
         work = Path(scratch)
-        objects = zig.compile_objects(
-            [*sources, port / "startup.c", main], target, work, include=[source, port], optimize=optimize
-        )
+        around = zig.compile_objects([port / "startup.c", main], target, work, include=[source, port])
+        if objects is None:
+            objects = compile_library(folder, target, work, optimize=optimize)
         files.write_text(work / "link.ld", script)
-        zig.link_firmware(objects, target, work / "link.ld", out)
+        zig.link_firmware([*objects, *around], target, work / "link.ld", out)

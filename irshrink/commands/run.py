@@ -25,7 +25,8 @@ from irshrink.console import print_json, progress
 def run_command(*, build: Path, data: Path, output: Path | None, samples: int | None, as_json: bool) -> None:
     """Run the build in folder BUILD and compare every output byte with the NumPy reference.
 
-    A Cortex-M build runs in the emulator, which counts instructions and stack; a host build runs natively.
+    A build for another machine runs in an emulator, which counts instructions and stack; Linux on Arm and
+    RISC-V, and Cortex-M55, need QEMU for that. A build for this kind of machine runs natively.
     """
     from irshrink.execute import execute, render
 

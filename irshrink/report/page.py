@@ -46,7 +46,8 @@ def verdict(report: Mapping[str, Any]) -> tuple[bool, str]:
     emulation = report["emulation"]
     runs, wrong, of = emulation["inputs"], emulation["mismatched_bytes"], emulation["compared_bytes"]
     if runs == 0:
-        return False, "This build was not run."
+        reason = emulation["why_not_run"]
+        return False, "This build was NOT run." if reason is None else f"This build was NOT run: {reason}"
     place = "on this kind of machine" if emulation["native"] else f"on an emulated {report['target']}"
     times = f"{runs:,} inference" if runs == 1 else f"{runs:,} inferences"
     if wrong:

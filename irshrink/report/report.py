@@ -86,7 +86,8 @@ class BuildFacts:
         history: the passes that ran, in order.
         compressed_sha256, compressed_bytes, compressed_nodes: of the ``model.onnx`` in the build.
         run: the test vector on the target, its emulator or the host; ``run_inputs`` inferences, of whose
-            output bytes ``mismatched_bytes`` differ from the reference (of ``compared_bytes``).
+            output bytes ``mismatched_bytes`` differ from the reference (of ``compared_bytes``). None where
+            this machine cannot run the build: ``why_not_run`` says why and what to install.
         accuracy: None when there was no data to measure with.
         data: by role, ``calibration`` and ``eval``.
         notes: sentences that the user should read.
@@ -108,6 +109,7 @@ class BuildFacts:
     data: Mapping[str, DataFacts] = field(default_factory=dict)
     notes: Sequence[str] = ()
     recipe: Mapping[str, Any] = field(default_factory=dict)
+    why_not_run: str | None = None
 
 
 def build_report(facts: BuildFacts) -> dict[str, Any]:
@@ -214,7 +216,8 @@ def _size(facts: BuildFacts) -> dict[str, Any]:
 
 def _emulation(facts: BuildFacts) -> dict[str, Any]:
     return {
-        "native": facts.target.emulation is None,
+        "native": facts.target.emulation is None or (facts.run is not None and facts.run.native),
+        "why_not_run": facts.why_not_run,
         "instructions": facts.run.instructions if facts.run else None,
         "inputs": facts.run_inputs,
         "compared_bytes": facts.compared_bytes,

@@ -64,14 +64,19 @@ def _rows(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         macs, executed = report["model"]["macs"], emulation["instructions"]
         each = f", {executed / macs:.2f} a multiply-accumulate" if macs and executed else ""
         rows.append(("stack", size(sizes["stack_bytes"]), "high-water mark"))
-        rows.append(("instructions", count(executed), f"one inference{each}"))
+        what = f"one inference{each}" if executed else "not counted"
+        rows.append(("instructions", count(executed), what))
     rows.append(_accuracy(report["accuracy"]))
+    rows.append(_checked(emulation))
+    return rows
+
+
+def _checked(emulation: Mapping[str, Any]) -> tuple[str, str, str]:
+    if emulation["why_not_run"] is not None:
+        return ("checked", "NOT RUN", emulation["why_not_run"])
     wrong, compared = emulation["mismatched_bytes"], emulation["compared_bytes"]
     verdict = f"{wrong} DIFFER from the reference" if wrong else "all equal the reference"
-    rows.append(
-        ("checked", plural(emulation["inputs"], "input"), f"{plural(compared, 'output byte')}, {verdict}")
-    )
-    return rows
+    return ("checked", plural(emulation["inputs"], "input"), f"{plural(compared, 'output byte')}, {verdict}")
 
 
 def _accuracy(accuracy: Mapping[str, Any]) -> tuple[str, str, str]:

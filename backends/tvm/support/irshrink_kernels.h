@@ -12,6 +12,11 @@
 #include <arm_acle.h>
 #endif
 
+/* Float operations are calls of the compiler's library. */
+#if (defined(__ARM_ARCH) && !defined(__ARM_FP)) || (defined(__riscv) && !defined(__riscv_flen))
+#define IRS_SOFT_FLOAT 1
+#endif
+
 /* Every float operation rounds on its own: a fused multiply-add would change results. */
 #if defined(__clang__)
 #pragma STDC FP_CONTRACT OFF
@@ -42,11 +47,6 @@ IRS_INLINE int8_t irs_saturate(int32_t v)
 #endif
 }
 
-/* Keeps the compiler from loading ahead into more registers than there are. */
-IRS_INLINE void irs_fence(void) { __asm__ volatile("" ::: "memory"); }
-
-/* A word from any address; one LDR on cores that allow unaligned access. */
-IRS_INLINE int32_t irs_load32(const int8_t *p)
 /* An integer that orders like v, the same for -0 and 0; `nan` for any NaN. */
 IRS_INLINE int32_t irs_order_key(float v, int32_t nan)
 {
@@ -56,6 +56,11 @@ IRS_INLINE int32_t irs_order_key(float v, int32_t nan)
     return magnitude > 0x7F800000 ? nan : bits < 0 ? -magnitude : bits;
 }
 
+/* Keeps the compiler from loading ahead into more registers than there are. */
+IRS_INLINE void irs_fence(void) { __asm__ volatile("" ::: "memory"); }
+
+/* A word from any address; one LDR on cores that allow unaligned access. */
+IRS_INLINE int32_t irs_load32(const int8_t *p)
 {
     int32_t v;
     __builtin_memcpy(&v, p, 4);
@@ -125,6 +130,15 @@ IRS_INLINE int32_t irs_sum_odd(int32_t acc, int32_t v)
 /* Four int8 as unsigned bytes, each plus 128. */
 IRS_INLINE int32_t irs_load_biased(const int8_t *p) { return (int32_t)((uint32_t)irs_load32(p) ^ 0x80808080u); }
 
+/* rint(v), |v| < 2^22: the sum has no bits below 1, so the addition rounds, half to even. */
+IRS_INLINE int32_t irs_rint_by_addition(float v)
+{
+    int32_t bits;
+    v += 12582912.0f; /* 1.5 * 2^23 */
+    __builtin_memcpy(&bits, &v, 4);
+    return bits - 0x4B400000;
+}
+
 #if defined(__ARM_FP) && defined(__ARM_FEATURE_DSP)
 /* rint(v), half to even, saturated to int32: VCVTR rounds as FPSCR says, nearest even out of reset. */
 IRS_INLINE int32_t irs_rint(float v)
@@ -139,15 +153,8 @@ IRS_INLINE int8_t irs_requantize(int32_t acc, float multiplier, int32_t zero_poi
 {
     return (int8_t)__ssat(__qadd(irs_rint((float)acc * multiplier), zero_point), 8);
 }
-#elif defined(__ARM_ARCH) && !defined(__ARM_FP)
-/* |v| < 2^22: the sum has no bits below 1, so the addition rounds, half to even. */
-IRS_INLINE int32_t irs_rint(float v)
-{
-    int32_t bits;
-    v += 12582912.0f; /* 1.5 * 2^23 */
-    __builtin_memcpy(&bits, &v, 4);
-    return bits - 0x4B400000;
-}
+#elif defined(IRS_SOFT_FLOAT)
+IRS_INLINE int32_t irs_rint(float v) { return irs_rint_by_addition(v); }
 /* Rounds a magnitude to 24 significant bits, half to even, as a conversion to float32 does. */
 IRS_INLINE uint64_t irs_round_bits(uint64_t v, int bits)
 {
@@ -206,12 +213,16 @@ IRS_NOINLINE int8_t irs_requantize(int32_t acc, float multiplier, int32_t zero_p
     return irs_saturate((acc < 0 ? -magnitude : magnitude) + zero_point);
 }
 #else
+#if defined(__riscv) /* rounding to an integral float would be a library call */
+IRS_INLINE int32_t irs_rint(float v) { return irs_rint_by_addition(v); }
+#else
 IRS_INLINE int32_t irs_rint(float v) { return (int32_t)__builtin_rintf(v); }
+#endif
 IRS_INLINE int8_t irs_requantize(int32_t acc, float multiplier, int32_t zero_point)
 {
     float v = (float)acc * multiplier; /* clamped first: a conversion out of range is undefined */
     v = v < -512.0f ? -512.0f : v > 512.0f ? 512.0f : v;
-    return (int8_t)irs_clamp_i32((int32_t)__builtin_rintf(v) + zero_point, -128, 127);
+    return (int8_t)irs_clamp_i32(irs_rint(v) + zero_point, -128, 127);
 }
 #endif
 

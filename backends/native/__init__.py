@@ -1,0 +1,1 @@
+"""Builds that this machine runs itself, through ctypes."""

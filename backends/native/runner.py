@@ -1,0 +1,59 @@
+"""Runs builds on this machine itself: the host's, and those for Linux on the processor that is here."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import ClassVar
+
+from irshrink.backend import Counter
+from irshrink.backends.native.library import NativeLibrary
+from irshrink.backends.package.build import LIBRARY
+from irshrink.backends.running import Call, Run
+from irshrink.target import Target
+
+#: What /proc/cpuinfo of an Arm core calls the features that targets name (Linux: arm64 ELF hwcaps).
+_KERNEL_NAMES = {"neon": "asimd", "dotprod": "asimddp", "i8mm": "i8mm", "fp16": "asimdhp"}
+
+
+class NativeRunner:
+    """The shared library of a package, loaded into this process."""
+
+    native: ClassVar[bool] = True
+
+    def missing(self, target: Target) -> str | None:
+        return None
+
+    def build(self, folder: Path, target: Target, objects: Sequence[Path], optimize: str) -> None:
+        """The package's shared library is all that is needed."""
+
+    def run(self, folder: Path, target: Target, call: Call, progress: Counter) -> Run:
+        library = NativeLibrary(folder / LIBRARY)
+        return Run([library.run(x) for x in call.inputs])
+
+
+def is_native(target: Target) -> bool:
+    """Whether this machine runs the target's builds: the host target, or 64-bit Arm Linux on such a core."""
+    if target.emulation is None:
+        return True
+    if not target.triple.startswith("aarch64-linux-") or not _is_arm_linux():
+        return False
+    return {_KERNEL_NAMES[f] for f in target.features if f in _KERNEL_NAMES} <= _kernel_features()
+
+
+def _is_arm_linux() -> bool:
+    return sys.platform == "linux" and platform.machine() == "aarch64"
+
+
+@cache
+def _kernel_features() -> frozenset[str]:
+    try:
+        text = Path("/proc/cpuinfo").read_text("utf-8")
+    except OSError:
+        return frozenset()
+    lines = [line.partition(":")[2] for line in text.splitlines() if line.startswith("Features")]
+    every = [frozenset(line.split()) for line in lines]
+    return frozenset.intersection(*every) if every else frozenset()

@@ -1,0 +1,1 @@
+"""QEMU as the machine for Linux on other processors and for boards that unicorn has no core of."""

@@ -1,0 +1,166 @@
+"""Builds the program that QEMU runs, and runs it: the model behind a few functions that move bytes."""
+
+from __future__ import annotations
+
+import struct
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from irshrink import files
+from irshrink.backend import Counter as Progress
+from irshrink.backends.package.files import linker_script
+from irshrink.backends.qemu import emulator
+from irshrink.backends.qemu.counter import Count, Counter
+from irshrink.backends.running import Call, Run
+from irshrink.backends.toolchain import zig
+from irshrink.backends.toolchain.elf import read_elf
+from irshrink.errors import ToolError
+from irshrink.target import Target
+
+HERE = Path(__file__).parent
+#: What is run: a program for Linux, which also holds the package's test, or a firmware.
+PROGRAM, FIRMWARE = "bin/model_test", "lib/emulation.elf"
+
+#: Seconds after which a run is taken for endless.
+PATIENCE = 6 * 3600
+#: Inferences in one start of the emulator; progress is told in between.
+_AT_ONCE = 16
+
+_TEST_FLAGS = ("-Dmain=model_test", "-DMODEL_TEST_PRINT=port_print")
+_FAULTS = {
+    1: "model_run_in reports an error",
+    2: "arena underrun: it wrote below its arena",
+    3: "arena overrun: it wrote above its arena",
+    4: "stack overrun",
+}
+
+
+class QemuRunner:
+    """Linux programs in qemu-user, firmware on a board of qemu-system."""
+
+    native: ClassVar[bool] = False
+
+    def missing(self, target: Target) -> str | None:
+        return emulator.missing(target)
+
+    def build(self, folder: Path, target: Target, objects: Sequence[Path], optimize: str) -> None:
+        """``bin/model_test`` for Linux: alone it runs the test vectors, under us inputs; else a firmware."""
+        image = folder / image_of(target)
+        image.parent.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="irshrink-") as scratch:
+            work = Path(scratch)
+            if zig.is_bare_metal(target):
+                _link_firmware(folder, target, objects, work, image)
+            else:
+                _link_program(folder, target, objects, work, image)
+
+    def run(self, folder: Path, target: Target, call: Call, progress: Progress) -> Run:
+        missing = self.missing(target)
+        if missing is not None:
+            raise ToolError(missing)
+        image = folder / image_of(target)
+        progress(0)
+        replies, count = _counted(image, target, call.inputs[0])
+        for start in range(1, len(call.inputs), _AT_ONCE):
+            progress(start)
+            replies += _run(image, target, call.inputs[start : start + _AT_ONCE])
+        outputs, stack_bytes = _parse(replies, call, image)
+        return Run(
+            outputs=outputs,
+            instructions=count.instructions if count else None,
+            stack_bytes=stack_bytes,
+            calls=count.calls if count else (),
+        )
+
+
+def image_of(target: Target) -> str:
+    return FIRMWARE if zig.is_bare_metal(target) else PROGRAM
+
+
+def _link_program(folder: Path, target: Target, objects: Sequence[Path], work: Path, image: Path) -> None:
+    sources = [HERE / "main.c", HERE / "port" / "linux.c", folder / "test" / "test_main.c"]
+    flags = ["-DMODEL_HAS_TEST", *_TEST_FLAGS]
+    around = zig.compile_objects(sources, target, work, include=[folder / "src", HERE / "port"], flags=flags)
+    zig.link_executable([*around, *objects], target, HERE / "port" / "linux.ld", image)
+
+
+def _link_firmware(folder: Path, target: Target, objects: Sequence[Path], work: Path, image: Path) -> None:
+    port = folder / "port" / "cortex-m"
+    sources = [port / "startup.c", HERE / "main.c", HERE / "port" / "semihosting.c"]
+    around = zig.compile_objects(sources, target, work, include=[folder / "src", HERE / "port", port])
+    script = work / "link.ld"
+    files.write_text(script, linker_script(target, emulated=True))
+    zig.link_firmware([*around, *objects], target, script, image)
+
+
+def _counted(image: Path, target: Target, inputs: Sequence[bytes]) -> tuple[bytes, Count | None]:
+    """One inference with its instructions counted; without a count where the plugin does not load."""
+    program = emulator.emulation_of(target).program
+    with tempfile.TemporaryDirectory(prefix="irshrink-") as scratch:
+        try:
+            counter = Counter(str(program), read_elf(image), Path(scratch))
+            replies = _run(image, target, [inputs], counter.argument)
+        except ToolError:
+            return _run(image, target, [inputs]), None
+        return replies, counter.read()
+
+
+def _run(image: Path, target: Target, inputs: Sequence[Sequence[bytes]], plugin: str | None = None) -> bytes:
+    """What the program answers to some inferences: a program for Linux through pipes, a firmware in files."""
+    command = emulator.command(target, image.absolute(), plugin=plugin)
+    answers = "printed" if zig.is_bare_metal(target) else "outputs"
+    with tempfile.TemporaryDirectory(prefix="irshrink-") as scratch:
+        folder = Path(scratch)
+        (folder / "inputs").write_bytes(b"".join(part for one in inputs for part in one))
+        with (folder / "inputs").open("rb") as given, (folder / answers).open("wb") as taken:
+            try:
+                done = subprocess.run(
+                    command,
+                    cwd=folder,
+                    stdin=given,
+                    stdout=taken,
+                    stderr=subprocess.PIPE,
+                    timeout=PATIENCE,
+                    check=False,
+                )
+            except subprocess.TimeoutExpired as e:
+                raise ToolError(f"{image.name} on an emulated {target.name} did not end.") from e
+        if done.returncode != 0:
+            said = done.stderr + ((folder / "printed").read_bytes() if answers == "printed" else b"")
+            raise ToolError(f"{image.name} on an emulated {target.name}: {_reason(said, done.returncode)}")
+        return (folder / "outputs").read_bytes()
+
+
+def _reason(said: bytes, status: int) -> str:
+    lines = [line.strip() for line in said.decode("utf-8", "replace").splitlines() if line.strip()]
+    return lines[0] if lines else f"it ended with status {status}."
+
+
+def _parse(replies: bytes, call: Call, image: Path) -> tuple[list[list[bytes]], int]:
+    """Outputs of every inference, and the most stack that one of them took, bytes.
+
+    Raises:
+        ToolError: an answer is missing, or says that the model did what it must not.
+    """
+    header = struct.Struct("<II")
+    each = header.size + sum(call.output_bytes)
+    if len(replies) != each * len(call.inputs):
+        raise ToolError(f"{image.name}: {len(replies)} bytes came back, not {each * len(call.inputs)}.")
+    outputs, stack_bytes = [], 0
+    for at in range(0, len(replies), each):
+        status, used = header.unpack_from(replies, at)
+        if status != 0:
+            raise ToolError(f"{image.name}: {_FAULTS.get(status, f'error {status}')}.")
+        stack_bytes = max(stack_bytes, used)
+        outputs.append(list(_split(replies[at + header.size : at + each], call.output_bytes)))
+    return outputs, stack_bytes
+
+
+def _split(data: bytes, sizes: Sequence[int]) -> Iterator[bytes]:
+    at = 0
+    for size in sizes:
+        yield data[at : at + size]
+        at += size

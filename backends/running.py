@@ -1,0 +1,64 @@
+"""What runs builds: what it is asked for, and what it hands back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+from irshrink.backend import Counter
+from irshrink.target import Target
+
+
+@dataclass(frozen=True)
+class Call:
+    """What is asked for: the bytes of every input of at least one inference, and the sizes of the outputs."""
+
+    inputs: Sequence[Sequence[bytes]]
+    output_bytes: Sequence[int]
+
+
+@dataclass(frozen=True)
+class Run:
+    """Several inferences.
+
+    Attributes:
+        outputs: bytes of every output of every inference, in port order.
+        instructions: of the first inference, exact; None when not counted.
+        stack_bytes: high-water mark of all of them; None when not measured.
+        calls: ``(function, instructions)`` of every call that the model's function made in the first
+            inference, in order, callees included; empty when not counted.
+    """
+
+    outputs: list[list[bytes]]
+    instructions: int | None = None
+    stack_bytes: int | None = None
+    calls: tuple[tuple[str, int], ...] = ()
+
+
+class Runner(Protocol):
+    """Makes of a library what can be run, and runs it: on this machine itself if ``native``."""
+
+    native: ClassVar[bool]
+
+    def missing(self, target: Target) -> str | None:
+        """None, or why builds for the target cannot run here and how to change that."""
+
+    def build(self, folder: Path, target: Target, objects: Sequence[Path], optimize: str) -> None:
+        """Write what is run into the package in ``folder``; also where it cannot run here.
+
+        Args:
+            objects: the model's own.
+
+        Raises:
+            BudgetError: flash or RAM of the target are too small.
+            ToolError: it does not compile or link.
+        """
+
+    def run(self, folder: Path, target: Target, call: Call, progress: Counter) -> Run:
+        """Run what :meth:`build` wrote.
+
+        Raises:
+            ToolError: it crashed, overran its memory, or did not end.
+        """
