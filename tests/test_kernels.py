@@ -60,6 +60,13 @@ def elementwise(b: KernelBench) -> None:
     b.add(ops.MulInt8, b.int8(1, 5, 5, 17), b.int8(1, 1, 1, 17), shape=(1, 5, 5, 17), **product)
     product = {"zero_points": (-128, 0), "requantization": requantization(2.0**-7, 0, -100, 80)}
     b.add(ops.MulInt8, b.int8(2, 33), b.int8(1), shape=(2, 33), **product)
+    same, less = requantization(0.9, 4), requantization(0.011, 4)
+    b.add(ops.PReluInt8, *every_pair(), shape=(65536,), zero_points=(3, -7), positive=same, negative=less)
+    same, less = requantization(0.5, -3, -100, 80), requantization(2.0**-7, -3, -100, 80)
+    b.add(
+        ops.PReluInt8, b.int8(1, 3, 5, 7), b.int8(7), shape=(1, 3, 5, 7), zero_points=(0, 5), positive=same,
+        negative=less, constants=(1,),
+    )  # fmt: skip
     b.add(ops.TableInt8, np.arange(-128, 128).astype(np.int8), shape=(256,), table=b.int8(256))
 
 

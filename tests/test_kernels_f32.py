@@ -62,7 +62,7 @@ def binary_float(b: KernelBench) -> None:
     # random bit patterns: subnormal quotients round once, too
     x, y = (b.rng.integers(-(2**31), 2**31, 600).astype(np.int32).view(np.float32) for _ in range(2))
     small = b.rng.integers(0, 2**26, 600).astype(np.int32).view(np.float32)
-    for kind in ("add", "sub", "mul", "div", "min", "max"):
+    for kind in ("add", "sub", "mul", "div", "min", "max", "prelu", "pow"):
         left = np.concatenate([EXTREMES, np.nan_to_num(x), small])
         right = np.concatenate([EXTREMES[::-1], np.nan_to_num(y), np.nan_to_num(y)])
         b.add(ops.BinaryF32, left, right, shape=left.shape, dtype="float32", kind=kind)
@@ -79,7 +79,12 @@ def unary_float(b: KernelBench) -> None:
     x = np.concatenate(
         [EXTREMES, -EXTREMES, np.linspace(-20, 20, 401, dtype=np.float32), np.nan_to_num(random)]
     )
-    kinds = {"clip": (-0.5, 0.5), "hardsigmoid": (0.2, 0.5), "leakyrelu": (0.01, 0.0), "elu": (1.3, 0.0)}
+    near = np.linspace(-1.25, 1.25, 301, dtype=np.float32)
+    kinds = {
+        **{"clip": (-0.5, 0.5), "hardsigmoid": (0.2, 0.5), "leakyrelu": (0.01, 0.0), "elu": (1.3, 0.0)},
+        **{"selu": (1.67, 1.05), "celu": (0.7, 0.0), "thresholdedrelu": (0.5, 0.0), "shrink": (0.5, 0.25)},
+        "power": (0.75, 0.0),
+    }
     plain = [
         "sigmoid",
         "tanh",
@@ -92,8 +97,9 @@ def unary_float(b: KernelBench) -> None:
         "reciprocal",
         "floor",
         "ceil",
-        "sqrt",
     ]
+    plain += ["sqrt", "round", "sign", "softsign", "softplus", "mish", "log", "sin", "cos", "tan", "asin"]
+    plain += ["acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh"]
     for kind, alpha, beta in [
         *((kind, 0.0, 0.0) for kind in plain),
         *((kind, *values) for kind, values in kinds.items()),
@@ -101,7 +107,8 @@ def unary_float(b: KernelBench) -> None:
         ("clip", 0.0, inf),
         ("clip", -inf, 2.5),
     ]:
-        b.add(ops.UnaryF32, x, shape=x.shape, dtype="float32", kind=kind, alpha=alpha, beta=beta)
+        values = np.concatenate([x, near])
+        b.add(ops.UnaryF32, values, shape=values.shape, dtype="float32", kind=kind, alpha=alpha, beta=beta)
 
 
 def rows_float(b: KernelBench) -> None:

@@ -26,6 +26,7 @@ SELECTORS: dict[str, str] = {
     "MatMulInt8": f"{_HERE}.matmul:select_matmul_int8",
     "AddInt8": f"{_HERE}.elementwise:select_add",
     "MulInt8": f"{_HERE}.elementwise:select_mul",
+    "PReluInt8": f"{_HERE}.prelu:select_prelu",
     "TableInt8": f"{_HERE}.elementwise:select_table",
     "Quantize": f"{_HERE}.elementwise:select_quantize",
     "Dequantize": f"{_HERE}.elementwise:select_dequantize",

@@ -47,6 +47,8 @@ def _binary_f32(kind: str, shape: Broadcast, style: Style) -> TirFunction:
         "div": lambda a, b: inline("float32", "irs_math_div", a, b),
         "min": lambda a, b: inline("float32", "irs_min_f32", a, b),
         "max": lambda a, b: inline("float32", "irs_max_f32", a, b),
+        "pow": lambda a, b: inline("float32", "irs_math_pow", a, b),
+        "prelu": lambda a, b: inline("float32", "irs_math_prelu", a, b),
     }
     with Function(f"{kind}_f32{shape.suffix}", f"Elementwise {kind} of float32 tensors.") as f:
         binary_body(f, shape, style, "float32", (), operations[kind])
@@ -54,7 +56,10 @@ def _binary_f32(kind: str, shape: Broadcast, style: Style) -> TirFunction:
 
 
 #: Kinds that compute with ``alpha``, or with ``alpha`` and ``beta``, at run time.
-_PARAMETERS = {"hardsigmoid": ("alpha", "beta"), "leakyrelu": ("alpha",), "elu": ("alpha",)}
+_PARAMETERS = {
+    **dict.fromkeys(("celu", "elu", "leakyrelu", "power", "thresholdedrelu"), ("alpha",)),
+    **dict.fromkeys(("hardsigmoid", "selu", "shrink"), ("alpha", "beta")),
+}
 
 
 def select_unary(op: UnaryF32, program: Program, target: Target) -> KernelCall:

@@ -57,6 +57,7 @@ from irshrink.program.ops.int8 import (
     DenseInt8,
     MatMulInt8,
     MulInt8,
+    PReluInt8,
     SoftmaxInt8,
     TableInt8,
 )
@@ -123,6 +124,7 @@ __all__ = [
     "NormalizeF32",
     "OneHot",
     "Op",
+    "PReluInt8",
     "Pad",
     "PairwiseProbabilities",
     "PairwiseScores",

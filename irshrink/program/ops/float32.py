@@ -39,10 +39,12 @@ class MatMulF32(Op):
     """Product of two float32 tensors [B..., M, K] and [B..., K, N] (batches equal), from 0 in order of k."""
 
 
-BinaryKind = Literal["add", "sub", "mul", "div", "min", "max"]
+BinaryKind = Literal["add", "sub", "mul", "div", "min", "max", "prelu", "pow"]
 UnaryKind = Literal[
     "clip", "sigmoid", "tanh", "exp", "erf", "gelu", "hardswish", "hardsigmoid",
-    "leakyrelu", "elu", "sqrt", "neg", "abs", "reciprocal", "floor", "ceil",
+    "leakyrelu", "elu", "sqrt", "neg", "abs", "reciprocal", "floor", "ceil", "round", "sign",
+    "selu", "celu", "thresholdedrelu", "shrink", "softsign", "softplus", "mish", "log", "power",
+    "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh",
 ]  # fmt: skip
 
 
@@ -50,7 +52,10 @@ UnaryKind = Literal[
 class BinaryF32(Op):
     """Elementwise on two float32 tensors, NumPy broadcasting. ``constant`` replaces a missing second input.
 
-    ``min`` is ``a if a < b else b``, ``max`` is ``a if a > b else b``.
+    ``min`` is ``a if a < b else b``, ``max`` is ``a if a > b else b``, ``prelu`` is
+    ``a * b if a < 0 else a``.
+    ``pow`` is ``exp(b * log(|a|))``, negated where a is negative and b odd, NaN where a is negative and b not
+    whole, 1 where b is 0.
     """
 
     kind: BinaryKind
@@ -62,7 +67,8 @@ class BinaryF32(Op):
 class UnaryF32(Op):
     """Elementwise function of float32; ``alpha`` and ``beta`` as in the ONNX operator.
 
-    clip: low and high. gelu: ``alpha`` 1 is the tanh approximation, 0 the exact one (erf).
+    clip: low and high. gelu: ``alpha`` 1 is the tanh approximation, 0 the exact one (erf). selu: ``beta`` is
+    gamma. shrink: lambda and bias. power: ``x ** alpha``.
     """
 
     kind: UnaryKind

@@ -63,6 +63,16 @@ class MulInt8(Op):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class PReluInt8(Op):
+    """int8 x and slopes, NumPy broadcasting: ``positive(x - zx)`` where that is at least 0, else
+    ``negative((x - zx) * (slope - zs))``; both requantizations to the same integers."""
+
+    zero_points: tuple[int, int]
+    positive: Requantization
+    negative: Requantization
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class AveragePoolInt8(Op):
     """Average over a window of int8 [N,H,W,C]: ``requantize(sum(x - zx over valid x), multipliers[count])``.
 

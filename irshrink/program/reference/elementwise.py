@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from irshrink.program.ops import AddInt8, Dequantize, MulInt8, Quantize, SoftmaxInt8, TableInt8
+from irshrink.program.ops import AddInt8, Dequantize, MulInt8, PReluInt8, Quantize, SoftmaxInt8, TableInt8
 from irshrink.program.program import Program
 from irshrink.program.reference.dispatch import Array, evaluate_op, float32
 from irshrink.program.reference.floating import ordered_sum
@@ -20,6 +20,12 @@ def _(op: AddInt8, arrays: list[Array], program: Program) -> Array:
 def _(op: MulInt8, arrays: list[Array], program: Program) -> Array:
     a, b = (centred(x, z) for x, z in zip(arrays, op.zero_points, strict=True))
     return requantize(a * b, op.requantization)
+
+
+@evaluate_op.register
+def _(op: PReluInt8, arrays: list[Array], program: Program) -> Array:
+    x, slope = (centred(x, z) for x, z in zip(arrays, op.zero_points, strict=True))
+    return np.where(x >= 0, requantize(x, op.positive), requantize(x * slope, op.negative))
 
 
 @evaluate_op.register

@@ -18,6 +18,7 @@ from irshrink.program.ops import (
 from irshrink.program.program import Program
 from irshrink.program.reference import mathematics as m
 from irshrink.program.reference.dispatch import Array, evaluate_op, float32
+from irshrink.program.reference.functions import pow_, unary
 
 _BINARY: dict[BinaryKind, Callable[[Array, Array], Array]] = {
     "add": np.add,
@@ -26,6 +27,8 @@ _BINARY: dict[BinaryKind, Callable[[Array, Array], Array]] = {
     "div": np.divide,
     "min": lambda a, b: np.where(a < b, a, b),
     "max": lambda a, b: np.where(a > b, a, b),
+    "prelu": lambda a, b: np.where(a < float32(0), a * b, a),
+    "pow": pow_,
 }
 
 
@@ -57,7 +60,7 @@ def _(op: BinaryF32, arrays: list[Array], program: Program) -> Array:
 
 @evaluate_op.register
 def _(op: UnaryF32, arrays: list[Array], program: Program) -> Array:
-    return m.unary(op.kind, arrays[0], float32(op.alpha), float32(op.beta))
+    return unary(op.kind, arrays[0], float32(op.alpha), float32(op.beta))
 
 
 @evaluate_op.register

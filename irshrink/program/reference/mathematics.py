@@ -10,12 +10,10 @@ Largest errors against the exact values: exp 1e-7, sigmoid and tanh 1.5e-7, erf 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import NDArray
 
-from irshrink.program.ops import Float32, UnaryKind
+from irshrink.program.ops import Float32
 
 F = np.float32
 
@@ -155,28 +153,3 @@ def hardsigmoid(x: Float32, alpha: np.float32, beta: np.float32) -> Float32:
 def elu(x: Float32, alpha: np.float32) -> Float32:
     """``alpha * (exp(x) - 1)`` where x < 0, else x."""
     return np.where(x < F(0), alpha * (exp(x) - F(1)), x)
-
-
-_UNARY: dict[UnaryKind, Callable[[Float32, np.float32, np.float32], Float32]] = {
-    "clip": clip,
-    "sigmoid": lambda x, a, b: sigmoid(x),
-    "tanh": lambda x, a, b: tanh(x),
-    "exp": lambda x, a, b: exp(x),
-    "erf": lambda x, a, b: erf(x),
-    "gelu": lambda x, a, b: gelu(x, a),
-    "hardswish": lambda x, a, b: x * hardsigmoid(x, F(1 / 6), F(0.5)),
-    "hardsigmoid": hardsigmoid,
-    "leakyrelu": lambda x, a, b: np.where(x < F(0), a * x, x),
-    "elu": lambda x, a, b: elu(x, a),
-    "sqrt": lambda x, a, b: np.sqrt(x),
-    "neg": lambda x, a, b: -x,
-    "abs": lambda x, a, b: np.abs(x),
-    "reciprocal": lambda x, a, b: F(1) / x,
-    "floor": lambda x, a, b: np.floor(x),
-    "ceil": lambda x, a, b: np.ceil(x),
-}
-
-
-def unary(kind: UnaryKind, x: Float32, alpha: np.float32, beta: np.float32) -> Float32:
-    """The elementwise function ``kind``, with the parameters that it takes."""
-    return _UNARY[kind](x, alpha, beta)

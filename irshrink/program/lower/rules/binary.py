@@ -1,9 +1,11 @@
-"""Add, Sub, Mul, Div, Min, Max and Pow."""
+"""Add, Sub, Mul, Div, Min, Max and PRelu."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import reduce
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -12,7 +14,6 @@ from numpy.typing import NDArray
 from irshrink.program.lower.chains import Sink
 from irshrink.program.lower.lowering import Lowering, broadcast_constant, int8_codes
 from irshrink.program.lower.numbers import OUT_OF_RANGE, addition_multipliers, layer_multiplier, table, usable
-from irshrink.program.lower.refusal import Refusal
 from irshrink.program.lower.rules import integers
 from irshrink.program.lower.rules.align import aligned, padded
 from irshrink.program.lower.view import View, view_of
@@ -22,9 +23,10 @@ from irshrink.program.ops import (
     BinaryF32,
     BinaryKind,
     MulInt8,
+    Op,
+    PReluInt8,
     Requantization,
     TableInt8,
-    UnaryF32,
 )
 from irshrink.program.program import Quantization
 from irshrink.program.reference.dispatch import Array
@@ -37,6 +39,7 @@ KINDS: dict[str, BinaryKind] = {
     "Max": "max",
     "Min": "min",
     "Mul": "mul",
+    "PRelu": "prelu",
     "Sub": "sub",
     "Sum": "add",
 }
@@ -46,6 +49,7 @@ _EXACT: dict[BinaryKind, Callable[[F64, F64], F64]] = {
     "max": np.maximum,
     "min": np.minimum,
     "mul": np.multiply,
+    "prelu": lambda a, b: np.where(a < 0, a * b, a),
     "sub": np.subtract,
 }
 
@@ -96,22 +100,6 @@ def _several(lowering: Lowering, node: ir.Node, kind: BinaryKind) -> View:
     return reduce(combined, [lowering.floating(node, index) for index in range(len(node.inputs))])
 
 
-def power(lowering: Lowering, node: ir.Node) -> None:
-    """x ** 2 and x ** 0.5."""
-    exponent = lowering.constants.array(node.inputs[1])
-    number = exponent.item() if exponent is not None and exponent.size == 1 else None
-    if number not in (0.5, 1, 2):
-        raise Refusal("only the powers 0.5, 1 and 2 run on the target", "Rewrite it by products or roots.")
-    x = lowering.floating(node, 0)
-    shape = lowering.builder.shape(x.tensor)
-    tensor = x.tensor
-    if number == 2:
-        tensor = lowering.emit(BinaryF32, node, [tensor, tensor], shape, kind="mul")
-    elif number == 0.5:
-        tensor = lowering.emit(UnaryF32, node, [tensor], shape, kind="sqrt")
-    lowering.bind(node.outputs[0], x.on(tensor))
-
-
 def _has_table(lowering: Lowering, node: ir.Node, constant: Array, index: int) -> bool:
     """Whether a node is a function of one int8 value: the other operand is a single number."""
     if constant.size != 1 or lowering.constants.get(node.inputs[index]) is not None:
@@ -146,31 +134,45 @@ def _integer(lowering: Lowering, node: ir.Node, kind: BinaryKind) -> bool:
     if sink is None:
         lowering.float_note(node, "its output is not quantized")
         return False
-    if kind not in ("add", "sub", "mul"):
+    if kind not in ("add", "sub", "mul", "prelu"):
         lowering.float_note(node, "it has no integer form")
         return False
     pair = aligned(lowering, lowering.real(node, 0), lowering.real(node, 1))
     a, b = (lowering.builder.tensors[name].quantization for name in pair.tensors)
     assert a is not None
     assert b is not None
-    y, zero_points = sink.quantization, (a.zero_point, b.zero_point)
-    if kind == "mul":
-        multiplier = layer_multiplier(a.scale, np.array([b.scale], np.float32), y.scale)
-        if not usable(multiplier):
-            lowering.float_note(node, OUT_OF_RANGE)
-            return False
-        form = Requantization(multiplier=multiplier, zero_point=y.zero_point, low=sink.low, high=sink.high)
-        tensor = lowering.emit_int8(
-            MulInt8, node, pair.tensors, pair.shape, sink=sink, zero_points=zero_points, requantization=form
-        )
-    else:
-        addition = _addition(a, b, sink, subtract=kind == "sub")
-        if addition is None:
-            lowering.float_note(node, "its scales are too far apart")
-            return False
-        tensor = lowering.emit_int8(AddInt8, node, pair.tensors, pair.shape, sink=sink, addition=addition)
+    form = _form(kind, a, b, sink)
+    if isinstance(form, str):
+        lowering.float_note(node, form)
+        return False
+    operator, fields = form
+    tensor = lowering.emit_int8(operator, node, pair.tensors, pair.shape, sink=sink, **fields)
     lowering.bind(node.outputs[0], pair.view.on(tensor))
     return True
+
+
+def _form(
+    kind: BinaryKind, a: Quantization, b: Quantization, sink: Sink
+) -> tuple[type[Op], dict[str, Any]] | str:
+    """The integer operator and its fields, or why there is none."""
+    if kind in ("add", "sub"):
+        addition = _addition(a, b, sink, subtract=kind == "sub")
+        return "its scales are too far apart" if addition is None else (AddInt8, {"addition": addition})
+    y, zero_points = sink.quantization, (a.zero_point, b.zero_point)
+    multiplier = layer_multiplier(a.scale, np.array([b.scale], np.float32), y.scale)
+    if not usable(multiplier):
+        return OUT_OF_RANGE
+    form = Requantization(multiplier=multiplier, zero_point=y.zero_point, low=sink.low, high=sink.high)
+    if kind == "mul":
+        return MulInt8, {"zero_points": zero_points, "requantization": form}
+    same = layer_multiplier(a.scale, np.ones(1, np.float32), y.scale)
+    if not usable(same):
+        return OUT_OF_RANGE
+    return PReluInt8, {
+        "zero_points": zero_points,
+        "positive": replace(form, multiplier=same),
+        "negative": form,
+    }
 
 
 def _addition(a: Quantization, b: Quantization, sink: Sink, *, subtract: bool) -> Addition | None:

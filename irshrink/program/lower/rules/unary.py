@@ -2,36 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
-from irshrink.graph import edit
 from irshrink.program.lower.chains import bounds
 from irshrink.program.lower.lowering import Lowering
-from irshrink.program.lower.numbers import Function, table
+from irshrink.program.lower.numbers import table
 from irshrink.program.lower.refusal import Refusal
 from irshrink.program.lower.rules import integers
-from irshrink.program.ops import TableInt8, UnaryF32, UnaryKind
-
-F64 = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Elementwise:
-    """A function in both worlds: ``exact`` in float64 for tables, ``kind`` with its parameters in float."""
-
-    exact: Function
-    kind: UnaryKind
-    alpha: float = 0.0
-    beta: float = 0.0
+from irshrink.program.lower.rules.functions import FUNCTIONS, Elementwise
+from irshrink.program.ops import TableInt8, UnaryF32
 
 
 def unary(lowering: Lowering, node: ir.Node) -> None:
-    """Any operator of the table below."""
+    """Any operator of ``FUNCTIONS``."""
     if node.op_type in integers.UNARY and integers.computes_integers(lowering, node):
         integers.unary(lowering, node)
         return
@@ -73,55 +57,3 @@ def apply(lowering: Lowering, node: ir.Node, function: Elementwise, index: int =
         kind, alpha, beta = function.kind, function.alpha, function.beta
         tensor = lowering.emit(UnaryF32, node, [source], shape, kind=kind, alpha=alpha, beta=beta)
     lowering.bind(node.outputs[0], x.on(tensor))
-
-
-def _gelu(node: ir.Node) -> Elementwise:
-    if edit.attribute_string(node, "approximate", "none") == "tanh":
-        c = np.sqrt(2 / np.pi)
-        return Elementwise(lambda x: 0.5 * x * (1 + np.tanh(c * (x + 0.044715 * x**3))), "gelu", 1.0)
-    return Elementwise(lambda x: 0.5 * x * (1 + _erf(x / np.sqrt(2.0))), "gelu", 0.0)
-
-
-def _hardsigmoid(node: ir.Node) -> Elementwise:
-    alpha, beta = edit.attribute_float(node, "alpha", 0.2), edit.attribute_float(node, "beta", 0.5)
-    return Elementwise(lambda x: np.clip(alpha * x + beta, 0.0, 1.0), "hardsigmoid", alpha, beta)
-
-
-def _leakyrelu(node: ir.Node) -> Elementwise:
-    alpha = edit.attribute_float(node, "alpha", 0.01)
-    return Elementwise(lambda x: np.where(x < 0, alpha * x, x), "leakyrelu", alpha)
-
-
-def _elu(node: ir.Node) -> Elementwise:
-    alpha = edit.attribute_float(node, "alpha", 1.0)
-    return Elementwise(lambda x: np.where(x < 0, alpha * np.expm1(np.minimum(x, 0)), x), "elu", alpha)
-
-
-def _erf(x: F64) -> F64:
-    from scipy.special import erf
-
-    result: F64 = erf(x)
-    return result
-
-
-def _plain(kind: UnaryKind, exact: Function) -> Callable[[ir.Node], Elementwise]:
-    return lambda node: Elementwise(exact, kind)
-
-
-FUNCTIONS: dict[str, Callable[[ir.Node], Elementwise]] = {
-    "Abs": _plain("abs", np.abs),
-    "Ceil": _plain("ceil", np.ceil),
-    "Elu": _elu,
-    "Erf": _plain("erf", _erf),
-    "Exp": _plain("exp", np.exp),
-    "Floor": _plain("floor", np.floor),
-    "Gelu": _gelu,
-    "HardSigmoid": _hardsigmoid,
-    "HardSwish": _plain("hardswish", lambda x: x * np.clip(x / 6.0 + 0.5, 0.0, 1.0)),
-    "LeakyRelu": _leakyrelu,
-    "Neg": _plain("neg", np.negative),
-    "Reciprocal": _plain("reciprocal", lambda x: 1.0 / x),
-    "Sigmoid": _plain("sigmoid", lambda x: 1.0 / (1.0 + np.exp(-x))),
-    "Sqrt": _plain("sqrt", np.sqrt),
-    "Tanh": _plain("tanh", np.tanh),
-}
