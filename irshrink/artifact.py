@@ -73,6 +73,7 @@ def load_build(folder: Path | str) -> Build:
         report = json.loads((folder / REPORT_NAME).read_text("utf-8"))
         target = _target(report)
         io = report["recipe"].get("io", "quantized")
+        requantize = report["recipe"].get("requantize", "float32")
         digest = report["model"]["compressed_sha256"]
     except (OSError, ValueError, KeyError, TypeError) as e:
         raise UserError(
@@ -81,7 +82,7 @@ def load_build(folder: Path | str) -> Build:
     model = folder / MODEL_NAME
     if not model.is_file() or sha256(model) != digest:
         raise UserError(f"{model}: is not the model that was compiled there. Compile again.")
-    program = lower(load_module(model), io=io)
+    program = lower(load_module(model), io=io, requantize=requantize)
     return Build(folder, target, program, backend_for(target))
 
 

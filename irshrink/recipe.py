@@ -57,6 +57,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             place of what ``quantize`` stands for.
         keep_float: names of nodes that stay float32; ``*`` and ``?`` as in file names.
         io: whether the C function takes and gives int8 or float32, where the model is quantized.
+        requantize: whose arithmetic int8 operators use: ``float32`` is irshrink's, ``tflm`` gives the bytes
+            of TensorFlow Lite Micro (docs/integer-semantics.md).
         max_drop: largest loss of accuracy that is accepted, as a fraction: 0.01 is one percentage point
             of top-1 (or of agreement with the float model, where there are no labels).
         verify: check every pass that must not change the outputs on the samples.
@@ -79,6 +81,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     steps: tuple[dict[str, Any], ...] | None = None
     keep_float: tuple[str, ...] = ()
     io: Literal["quantized", "float"] = "quantized"
+    requantize: Literal["float32", "tflm"] = "float32"
     max_drop: float | None = None
     verify: bool = False
     test_inputs: int = 4

@@ -54,10 +54,11 @@ def emit_sources(
         "quantized": any(p["scale"] for p in inputs + outputs),
         "uses_math": "irs_math_" in kernels,
         "uses_integers": "irs_int_" in kernels,
+        "uses_q31": "irs_q31_" in kernels,
         "steps": calls,
     }
-    optional = (("irshrink_math.h", values["uses_math"]), ("irshrink_integers.h", values["uses_integers"]))
-    support = ["irshrink_kernels.h", *(name for name, used in optional if used)]
+    optional = (name for name in ("math", "integers", "q31") if values[f"uses_{name}"])
+    support = ["irshrink_kernels.h", *(f"irshrink_{name}.h" for name in optional)]
     return {
         "model.h": _render("model.h.j2", values),
         "model.c": _render("model.c.j2", values),

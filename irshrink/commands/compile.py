@@ -88,6 +88,11 @@ _OPTIONS = [
         type=click.Choice(["quantized", "float"]),
         help="Element type of the C function's inputs and outputs. Default: quantized.",
     ),
+    click.option(
+        "--requantize",
+        type=click.Choice(["float32", "tflm"]),
+        help="Arithmetic of int8 operators: irshrink's, or that of TensorFlow Lite Micro. Default: float32.",
+    ),
     click.option("--test-inputs", type=int, metavar="N", help="Samples in the test vector. Default: 4."),
     click.option("--seed", type=int, metavar="N", help="Seed of everything random. Default: 0."),
     click.option(

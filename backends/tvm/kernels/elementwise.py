@@ -17,7 +17,14 @@ from irshrink.backends.tvm.kernels.elements import (
     style_of,
     unary_kernel,
 )
-from irshrink.backends.tvm.kernels.epilogue import requantized
+from irshrink.backends.tvm.kernels.epilogue import (
+    SUFFIXES,
+    Scaling,
+    scale_arrays,
+    scale_scalars,
+    scaled,
+    scaling_of,
+)
 from irshrink.backends.tvm.tir import Expr, Function, TirFunction, cast, constant, inline, scalar, scalars
 from irshrink.program.ops import AddInt8, Addition, Dequantize, MulInt8, Quantize, TableInt8
 from irshrink.program.program import Program
@@ -80,24 +87,24 @@ def select_mul(op: MulInt8, program: Program, target: Target) -> KernelCall:
     q = op.requantization
     clamp = (q.low, q.high) != (-128, 127)
     arguments: list[Argument] = [Input(0), Input(1), Output(), *sizes]
-    arguments += [*op.zero_points, float(q.multiplier.reshape(-1)[0]), q.zero_point]
+    arguments += [*op.zero_points, *(array[0].item() for array in scale_arrays(q, 1)), q.zero_point]
     arguments += [q.low, q.high] if clamp else []
-    function = _mul(shape, style_of(target, "unrolled"), clamp)
+    function = _mul(shape, style_of(target, "unrolled"), clamp, scaling_of(q))
     return KernelCall(function, tuple(arguments), in_place=inputs_like_output(op, program))
 
 
 @cache
-def _mul(shape: Broadcast, style: Style, clamp: bool) -> TirFunction:
-    extra = [*scalars("zero_a", "zero_b"), scalar("multiplier", "float32"), *scalars("zero_point")]
+def _mul(shape: Broadcast, style: Style, clamp: bool, scaling: Scaling) -> TirFunction:
+    scales = scale_scalars(scaling)
+    extra = [*scalars("zero_a", "zero_b"), *scales, *scalars("zero_point")]
     extra += scalars("low", "high") if clamp else []
 
-    def value(
-        a: Expr, b: Expr, zero_a: Expr, zero_b: Expr, multiplier: Expr, zero: Expr, *clip: Expr
-    ) -> Expr:
+    def value(a: Expr, b: Expr, zero_a: Expr, zero_b: Expr, *rest: Expr) -> Expr:
         product = (cast("int32", a) - zero_a) * (cast("int32", b) - zero_b)
-        return requantized(product, multiplier, zero, *clip)
+        return scaled(scaling, product, rest[: len(scales)], *rest[len(scales) :])
 
-    with Function(f"mul_s8{shape.suffix}{'_clamp' if clamp else ''}", "Product of int8 tensors.") as f:
+    name = f"mul_s8{shape.suffix}{SUFFIXES[scaling]}{'_clamp' if clamp else ''}"
+    with Function(name, "Product of int8 tensors.") as f:
         binary_body(f, shape, style, "int8", extra, value)
     return f.result
 
@@ -126,17 +133,19 @@ def _table() -> TirFunction:
 def select_quantize(op: Quantize, program: Program, target: Target) -> KernelCall:
     """float32 to int8."""
     n = program.tensors[op.output].elements
-    return KernelCall(
-        _quantize(style_of(target)), (Input(0), Output(), float(np.float32(op.scale)), op.zero_point, n)
-    )
+    arguments = (Input(0), Output(), float(np.float32(op.scale)), op.zero_point, n)
+    return KernelCall(_quantize(style_of(target), op.half_away), arguments)
 
 
 @cache
-def _quantize(style: Style) -> TirFunction:
+def _quantize(style: Style, half_away: bool) -> TirFunction:
+    name, rounded = "quantize_s8", "irs_quantize"
+    if half_away:
+        name, rounded = "quantize_s8_q31", "irs_q31_quantize"
     return unary_kernel(
-        "quantize_s8", "float32 to int8.", ("float32", "int8"), style,
+        name, "float32 to int8.", ("float32", "int8"), style,
         [scalar("scale", "float32"), scalar("zero_point")],
-        lambda x, scale, zero: inline("int8", "irs_quantize", x / scale, zero),
+        lambda x, scale, zero: inline("int8", rounded, x / scale, zero),
     )  # fmt: skip
 
 

@@ -12,17 +12,21 @@ from functools import cache
 from math import prod
 from typing import Any
 
-import numpy as np
-
 from irshrink.backends.tvm.kernels.call import Argument, Constant, Input, KernelCall, Output
-from irshrink.backends.tvm.kernels.epilogue import requantized
+from irshrink.backends.tvm.kernels.epilogue import (
+    SUFFIXES,
+    Scaling,
+    scale_arrays,
+    scale_parameters,
+    scaled,
+    scaling_of,
+)
 from irshrink.backends.tvm.tir import (
     Buffer,
     Expr,
     Function,
     TirFunction,
     cast,
-    constant,
     f32,
     i32,
     minimum,
@@ -73,26 +77,31 @@ def _sizes(op: MatMulInt8 | MatMulF32, program: Program) -> list[int]:
 def select_matmul_int8(op: MatMulInt8, program: Program, target: Target) -> KernelCall:
     """int8 product; both zero points are subtracted at run time, since both operands are activations."""
     sizes, q = _sizes(op, program), op.requantization
-    multiplier = np.ascontiguousarray(np.broadcast_to(q.multiplier, (sizes[3],)), np.float32)
+    scaling, arrays = scaling_of(q), scale_arrays(q, sizes[3])
     clamp = (q.low, q.high) != (-128, 127)
     arguments: list[Argument] = [Input(0), Input(1), Output(), *sizes, *op.zero_points]
-    arguments += [Constant("multiplier", multiplier), q.zero_point, *([q.low, q.high] if clamp else [])]
-    return KernelCall(_matmul_s8(Columns.choose(target, sizes[3]), clamp), tuple(arguments))
+    names = [p.name for p in scale_parameters(scaling)]
+    arguments += [Constant(name, array) for name, array in zip(names, arrays, strict=True)]
+    arguments += [q.zero_point, *([q.low, q.high] if clamp else [])]
+    return KernelCall(_matmul_s8(Columns.choose(target, sizes[3]), clamp, scaling), tuple(arguments))
 
 
 @cache
-def _matmul_s8(columns: Columns, clamp: bool) -> TirFunction:
+def _matmul_s8(columns: Columns, clamp: bool, scaling: Scaling) -> TirFunction:
     """``sum(a' * (b - zb)) = sum(a' * b) - zb * sum(a')`` with ``a' = a - za``: one subtraction a step."""
-    with Function(f"matmul_s8{columns.suffix}{'_clamp' if clamp else ''}", "Product of int8 matrices.") as f:
+    name = f"matmul_s8{columns.suffix}{SUFFIXES[scaling]}{'_clamp' if clamp else ''}"
+    scales = scale_parameters(scaling)
+    with Function(name, "Product of int8 matrices.") as f:
         a, b, y, *rest = f.parameters(
             read("a", "int8"),
             read("b", "int8"),
             write("y", "int8"),
             *scalars(*_SIZES, "zero_a", "zero_b"),
-            constant("multiplier", "float32"),
+            *scales,
             *scalars("zero_point", *(("low", "high") if clamp else ())),
         )
-        sizes, (zero_a, zero_b, multiplier, *quantization) = rest[:4], rest[4:]
+        sizes, (zero_a, zero_b), rest = rest[:4], rest[4:6], rest[6:]
+        scale, quantization = rest[: len(scales)], rest[len(scales) :]
         acc = f.local("acc", "int32", columns.count)
         total = f.local("total", "int32", 1)
 
@@ -103,12 +112,12 @@ def _matmul_s8(columns: Columns, clamp: bool) -> TirFunction:
 
         def finish(column: Expr, y_at: Expr) -> None:
             zero = f.bind("zero", total[i32(0)] * zero_b)
-            columns.each(
-                f,
-                lambda j: f.store(
-                    y, y_at + j, requantized(acc[i32(j)] - zero, multiplier[column + j], *quantization)
-                ),
-            )
+
+            def element(j: Any) -> Expr:
+                at_column = [array[column + j] for array in scale]
+                return scaled(scaling, acc[i32(j)] - zero, at_column, *quantization)
+
+            columns.each(f, lambda j: f.store(y, y_at + j, element(j)))
 
         def start() -> None:
             f.store(total, 0, i32(0))

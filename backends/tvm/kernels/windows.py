@@ -29,7 +29,14 @@ from irshrink.backends.tvm.tir import (
     quotient,
     scalars,
 )
-from irshrink.program.ops import AveragePoolF32, AveragePoolInt8, MaxPool, Window
+from irshrink.program.ops import (
+    AveragePoolF32,
+    AveragePoolInt8,
+    AveragePoolTflm,
+    MaxPool,
+    MeanTflm,
+    Window,
+)
 from irshrink.program.program import Program
 from irshrink.target import Target
 
@@ -87,7 +94,10 @@ def size_parameters(block: Block) -> list[Parameter]:
     return scalars(*_SIZES, *(("top", "left") if block.padded else ()))
 
 
-def size_arguments(op: MaxPool | AveragePoolInt8 | AveragePoolF32, program: Program) -> list[int]:
+_Pool = MaxPool | AveragePoolInt8 | AveragePoolF32 | AveragePoolTflm | MeanTflm
+
+
+def size_arguments(op: _Pool, program: Program) -> list[int]:
     (images, height, width, channels), (_, out_h, out_w, _) = (
         program.tensors[name].shape for name in (op.inputs[0], op.output)
     )

@@ -15,7 +15,7 @@ from irshrink.program import elements
 from irshrink.program.lower.builder import label
 from irshrink.program.lower.chains import leaves, parameters
 from irshrink.program.lower.finish import with_residuals, without_dead
-from irshrink.program.lower.lowering import Lowering
+from irshrink.program.lower.lowering import Lowering, Requantize
 from irshrink.program.lower.names import identifier
 from irshrink.program.lower.refusal import Refusal, Unsupported
 from irshrink.program.lower.table import ADVICE, DEFAULT_ADVICE, SEVERAL_OUTPUTS, rule_of
@@ -25,19 +25,20 @@ from irshrink.program.program import Port, Program, Quantization
 Io = Literal["quantized", "float"]
 
 
-def lower(module: Module, *, io: Io = "quantized") -> Program:
+def lower(module: Module, *, io: Io = "quantized", requantize: Requantize = "float32") -> Program:
     """The program of a graph; QDQ regions in integers, the rest in float32.
 
     Args:
         module: a graph with static shapes, cleaned up; QDQ nodes where it is quantized.
         io: ``quantized`` makes ports int8 where the graph quantizes its inputs and dequantizes its outputs;
             ``float`` keeps them as the graph has them.
+        requantize: ``tflm`` computes int8 operators as TensorFlow Lite Micro does.
 
     Raises:
         UnsupportedModelError: some nodes cannot run; the message lists every one and what would help.
         ModelError: an input has a dimension or a type that cannot be compiled.
     """
-    run = _run(module, io)
+    run = _run(module, io, requantize)
     if run.failures:
         lines = "\n".join(f"  {failure}" for failure in run.failures)
         raise UnsupportedModelError(f"{_where(module)}these nodes cannot run on the target:\n{lines}")
@@ -60,10 +61,10 @@ class _Run:
     failures: list[Unsupported]
 
 
-def _run(module: Module, io: Io) -> _Run:
+def _run(module: Module, io: Io, requantize: Requantize = "float32") -> _Run:
     """Every node lowered, or a failure for each that could not be."""
     graph = module.graph
-    lowering = Lowering(graph)
+    lowering = Lowering(graph, requantize)
     inputs = [
         _input_port(module, lowering, value, io)
         for value in graph.inputs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx_ir as ir
@@ -15,11 +15,16 @@ from irshrink.program.lower.builder import Builder, label
 from irshrink.program.lower.chains import Sink, sink
 from irshrink.program.lower.constants import Codes, Constant, Constants
 from irshrink.program.lower.names import identifier
+from irshrink.program.lower.numbers import table
 from irshrink.program.lower.refusal import Refusal
+from irshrink.program.lower.tflm import Emission, adapted
+from irshrink.program.lower.tflm_tables import change_of_scale
 from irshrink.program.lower.view import View, view_of
-from irshrink.program.ops import Float32, Op
+from irshrink.program.ops import Float32, Int8, Op
 from irshrink.program.program import Quantization
 from irshrink.program.reference.dispatch import Array
+
+Requantize = Literal["float32", "tflm"]
 
 
 class Lowering:
@@ -29,15 +34,17 @@ class Lowering:
         builder: the program under construction.
         constants: of the graph.
         opset: version of the ONNX operator set.
+        requantize: whose arithmetic takes accumulators to int8 (docs/integer-semantics.md).
         absorbed: clamp nodes that an earlier operator already computes.
         notes: sentences for the report.
         float_reasons: why a node of a quantized model runs in float, by its name.
     """
 
-    def __init__(self, graph: ir.Graph) -> None:
+    def __init__(self, graph: ir.Graph, requantize: Requantize = "float32") -> None:
         self.builder = Builder()
         self.constants = Constants()
         self.opset = edit.opset(graph)
+        self.requantize = requantize
         self.absorbed: set[ir.Node] = set()
         self.notes: list[str] = []
         self.float_reasons: dict[str, str] = {}
@@ -147,8 +154,36 @@ class Lowering:
         """
         self.absorbed.update(sink.absorbed)
         origin = (node, *also, *sink.absorbed)
+        if self.requantize == "tflm":
+            operator, fields = self._as_tflm(operator, node, inputs, shape, sink, fields)
         output = self.builder.tensor(_value_name(origin[-1]), shape, "int8", sink.quantization)
         return self.builder.emit(operator, identifier(label(node)), origin, inputs, output, **fields)
+
+    def _as_tflm(
+        self,
+        operator: type[Op],
+        node: ir.Node,
+        inputs: Sequence[str],
+        shape: Sequence[int],
+        sink: Sink,
+        fields: dict[str, Any],
+    ) -> tuple[type[Op], dict[str, Any]]:
+        """The operator in TensorFlow Lite Micro's arithmetic; ours, and a note, where it has none."""
+        held = [self.builder.tensors[name].quantization for name in inputs]
+        known = tuple(quantization for quantization in held if quantization is not None)
+        found = adapted(Emission(operator, node, known, shape, sink, fields, self.constants))
+        if found is None:
+            self.notes.append(
+                f"{node.op_type} '{label(node)}' has no form in TensorFlow Lite Micro's arithmetic here; "
+                "it keeps irshrink's."
+            )
+        return found or (operator, fields)
+
+    def change_of_scale(self, held: Quantization, wanted: Quantization) -> Int8:
+        """The table that takes stored integers to another quantization."""
+        if self.requantize == "tflm":
+            return change_of_scale(held, wanted)
+        return table(lambda real: real, held, wanted)
 
     def emit(
         self,

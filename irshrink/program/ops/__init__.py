@@ -10,7 +10,7 @@ rounds once (no fused multiply-add); a mean is a sum times ``float32(1 / count)`
 
 from __future__ import annotations
 
-from irshrink.program.ops.base import Addition, Float32, Int8, Int32, Op, Requantization, Window
+from irshrink.program.ops.base import Addition, FixedPoint, Float32, Int8, Int32, Op, Requantization, Window
 from irshrink.program.ops.classical import (
     Aggregate,
     ChooseClass,
@@ -83,16 +83,19 @@ from irshrink.program.ops.movement import (
 )
 from irshrink.program.ops.recurrent import Activation, ActivationKind, RecurrentF32
 from irshrink.program.ops.resample import ResampleF32, ResampleInt8
+from irshrink.program.ops.tflm import AddTflm, AveragePoolTflm, MeanTflm, SoftmaxTflm
 
 __all__ = [
     "Activation",
     "ActivationKind",
     "AddInt8",
+    "AddTflm",
     "Addition",
     "Aggregate",
     "ArgReduce",
     "AveragePoolF32",
     "AveragePoolInt8",
+    "AveragePoolTflm",
     "BinaryF32",
     "BinaryInteger",
     "BinaryKind",
@@ -107,6 +110,7 @@ __all__ = [
     "DenseInt8",
     "Dequantize",
     "Expand",
+    "FixedPoint",
     "Float32",
     "Gather",
     "GatherElements",
@@ -119,6 +123,7 @@ __all__ = [
     "MatMulF32",
     "MatMulInt8",
     "MaxPool",
+    "MeanTflm",
     "MulInt8",
     "Norm",
     "NormalizeF32",
@@ -143,6 +148,7 @@ __all__ = [
     "Slice",
     "SoftmaxF32",
     "SoftmaxInt8",
+    "SoftmaxTflm",
     "SoftmaxZeroF32",
     "SupportVectors",
     "TableInt8",

@@ -64,6 +64,26 @@ class Requantization:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FixedPoint:
+    """int32 accumulator to int8 as TensorFlow Lite Micro does it, in 31-bit fixed point, two roundings:
+    ``clip(pot(high(acc * 2**left, multiplier), right) + zero_point, low, high)``.
+
+    ``high(a, b) = floor((a * b + 2**30) / 2**31)``; ``pot(x, e)`` is ``x / 2**e`` rounded, halves away from
+    zero; ``left = max(shift, 0)``, ``right = max(-shift, 0)``. The product with ``2**left`` is modulo 2**32.
+
+    Attributes:
+        multiplier, shift: int32, one per output channel or one in all; the number they stand for is
+            ``multiplier * 2**(shift - 31)``, shifts are -31 to 30.
+    """
+
+    multiplier: Int32
+    shift: Int32
+    zero_point: int
+    low: int = -128
+    high: int = 127
+
+
+@dataclass(frozen=True, kw_only=True)
 class Addition:
     """Sum of two int8 values in int32 fixed point, rounded once, half to even:
     ``clip(half_even(((a - za) * Ma + (b - zb) * Mb) / 2**shift) + zy, low, high)``.

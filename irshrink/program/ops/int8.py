@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from irshrink.program.ops.base import Addition, Float32, Int8, Int32, Op, Requantization, Window
+from irshrink.program.ops.base import (
+    Addition,
+    FixedPoint,
+    Float32,
+    Int8,
+    Int32,
+    Op,
+    Requantization,
+    Window,
+)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -21,7 +30,7 @@ class ConvInt8(Op):
     window: Window
     groups: int
     input_zero_point: int
-    requantization: Requantization
+    requantization: Requantization | FixedPoint
     residual: Addition | None = None
 
     @property
@@ -36,7 +45,7 @@ class DenseInt8(Op):
 
     weight: Int8
     bias: Int32
-    requantization: Requantization
+    requantization: Requantization | FixedPoint
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -44,7 +53,7 @@ class MatMulInt8(Op):
     """Product of two int8 tensors [B..., M, K] and [B..., K, N] (batches equal): ``sum((a-za) * (b-zb))``."""
 
     zero_points: tuple[int, int]
-    requantization: Requantization
+    requantization: Requantization | FixedPoint
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -59,7 +68,7 @@ class MulInt8(Op):
     """Product of two int8 tensors, NumPy broadcasting: ``requantize((a-za) * (b-zb))``."""
 
     zero_points: tuple[int, int]
-    requantization: Requantization
+    requantization: Requantization | FixedPoint
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

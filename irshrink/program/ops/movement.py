@@ -68,10 +68,14 @@ class Reshape(Op):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Quantize(Op):
-    """float32 to int8: ``clip(rint(x / scale) + zero_point, -128, 127)``, NaN gives zero_point."""
+    """float32 to int8: ``clip(rint(x / scale) + zero_point, -128, 127)``, NaN gives zero_point.
+
+    With ``half_away`` halves round away from zero, as TensorFlow Lite Micro has it.
+    """
 
     scale: float
     zero_point: int
+    half_away: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

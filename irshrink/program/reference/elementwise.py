@@ -8,7 +8,7 @@ from irshrink.program.ops import AddInt8, Dequantize, MulInt8, PReluInt8, Quanti
 from irshrink.program.program import Program
 from irshrink.program.reference.dispatch import Array, evaluate_op, float32
 from irshrink.program.reference.floating import ordered_sum
-from irshrink.program.reference.requantize import add, centred, requantize, saturate
+from irshrink.program.reference.requantize import add, centred, half_away, requantize, saturate
 
 
 @evaluate_op.register
@@ -43,7 +43,8 @@ def _(op: SoftmaxInt8, arrays: list[Array], program: Program) -> Array:
 
 @evaluate_op.register
 def _(op: Quantize, arrays: list[Array], program: Program) -> Array:
-    rounded = np.rint(arrays[0] / float32(op.scale))
+    steps = arrays[0] / float32(op.scale)
+    rounded = half_away(steps) if op.half_away else np.rint(steps)
     return saturate(np.where(np.isnan(rounded), float32(0), rounded), op.zero_point)
 
 

@@ -20,6 +20,7 @@ from irshrink.program.reference import (
     pooling,
     recurrent,
     resample,
+    tflm,
     trees,
     vectors,
 )
@@ -38,6 +39,7 @@ FAMILIES = (
     pooling,
     recurrent,
     resample,
+    tflm,
     trees,
     vectors,
 )

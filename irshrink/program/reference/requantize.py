@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from irshrink.program.ops import Addition, Float32, Int8, Int32, Requantization
+from irshrink.program.ops import Addition, FixedPoint, Float32, Int8, Int32, Requantization
+from irshrink.program.reference import fixed_point
 from irshrink.program.reference.dispatch import Array, float32
 
 
@@ -19,8 +20,13 @@ def saturate(rounded: Float32, zero_point: int, low: int = -128, high: int = 127
     return result
 
 
-def requantize(acc: Int32, requantization: Requantization) -> Int8:
-    """``clip(rint(float32(acc) * multiplier) + zero_point, low, high)``; multipliers along the last axis."""
+def requantize(acc: Int32, requantization: Requantization | FixedPoint) -> Int8:
+    """``clip(rint(float32(acc) * multiplier) + zero_point, low, high)``; multipliers along the last axis.
+
+    A :class:`FixedPoint` is computed as it says.
+    """
+    if isinstance(requantization, FixedPoint):
+        return fixed_point.requantize(acc, requantization)
     product = acc.astype(np.float32) * requantization.multiplier
     return saturate(np.rint(product), requantization.zero_point, requantization.low, requantization.high)
 
@@ -31,6 +37,14 @@ def add(a: Int8, b: Int8, addition: Addition) -> Int8:
     total = centred(a, za) * np.int32(ma) + centred(b, zb) * np.int32(mb)
     # float64 holds every int32 and every quotient by a power of two exactly
     return saturate(np.rint(total / 2.0**addition.shift), addition.zero_point, addition.low, addition.high)
+
+
+def half_away(steps: Array) -> Array:
+    """The nearest whole numbers, halves away from zero; exact where adding a half would round."""
+    whole = np.trunc(steps)
+    rest = steps - whole
+    result: Array = whole + (rest >= 0.5).astype(np.float32) - (rest <= -0.5).astype(np.float32)
+    return result
 
 
 def centred(x: Array, zero_point: int) -> Int32:

@@ -8,7 +8,6 @@ import onnx_ir as ir
 
 from irshrink.program.lower.chains import parameters
 from irshrink.program.lower.lowering import Lowering
-from irshrink.program.lower.numbers import table
 from irshrink.program.lower.refusal import Refusal
 from irshrink.program.lower.view import View
 from irshrink.program.ops import Quantize, TableInt8
@@ -22,14 +21,20 @@ def quantize_linear(lowering: Lowering, node: ir.Node) -> None:
     held = lowering.builder.quantization(x)
     shape = lowering.builder.shape(x.tensor)
     if held is None:
-        scale, zero_point = wanted.scale, wanted.zero_point
         tensor = lowering.emit(
-            Quantize, node, [x.tensor], shape, quantization=wanted, scale=scale, zero_point=zero_point
+            Quantize,
+            node,
+            [x.tensor],
+            shape,
+            quantization=wanted,
+            scale=wanted.scale,
+            zero_point=wanted.zero_point,
+            half_away=lowering.requantize == "tflm",
         )
     elif held == wanted:
         tensor = x.tensor
     else:
-        change = table(lambda real: real, held, wanted)
+        change = lowering.change_of_scale(held, wanted)
         tensor = lowering.emit(TableInt8, node, [x.tensor], shape, quantization=wanted, table=change)
     lowering.bind(node.outputs[0], replace(x, tensor=tensor, stored=dtype))
 
