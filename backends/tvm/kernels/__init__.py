@@ -33,10 +33,6 @@ SELECTORS: dict[str, str] = {
     "AveragePoolInt8": f"{_HERE}.pooling:select_average_pool_int8",
     "MaxPool": f"{_HERE}.pooling:select_max_pool",
     "SoftmaxInt8": f"{_HERE}.normalization:select_softmax_int8",
-    "AddTflm": f"{_HERE}.tflm:select_add",
-    "AveragePoolTflm": f"{_HERE}.tflm:select_average_pool",
-    "MeanTflm": f"{_HERE}.tflm:select_mean",
-    "SoftmaxTflm": f"{_HERE}.tflm:select_softmax",
     "Transpose": f"{_HERE}.movement:select_transpose",
     "Pad": f"{_HERE}.movement:select_pad",
     "Concat": f"{_HERE}.movement:select_concat",
@@ -66,12 +62,6 @@ SELECTORS: dict[str, str] = {
     "SoftmaxF32": f"{_HERE}.normalization:select_softmax_f32",
     "LayerNormF32": f"{_HERE}.normalization:select_layer_norm",
     "ReduceF32": f"{_HERE}.normalization:select_reduce",
-}
-
-
-def kernel_for(op: Op, program: Program, target: Target) -> KernelCall:
-    """The kernel call that computes ``op`` on ``target``."""
-    return _selector(type(op).__name__)(op, program, target)
     "TreeEnsemble": f"{_HERE}.trees:select_trees",
     "SupportVectors": f"{_HERE}.vectors:select_support_vectors",
     "PairwiseScores": f"{_HERE}.vectors:select_pairwise_scores",
@@ -83,6 +73,12 @@ def kernel_for(op: Op, program: Program, target: Target) -> KernelCall:
     "Impute": f"{_HERE}.lookup:select_impute",
     "Lookup": f"{_HERE}.lookup:select_lookup",
     "OneHot": f"{_HERE}.lookup:select_one_hot",
+}
+
+
+def kernel_for(op: Op, program: Program, target: Target) -> KernelCall:
+    """The kernel call that computes ``op`` on ``target``."""
+    return _selector(type(op).__name__)(op, program, target)
 
 
 @cache
