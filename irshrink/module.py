@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 
+from irshrink.class_names import drop_zipmaps, index_class_names
 from irshrink.errors import ModelError
 from irshrink.external import map_weights, require_external_data
 from irshrink.isolation.client import NativeError, StepError, call
@@ -116,7 +117,9 @@ def load_module(path: Path | str) -> Module:
     except NativeError as e:
         raise ModelError(f"{path}: {e}. Export it again.") from e
     try:
+        drop_zipmaps(proto)
         model = ir.from_proto(proto)
+        index_class_names(model)
     except Exception as e:  # a wrong attribute can raise anything from inside the library
         raise ModelError(f"{path}: cannot be read: {e.__cause__ or e}. Export it again.") from e
     external = map_weights(model, path.parent)
@@ -174,3 +177,5 @@ def _open_what_is_not_known(model: ir.Model) -> None:
                 value.shape = ir.Shape(dims)
             if isinstance(value.type, ir.TensorType) and value.type.dtype == ir.DataType.UNDEFINED:
                 value.type = None
+            if value.type is None:
+                value.shape = None

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 
+from irshrink.class_names import CLASSES, COLUMNS
 from irshrink.console import Progress
 from irshrink.errors import ModelError
 from irshrink.external import load_weights
@@ -41,7 +42,8 @@ def read_model(
             module = load_module(imported.path)
         except ModelError as e:
             reason = str(e).removeprefix(f"{imported.path}: ")
-            raise ModelError(f"{path}: converted from {imported.frontend.title}, it {reason}") from e
+            title = imported.frontend.title
+            raise ModelError(f"{path}: what was converted from {title} cannot be used: {reason}") from e
         load_weights(module.model)
     module.source, module.external = path, ()
     forget_the_converter(module.model)
@@ -51,9 +53,11 @@ def read_model(
 def forget_the_converter(model: ir.Model) -> None:
     """Drop what converters write about themselves, in place: comments, stack traces with paths, times.
 
-    What stays decides the numbers, or names a layer. The same model then gives the same bytes anywhere.
+    What stays decides the numbers, or names a layer or a class. The same model then gives the same bytes
+    anywhere.
     """
-    model.metadata_props.clear()
+    for key in [key for key in model.metadata_props if not key.startswith((CLASSES, COLUMNS))]:
+        del model.metadata_props[key]
     model.doc_string = None
     for graph in model.graphs():
         graph.doc_string = None

@@ -50,7 +50,9 @@ def _aggregated(op: TreeEnsemble, leaves: Int32, target: int) -> Float32:
         # adding 0 for leaves that do not name the target changes nothing: no sum from 0 becomes -0
         zero = np.zeros((leaves.shape[0], 1), np.float32)
         total = np.add.accumulate(np.concatenate([zero, taken], axis=1), axis=1, dtype=np.float32)[:, -1]
-        result: Float32 = total / float32(op.roots.size) if op.aggregate == "average" else total
+        result: Float32 = (total / float32(op.roots.size) if op.aggregate == "average" else total).astype(
+            np.float32
+        )
         return result
     worst = np.float32(np.inf if op.aggregate == "min" else -np.inf)
     marked = np.where(named[leaves], taken, worst)

@@ -1,8 +1,9 @@
 """Trees as one kind of test: every node mode of ONNX comes down to ``key(x) <= threshold``.
 
 A float32 comparison is one of int32 keys that order alike (``TreeEnsemble``), and there is nothing between
-two neighbouring keys: ``x < t`` is ``key(x) <= key(t) - 1``. Where a NaN goes is part of the feature's number:
-those of the second half take it to the first child. ``x == t`` is two tests, membership in a set two a value.
+two neighbouring keys: ``x < t`` is ``key(x) <= key(t) - 1``. Where a NaN goes is part of the feature's
+number: those of the second half take it to the first child. ``x == t`` is two tests, membership in a set
+two a value.
 """
 
 from __future__ import annotations

@@ -22,7 +22,6 @@ from irshrink.program.lower.rules.classical.attributes import (
 from irshrink.program.lower.rules.conversion import converted
 from irshrink.program.lower.view import View, view_of
 from irshrink.program.ops import BinaryF32, BinaryKind, Compare, Concat, Impute, Norm, NormalizeF32
-
 from irshrink.program.reference.dispatch import Array
 
 
