@@ -76,6 +76,11 @@ def external_tensors(model: ir.Model) -> Iterator[ir.ExternalTensor]:
     yield from (tensor for tensor in held if isinstance(tensor, ir.ExternalTensor))
 
 
+def stored_bytes(tensor: ir.TensorProtocol | None) -> int:
+    """Of the numbers of a constant; text counts nothing."""
+    return 0 if tensor is None or tensor.dtype == ir.DataType.STRING else int(tensor.nbytes)
+
+
 def release(model: ir.Model) -> None:
     """Unmap the weights: their pages are no longer resident. The next reader maps them again."""
     for value in model.graph.initializers.values():

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from irshrink.errors import ModelError
+from irshrink.external import stored_bytes
 from irshrink.save import save_model
 from irshrink.vetting import PROTOBUF_LIMIT
 
@@ -106,7 +107,7 @@ def _load_ir(model: ir.Model, options: Any) -> InferenceSession:
     """Weights that lie beside the model are mapped by ONNX Runtime itself."""
     tensors = [value.const_value for value in model.graph.initializers.values()]
     folders = {str(tensor.base_dir) for tensor in tensors if isinstance(tensor, ir.ExternalTensor)}
-    inside = sum(t.nbytes for t in tensors if t is not None and not isinstance(t, ir.ExternalTensor))
+    inside = sum(stored_bytes(t) for t in tensors if not isinstance(t, ir.ExternalTensor))
     if inside < PROTOBUF_LIMIT and len(folders) < 2:
         for folder in folders:
             options.add_session_config_entry(_FOLDER, folder)

@@ -15,7 +15,7 @@ from typing import IO, Any
 import onnx_ir as ir
 
 from irshrink.errors import OutputError
-from irshrink.external import SMALL_BYTES, external_tensors, release_tensor
+from irshrink.external import SMALL_BYTES, external_tensors, release_tensor, stored_bytes
 from irshrink.files import write_bytes, written_beside
 from irshrink.graph.declarations import drop_inferable_declarations
 from irshrink.vetting import PROTOBUF_LIMIT
@@ -38,8 +38,10 @@ def save_model(model: ir.Model, path: Path, limit: int = SINGLE_FILE_LIMIT) -> N
     """
     data = path.with_name(f"{path.name}.data")
     _require_no_source(model, path, data)
-    large = [value for value in model.graph.initializers.values() if _bytes(value) > SMALL_BYTES]
-    if sum(_bytes(value) for value in large) < limit:
+    large = [
+        value for value in model.graph.initializers.values() if stored_bytes(value.const_value) > SMALL_BYTES
+    ]
+    if sum(stored_bytes(value.const_value) for value in large) < limit:
         with _embedded(model):
             write_bytes(path, _message(model))
         return
@@ -53,11 +55,6 @@ def _message(model: ir.Model) -> bytes:
     proto = ir.to_proto(model)
     drop_inferable_declarations(proto, model)
     return bytes(proto.SerializeToString(deterministic=True))
-
-
-def _bytes(value: ir.Value) -> int:
-    tensor = value.const_value
-    return 0 if tensor is None or tensor.dtype == ir.DataType.STRING else int(tensor.nbytes)
 
 
 def _require_no_source(model: ir.Model, *written: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import onnx_ir as ir
 
 from irshrink.errors import ModelError
-from irshrink.external import SMALL_BYTES
+from irshrink.external import SMALL_BYTES, stored_bytes
 from irshrink.isolation.client import StepError, call
 
 
@@ -24,7 +24,7 @@ def proto_without_weights(model: ir.Model) -> Any:
     graph = copy.graph
     for value in tuple(graph.initializers.values()):
         tensor = value.const_value
-        if tensor is None or tensor.nbytes <= SMALL_BYTES:
+        if tensor is None or stored_bytes(tensor) <= SMALL_BYTES:
             continue
         assert value.name is not None
         value.shape, value.type = ir.Shape(tensor.shape.numpy()), ir.TensorType(tensor.dtype)

@@ -9,6 +9,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from irshrink.errors import ModelError
+from irshrink.external import stored_bytes
 from irshrink.isolation.client import StepError, call
 from irshrink.vetting import PROTOBUF_LIMIT
 
@@ -19,8 +20,7 @@ def evaluate_constant(model: ir.Model) -> list[NDArray[Any]]:
     Raises:
         ModelError: ONNX Runtime refuses the model, crashes on it, or the model is too large for it.
     """
-    constants = [value.const_value for value in model.graph.initializers.values()]
-    if sum(tensor.nbytes for tensor in constants if tensor is not None) > PROTOBUF_LIMIT:
+    if sum(stored_bytes(value.const_value) for value in model.graph.initializers.values()) > PROTOBUF_LIMIT:
         raise ModelError("it reads more than 2 GB")
     try:
         parts = call("evaluate", ir.to_proto(model).SerializeToString())
