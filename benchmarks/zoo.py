@@ -2,7 +2,7 @@
 
     python benchmarks/zoo.py FOLDER [--only NAME,NAME] [--target host] [--photos FOLDER] [--float]
 
-FOLDER is searched for the files of ``zoo_models.py``; models that are not there are left out. None of them is
+FOLDER is searched for the files of ``zoo_models.py`` and ``zoo_sequences.py``; models that are not there are left out. None of them is
 part of the project. The relative error of an output is ``max |ours - theirs| / max |theirs|``; the largest of
 all outputs and inputs is shown. int8 builds are calibrated on inputs of the same kind and must equal the
 reference byte for byte, which the compiler checks itself; their error is the cosine similarity with the float
@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 from zoo_models import ZOO, Array, Inputs, Net, photos
+from zoo_sequences import SEQUENCES
 
 from irshrink import onnxrt
 from irshrink.artifact import load_build
@@ -43,7 +44,7 @@ def main() -> None:
     options = parser.parse_args()
     chosen = None if options.only is None else set(options.only.split(","))
     rows: list[tuple[str, ...]] = []
-    for net in ZOO:
+    for net in (*ZOO, *SEQUENCES):
         path = next(iter(sorted(options.folder.rglob(net.file))), None)
         if path is None or (chosen is not None and net.name not in chosen):
             continue

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from irshrink.graph import edit
 from irshrink.program import elements
+from irshrink.program.lower.computed import COMPUTED
 from irshrink.program.ops import Float32
 from irshrink.program.reference.dispatch import Array
 
@@ -89,7 +90,16 @@ class Constants:
             return self._quantized(node)
         if node.op_type in _MOVES:
             return self._moved(node)
+        if node.op_type in COMPUTED and node.domain in edit.ONNX_DOMAINS:
+            return self._computed(node)
         return None
+
+    def _computed(self, node: ir.Node) -> Constant | None:
+        found = [self.get(value) for value in node.inputs]
+        if any(value is not None and one is None for value, one in zip(node.inputs, found, strict=True)):
+            return None
+        array = COMPUTED[node.op_type](node, [None if one is None else one.array for one in found])
+        return None if array is None else Constant(as_target_float(array))
 
     def _dequantized(self, node: ir.Node) -> Constant | None:
         stored, scale = self.get(node.inputs[0]), self.array(node.inputs[1])

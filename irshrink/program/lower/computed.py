@@ -1,0 +1,74 @@
+"""Arrays that constants make: what constant folding left in the graph because the file would grow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import prod
+
+import numpy as np
+import onnx_ir as ir
+
+from irshrink.graph import edit
+from irshrink.program.reference.dispatch import Array
+
+#: Elements of an array that nothing but its sizes has to be read for.
+LARGEST = 1 << 26
+#: Inputs that are left out are None.
+Inputs = Sequence[Array | None]
+
+
+def _concat(node: ir.Node, inputs: Inputs) -> Array | None:
+    arrays = [array for array in inputs if array is not None]
+    return np.concatenate(arrays, axis=edit.attribute_int(node, "axis", 0))
+
+
+def _slice(node: ir.Node, inputs: Inputs) -> Array | None:
+    x, *given = inputs
+    if x is None or len(given) < 2:
+        return None  # before opset 10 its bounds were attributes
+    starts, ends, axes, steps = (
+        [] if a is None else a.reshape(-1).tolist() for a in (*given, None, None)[:4]
+    )
+    index = [slice(None)] * x.ndim
+    axes, steps = axes or list(range(len(starts))), steps or [1] * len(starts)
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        size = x.shape[axis]
+        places = range(*slice(start, end, step).indices(size))
+        stop = places.stop if places.stop >= 0 else None
+        index[axis] = slice(places.start, stop, step)
+    return x[tuple(index)]
+
+
+def _cast(node: ir.Node, inputs: Inputs) -> Array | None:
+    target = ir.DataType(edit.attribute_int(node, "to", 1))
+    if inputs[0] is None or target == ir.DataType.STRING or inputs[0].dtype.kind not in "iub":
+        return None  # a cast of reals rounds, or saturates in ways of its own
+    return inputs[0].astype(target.numpy())
+
+
+def _constant_of_shape(node: ir.Node, inputs: Inputs) -> Array | None:
+    attribute = node.attributes.get("value")
+    value = np.zeros(1, np.float32) if attribute is None else attribute.as_tensor().numpy()
+    if inputs[0] is None:
+        return None
+    shape = [int(size) for size in inputs[0].reshape(-1)]
+    return np.full(shape, value.reshape(()), value.dtype) if 0 <= prod(shape) <= LARGEST else None
+
+
+def _range(node: ir.Node, inputs: Inputs) -> Array | None:
+    start, limit, delta = inputs
+    if start is None or limit is None or delta is None or start.dtype.kind not in "iu":
+        return None
+    numbers = [int(array.reshape(())) for array in (start, limit, delta)]
+    if numbers[2] == 0 or len(range(*numbers)) > LARGEST:
+        return None
+    return np.arange(*numbers).astype(start.dtype)
+
+
+COMPUTED: dict[str, Callable[[ir.Node, Inputs], Array | None]] = {
+    "Cast": _cast,
+    "Concat": _concat,
+    "ConstantOfShape": _constant_of_shape,
+    "Range": _range,
+    "Slice": _slice,
+}
