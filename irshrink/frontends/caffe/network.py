@@ -134,7 +134,8 @@ def _advice(layers: Sequence[Any], known: Sequence[str]) -> str:
 
 def _where(error: Exception) -> str:
     """``line 3: ...`` out of ``3:14 : '...': ...``."""
-    text = " ".join(str(error).split())
+    text = "".join(char if char.isprintable() else " " for char in str(error))
+    text = " ".join(text.split())
     match = re.match(r"(\d+):\d+ : (.*)", text)
     return (f"line {match[1]}: {match[2]}" if match else text)[:300].rstrip(".")
 

@@ -45,7 +45,7 @@ def write(folder: Path, text: str, blobs: dict[str, list[Array]], name: str = "n
     """Both files; the path of the .prototxt."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.prototxt").write_text(text, "utf-8")
-    (folder / f"{name}.caffemodel").write_bytes(weights(blobs))
+    (folder / f"{name}.caffemodel").write_bytes(weights(blobs or {"data": []}))
     return folder / f"{name}.prototxt"
 
 
@@ -78,7 +78,8 @@ def rich_network(rng: np.random.Generator) -> tuple[str, dict[str, list[Array]]]
         layer("power", "Power", "left", "left2", "power_param { power: 2 scale: 0.5 shift: 1 }"),
         layer("sigmoid", "Sigmoid", "right", "right"),
         layer("cat", "Concat", "left2 right", "cat"),
-        layer("pool2", "Pooling", "cat", "pool2", "pooling_param { pool: AVE kernel_size: 3 stride: 2 pad: 1 }"),
+        layer("pool2", "Pooling", "cat", "pool2",
+              "pooling_param { pool: AVE kernel_size: 3 stride: 2 pad: 1 }"),
         layer("drop", "Dropout", "pool2", "pool2"),
         layer("ip1", "InnerProduct", "pool2", "ip1", "inner_product_param { num_output: 12 }"),
         layer("elu", "ELU", "ip1", "ip1"),
