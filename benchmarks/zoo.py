@@ -2,8 +2,8 @@
 
     python benchmarks/zoo.py FOLDER [--only NAME,NAME] [--target host] [--photos FOLDER] [--float]
 
-FOLDER is searched for the files of ``zoo_models.py`` and ``zoo_sequences.py``; models that are not there are left out. None of them is
-part of the project. The relative error of an output is ``max |ours - theirs| / max |theirs|``; the largest of
+FOLDER is searched for the files of ``zoo_models.py`` and ``zoo_sequences.py``; models that are not there are
+left out. None of them is part of the project. The relative error of an output is ``max |ours - theirs| / max |theirs|``; the largest of
 all outputs and inputs is shown. int8 builds are calibrated on inputs of the same kind and must equal the
 reference byte for byte, which the compiler checks itself; their error is the cosine similarity with the float
 model instead.
