@@ -17,7 +17,7 @@ from irshrink.program.lower.chains import leaves, parameters
 from irshrink.program.lower.finish import with_residuals, without_dead
 from irshrink.program.lower.lowering import Lowering, Requantize
 from irshrink.program.lower.names import identifier
-from irshrink.program.lower.refusal import Refusal, Unsupported
+from irshrink.program.lower.refusal import MALFORMED, MOST_ELEMENTS, Refusal, Unsupported
 from irshrink.program.lower.table import ADVICE, DEFAULT_ADVICE, SEVERAL_OUTPUTS, rule_of
 from irshrink.program.lower.view import View, view_of
 from irshrink.program.program import Port, Program, Quantization
@@ -72,8 +72,6 @@ def _run(module: Module, io: Io, requantize: Requantize = "float32") -> _Run:
     ]
     failures: list[Unsupported] = []
     for node in graph:
-        if all(lowering.constants.get(output) is not None for output in node.outputs):
-            continue
         failure = _lower_node(lowering, node)
         if failure is not None:
             failures.append(failure)
@@ -84,9 +82,14 @@ def _lower_node(lowering: Lowering, node: ir.Node) -> Unsupported | None:
     """Run the node's rule; after a failure the known shapes of its outputs let the rest be checked."""
     failure: Unsupported | None = None
     try:
+        if all(lowering.constants.get(output) is not None for output in node.outputs):
+            return None
+        _require_sizes(node)
         _apply_rule(lowering, node)
     except Refusal as refusal:
         failure = Unsupported(label(node), node.op_type, refusal.reason, refusal.advice)
+    except MALFORMED as e:
+        failure = _malformed(node, e)
     for output in node.outputs:
         shape = edit.static_shape(output)
         if not lowering.knows(output) and shape is not None:
@@ -95,6 +98,30 @@ def _lower_node(lowering: Lowering, node: ir.Node) -> Unsupported | None:
             view = view_of(tensor, shape)
             lowering.bind(output, view if elements.is_real(element) else replace(view, stored=element))
     return failure
+
+
+def _malformed(node: ir.Node, error: BaseException) -> Unsupported:
+    """A node that its rule could not make sense of."""
+    return Unsupported(
+        label(node),
+        node.op_type,
+        f"its attributes and shapes do not fit together ({type(error).__name__}: {error})",
+        "Export the model again; if ONNX Runtime runs it, report it with the model.",
+    )
+
+
+def _require_sizes(node: ir.Node) -> None:
+    """
+    Raises:
+        Refusal: an output is empty, or larger than any device's memory.
+    """
+    for output in node.outputs:
+        shape = edit.static_shape(output)
+        if shape is not None and not 0 < prod(shape) <= MOST_ELEMENTS:
+            raise Refusal(
+                f"its output '{output.name}' of shape {list(shape)} has {prod(shape):,} elements",
+                f"At least one and at most {MOST_ELEMENTS:,} can be compiled.",
+            )
 
 
 def _apply_rule(lowering: Lowering, node: ir.Node) -> None:
@@ -128,6 +155,11 @@ def _input_port(module: Module, lowering: Lowering, value: ir.Value, io: Io) -> 
     shape = tuple(int(size) for size in shape)
     if prod(shape) == 0:
         raise ModelError(f"{_where(module)}input '{name}' of shape {list(shape)} is empty. Give it a size.")
+    if prod(shape) > MOST_ELEMENTS:
+        raise ModelError(
+            f"{_where(module)}input '{name}' of shape {list(shape)} exceeds {MOST_ELEMENTS:,} elements. "
+            "Give it a smaller size."
+        )
     dtype, quantization, stored = _input_format(module, lowering, value, io)
     tensor = lowering.builder.tensor(identifier(name), shape, dtype, quantization)
     view = view_of(tensor, shape)
