@@ -16,20 +16,10 @@ from irshrink.frontends.caffe.reader import files, read
 from irshrink.frontends.read import read_model
 from irshrink.onnxrt import run, session
 from irshrink.testing.caffe import INPUT, layer, rich_network, weights, write
-from irshrink.testing.frameworks import needs, run_script
+from irshrink.testing.frameworks import OPENCV, answers_of_opencv, needs
 
 Array = NDArray[Any]
 CHANNELS, HEIGHT, WIDTH = 4, 9, 7
-
-OPENCV = """
-import sys, cv2, numpy as np
-net = cv2.dnn.readNetFromCaffe(sys.argv[1], sys.argv[2])
-outputs = []
-for one in np.load(sys.argv[3]):
-    net.setInput(one[None])
-    outputs.append(net.forward())
-np.save(sys.argv[4], np.concatenate(outputs))
-"""
 
 
 def computed(folder: Path, layers: str, blobs: dict[str, list[Array]], x: Array) -> dict[str, Array]:
@@ -164,17 +154,14 @@ def test_names_of_layers_reach_the_module(tmp_path: Path) -> None:
     assert read_model(path.with_suffix(".caffemodel"))[0].to_proto() == module.to_proto()
 
 
-@needs("opencv-python-headless|opencv-python")
+@needs(OPENCV)
 def test_same_numbers_as_opencv(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     path = write(tmp_path, *rich_network(rng))
     x = rng.normal(size=(4, 3, 19, 17)).astype(np.float32)
-    np.save(tmp_path / "x.npy", x)
-    arguments = (path, path.with_suffix(".caffemodel"), tmp_path / "x.npy", tmp_path / "y.npy")
-    run_script("opencv-python-headless|opencv-python", OPENCV, tmp_path, *map(str, arguments))
     opened = session(read(path, {}))
-    y = np.concatenate([run(opened, {"data": one[None]})["prob"] for one in x])
-    np.testing.assert_allclose(y, np.load(tmp_path / "y.npy"), rtol=1e-4, atol=1e-6)
+    y = np.concatenate([run(opened, {"data": sample[None]})["prob"] for sample in x])
+    np.testing.assert_allclose(y, answers_of_opencv(path, x, tmp_path), rtol=1e-4, atol=1e-6)
 
 
 GOOD = INPUT % (4, 9, 7)
