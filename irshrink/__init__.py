@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from irshrink.errors import IrshrinkError
     from irshrink.frontends.pytorch import from_torch
     from irshrink.frontends.read import read_model
+    from irshrink.frontends.sklearn import from_sklearn
     from irshrink.module import Module, load_module
     from irshrink.pipeline import Context, Pass, PassResult, Pipeline
     from irshrink.recipe import Recipe
@@ -32,6 +33,7 @@ _PUBLIC = {
     "Recipe": "irshrink.recipe",
     "Target": "irshrink.target",
     "compile_model": "irshrink.compile",
+    "from_sklearn": "irshrink.frontends.sklearn",
     "from_torch": "irshrink.frontends.pytorch",
     "load_build": "irshrink.artifact",
     "load_module": "irshrink.module",
@@ -50,6 +52,7 @@ __all__ = [
     "Recipe",
     "Target",
     "compile_model",
+    "from_sklearn",
     "from_torch",
     "load_build",
     "load_module",

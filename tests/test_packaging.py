@@ -24,6 +24,7 @@ PUBLIC = [
     "Recipe",
     "Target",
     "compile_model",
+    "from_sklearn",
     "from_torch",
     "load_build",
     "load_module",

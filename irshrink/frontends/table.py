@@ -50,6 +50,33 @@ FRONTENDS: tuple[Frontend, ...] = (
         extra="tflite",
         reader="irshrink.frontends.tflite.reader",
     ),
+    Frontend(
+        name="sklearn",
+        title="scikit-learn",
+        suffixes=(".skops",),
+        extra="sklearn",
+        needs=("scikit-learn", "skl2onnx", "skops"),
+        script="convert_classical.py",
+        options={"features": "number of columns, where the model does not know it"},
+    ),
+    Frontend(
+        name="xgboost",
+        title="XGBoost",
+        suffixes=(".json", ".ubj"),
+        claims="irshrink.frontends.sklearn:is_xgboost",
+        extra="boosting",
+        needs=("xgboost|xgboost-cpu", "onnxmltools", "scikit-learn"),
+        script="convert_classical.py",
+    ),
+    Frontend(
+        name="lightgbm",
+        title="LightGBM",
+        suffixes=(".txt",),
+        claims="irshrink.frontends.sklearn:is_lightgbm",
+        extra="boosting",
+        needs=("lightgbm", "onnxmltools", "scikit-learn"),
+        script="convert_classical.py",
+    ),
 )
 
 _PICKLE = (
@@ -64,7 +91,9 @@ REFUSED: tuple[Refusal, ...] = (
     ),
     Refusal(
         (".pkl", ".pickle", ".joblib"),
-        f"{_PICKLE}Save the model in a format that holds no code, or export it as ONNX.",
+        f"{_PICKLE}Of scikit-learn: skops.io.dump(model, 'model.skops'), then give model.skops; or convert "
+        "it where you trained it, with irshrink.from_sklearn(model, 'model.onnx'). XGBoost and LightGBM have "
+        "save_model(): give its .json, .ubj or .txt file.",
     ),
     Refusal(
         (".safetensors",),
