@@ -48,6 +48,11 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode("utf-8"))
 
 
+def write(path: Path, content: str | bytes) -> None:
+    """:func:`write_text` or :func:`write_bytes`."""
+    write_bytes(path, content.encode("utf-8") if isinstance(content, str) else content)
+
+
 def sha256(*paths: Path) -> str:
     """Hexadecimal SHA-256 of files, one after the other, read in blocks."""
     digest = hashlib.sha256()

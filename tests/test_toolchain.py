@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from irshrink.backends.package.files import Vector, linker_script, package_files, vector_header
+from irshrink.backends.package.files import Vector, linker_script, package_files, vector_files
 from irshrink.backends.toolchain import zig
 from irshrink.backends.toolchain.elf import Sizes, read_elf, total
 from irshrink.errors import BudgetError, InternalError, ToolError
@@ -48,6 +48,11 @@ def write(folder: Path, **sources: str) -> list[Path]:
     for stem, text in sources.items():
         (folder / f"{stem}.c").write_text(text)
     return [folder / f"{stem}.c" for stem in sources]
+
+
+def text(content: str | bytes) -> str:
+    assert isinstance(content, str)
+    return content
 
 
 def link(folder: Path, target_name: str = "cortex-m4") -> Path:
@@ -165,17 +170,17 @@ def test_package_of_a_microcontroller() -> None:
         "port/cortex-m/semihosting.h",
         "port/cortex-m/cortex-m.ld",
     }
-    assert "SOURCES := src/model.c src/weights.c\n" in made["Makefile"]
-    assert "  src/model.c\n  src/weights.c\n)" in made["CMakeLists.txt"]
-    assert "-mcpu=cortex-m4 -mthumb -mfloat-abi=hard" in made["Makefile"]
+    assert "SOURCES := src/model.c src/weights.c\n" in text(made["Makefile"])
+    assert "  src/model.c\n  src/weights.c\n)" in text(made["CMakeLists.txt"])
+    assert "-mcpu=cortex-m4 -mthumb -mfloat-abi=hard" in text(made["Makefile"])
     for name in ("Makefile", "CMakeLists.txt", "README.txt"):
-        assert " ".join(zig.SEMANTIC_FLAGS) in made[name]
+        assert " ".join(zig.SEMANTIC_FLAGS) in text(made[name])
 
 
 def test_package_of_the_host_has_no_port() -> None:
     made = package_files(load_target("host"), ["model.c"], VECTORS)
     assert not [path for path in made if path.startswith("port/")]
-    assert "test.elf" not in made["Makefile"] + made["README.txt"]
+    assert "test.elf" not in text(made["Makefile"]) + text(made["README.txt"])
 
 
 def test_a_board_sets_the_memory_of_the_linker_script() -> None:
@@ -188,13 +193,13 @@ def test_a_board_sets_the_memory_of_the_linker_script() -> None:
 
 
 def test_vectors_lie_one_after_the_other() -> None:
-    text = vector_header(VECTORS)
-    assert "static const uint8_t test_input_0[4] = {\n    1, 2, 4, 5,\n};" in text
-    assert "static const uint8_t test_output_0[2] = {\n    3, 255,\n};" in text
+    header = text(vector_files(VECTORS)["test_vector.h"])
+    assert "static const uint8_t test_input_0[4] = {\n    1, 2, 4, 5,\n};" in header
+    assert "static const uint8_t test_output_0[2] = {\n    3, 255,\n};" in header
     with pytest.raises(InternalError, match="must be of one size"):
-        vector_header([])
+        vector_files([])
     with pytest.raises(InternalError, match="must be of one size"):
-        vector_header([VECTORS[0], Vector((b"\1",), (b"\3",))])
+        vector_files([VECTORS[0], Vector((b"\1",), (b"\3",))])
 
 
 def test_zig_reports_a_missing_wheel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

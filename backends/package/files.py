@@ -2,6 +2,7 @@
 
     CMakeLists.txt Makefile README.txt
     test/test_main.c test/test_vector.h
+    test/test_vector.S test_vector.bin              large vectors only
     port/cortex-m/startup.c semihosting.h cortex-m.ld      bare metal only
 
 They depend on the target, on the names of the model's C files and on the test vectors, and on nothing else.
@@ -14,11 +15,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from irshrink import files
+from irshrink.backends.package.blob import blob_files, declaration, joined
 from irshrink.backends.toolchain.zig import SEMANTIC_FLAGS, is_bare_metal
 from irshrink.errors import InternalError
 from irshrink.target import Target
 
 TEMPLATES = Path(__file__).parent / "templates"
+
+#: What ``uname -m`` says, by the first part of a triple.
+_MACHINES = {"aarch64": "aarch64", "arm": "armv7l", "riscv64": "riscv64", "riscv32": "riscv32"}
+
+_VECTOR = "test_vector"
+#: Bytes of test vectors from which on they are no C text.
+_MOST_TEXT = 128 << 10
 
 #: Memory of a target without a board: more than any model here needs.
 UNLIMITED_BYTES = 16 << 20
@@ -40,35 +49,40 @@ class Vector:
 
 def package_files(
     target: Target, sources: Sequence[str], vectors: Sequence[Vector], *, optimize: str = "-O2"
-) -> dict[str, str]:
-    """Text of every file by its path in the package.
+) -> dict[str, str | bytes]:
+    """Content of every file by its path in the package.
 
     Args:
-        sources: names of the C files in ``src/``.
+        sources: names of the C and assembler files in ``src/``.
         vectors: at least one, all of the same sizes.
         optimize: optimization flag of the library in the Make and CMake files.
 
     Raises:
         InternalError: the vectors are none or differ in sizes.
     """
+    vector = vector_files(vectors)
     values = {
         "target": target.name,
         "where": _where(target),
         "bare_metal": is_bare_metal(target),
         "gcc_flags": " ".join(target.gcc_flags),
         "zig_flags": f"-target {target.triple} -mcpu={target.cpu}",
+        "cross": _cross_prefix(target),
+        "machine": _MACHINES.get(target.triple.partition("-")[0]),
         # A build for the host keeps its instruction set in its test, others are tested in portable C.
-        "host_flags": "" if is_bare_metal(target) else "$(CPU_FLAGS) ",
+        "host_flags": "$(CPU_FLAGS) " if target.emulation is None else "",
         "sources": list(sources),
+        "blobs": [name.removesuffix(".S") for name in sources if name.endswith(".S")],
+        "vector_blob": _VECTOR if f"{_VECTOR}.S" in vector else None,
         "optimize": optimize,
         "semantic_flags": " ".join(SEMANTIC_FLAGS),
     }
-    made = {
-        "CMakeLists.txt": _render("CMakeLists.txt.j2", values),
-        "Makefile": _render("Makefile.j2", values),
-        "README.txt": _render("README.txt.j2", values),
+    made: dict[str, str | bytes] = {
+        "CMakeLists.txt": render("CMakeLists.txt.j2", values),
+        "Makefile": render("Makefile.j2", values),
+        "README.txt": render("README.txt.j2", values),
         "test/test_main.c": _verbatim("test_main.c"),
-        "test/test_vector.h": vector_header(vectors),
+        **{f"test/{name}": content for name, content in vector.items()},
     }
     if is_bare_metal(target):
         made["port/cortex-m/startup.c"] = _verbatim("startup.c")
@@ -85,8 +99,8 @@ def write_package(
     Raises:
         OutputError: the folder cannot be written.
     """
-    for path, text in package_files(target, sources, vectors, optimize=optimize).items():
-        files.write_text(folder / path, text)
+    for path, content in package_files(target, sources, vectors, optimize=optimize).items():
+        files.write(folder / path, content)
 
 
 def linker_script(target: Target, *, guard_bytes: int = 0, emulated: bool = False) -> str:
@@ -114,7 +128,7 @@ def linker_script(target: Target, *, guard_bytes: int = 0, emulated: bool = Fals
         "least_stack_bytes": LEAST_STACK_BYTES,
         "most_stack_bytes": MOST_STACK_BYTES,
     }
-    return _render("cortex-m.ld.j2", values)
+    return render("cortex-m.ld.j2", values)
 
 
 def memory_bases(target: Target) -> tuple[int, int]:
@@ -139,16 +153,33 @@ def ram_bytes(target: Target) -> int:
     return UNLIMITED_BYTES if target.ram_bytes is None else target.ram_bytes
 
 
-def vector_header(vectors: Sequence[Vector]) -> str:
-    """``test_vector.h``: one array an input and one an output, the vectors one after the other."""
+def vector_files(vectors: Sequence[Vector]) -> dict[str, str | bytes]:
+    """``test_vector.h``: one array an input and one an output, the vectors one after the other.
+
+    Where they are large the bytes are in a file of their own, see :mod:`irshrink.backends.package.blob`.
+
+    Raises:
+        InternalError: the vectors are none or differ in sizes.
+    """
     sizes = {(tuple(map(len, v.inputs)), tuple(map(len, v.outputs))) for v in vectors}
     if len(sizes) != 1:
         raise InternalError(f"test vectors must be of one size, at least one: got {sorted(sizes)}.")
-    inputs = _ports("test_input", [v.inputs for v in vectors])
-    outputs = _ports("test_output", [v.outputs for v in vectors])
-    arrays = [{"name": k, "nbytes": len(v), "rows": _rows(v)} for k, v in {**inputs, **outputs}.items()]
-    values = {"count": len(vectors), "arrays": arrays, "inputs": list(inputs), "outputs": list(outputs)}
-    return _render("test_vector.h.j2", values)
+    ports = {
+        **_ports("test_input", [v.inputs for v in vectors]),
+        **_ports("test_output", [v.outputs for v in vectors]),
+    }
+    as_text = sum(map(len, ports.values())) <= _MOST_TEXT
+    data, offsets = joined(ports)
+    places = {name: name if as_text else f"{_VECTOR} + {offsets[name]}" for name in ports}
+    values = {
+        "count": len(vectors),
+        "declaration": None if as_text else declaration(_VECTOR),
+        "arrays": [_array(k, v) for k, v in ports.items()] if as_text else [],
+        "inputs": [place for name, place in places.items() if name.startswith("test_input")],
+        "outputs": [place for name, place in places.items() if name.startswith("test_output")],
+    }
+    made: dict[str, str | bytes] = {f"{_VECTOR}.h": render("test_vector.h.j2", values)}
+    return made if as_text else {**made, **blob_files(_VECTOR, data)}
 
 
 def _ports(prefix: str, vectors: list[tuple[bytes, ...]]) -> dict[str, bytes]:
@@ -156,8 +187,22 @@ def _ports(prefix: str, vectors: list[tuple[bytes, ...]]) -> dict[str, bytes]:
     return {f"{prefix}_{i}": b"".join(port) for i, port in enumerate(zip(*vectors, strict=True))}
 
 
+def _array(name: str, data: bytes) -> dict[str, object]:
+    return {"name": name, "nbytes": len(data), "rows": _rows(data)}
+
+
 def _rows(data: bytes, width: int = 24) -> list[str]:
     return [", ".join(map(str, data[at : at + width])) + "," for at in range(0, len(data), width)]
+
+
+def _cross_prefix(target: Target) -> str | None:
+    """What Debian puts before the names of GCC's programs for the target; None for the host."""
+    if target.emulation is None:
+        return None
+    if is_bare_metal(target):
+        return "arm-none-eabi-"
+    processor, _, system = target.triple.partition("-linux-")
+    return f"{processor}-linux-{system.replace('musl', 'gnu')}-"
 
 
 def _where(target: Target) -> str:
@@ -168,7 +213,8 @@ def _verbatim(name: str) -> str:
     return (TEMPLATES / name).read_text("utf-8")
 
 
-def _render(name: str, values: Mapping[str, object]) -> str:
+def render(name: str, values: Mapping[str, object]) -> str:
+    """A template of this room, filled in."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -179,4 +225,5 @@ def _render(name: str, values: Mapping[str, object]) -> str:
         keep_trailing_newline=True,
         autoescape=False,  # C and Make files: nothing is HTML
     )
+    environment.filters["repr"] = repr
     return environment.get_template(name).render(values)

@@ -54,6 +54,7 @@ class TvmBackend:
     ) -> Artifact:
         from irshrink.backends.package.build import compile_library, link_libraries
         from irshrink.backends.package.files import Vector, write_package
+        from irshrink.backends.package.loader import LOADER, loader_text
         from irshrink.backends.package.measure import library_sizes
         from irshrink.backends.runners import runner_for
         from irshrink.backends.tvm.emit import emit_sources
@@ -62,11 +63,14 @@ class TvmBackend:
         plan = plan_memory(program, _demands(program, steps))
         _require_ram(plan, target)
         sources = emit_sources(program, steps, plan, target, title)
-        for name, text in sources.items():
-            files.write_text(folder / "src" / name, text)
+        for name, content in sources.items():
+            files.write(folder / "src" / name, content)
+        compiled = sorted(name for name in sources if name.endswith((".c", ".S")))
         tests = [Vector(tuple(map(_bytes, v.inputs)), tuple(map(_bytes, v.outputs))) for v in vectors]
         optimize = optimization(target)
-        write_package(folder, target, ["model.c"], tests, optimize=optimize)
+        write_package(folder, target, compiled, tests, optimize=optimize)
+        if not zig.is_bare_metal(target):
+            files.write_text(folder / LOADER, loader_text(program, plan.nbytes, target, title))
         with tempfile.TemporaryDirectory(prefix="irshrink-") as scratch:
             objects = compile_library(folder, target, Path(scratch), optimize=optimize)
             sizes = library_sizes(objects, target)

@@ -8,14 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from irshrink import __version__
 from irshrink.backends.tvm.images import calls_of
 from irshrink.backends.tvm.kernels.call import Argument, Constant, Input, KernelCall, Output, Workspace
 from irshrink.backends.tvm.printer import C_TYPES, c_float, print_function
 from irshrink.backends.tvm.tir import Parameter, TirFunction
+from irshrink.backends.tvm.weights import Weights
 from irshrink.program.arena import MemoryPlan
 from irshrink.program.ops import Op
 from irshrink.program.program import Port, Program
@@ -36,9 +34,9 @@ class Step:
 
 def emit_sources(
     program: Program, steps: Sequence[Step], plan: MemoryPlan, target: Target, title: str
-) -> dict[str, str]:
-    """Text of every C file by its name; all of them belong into one folder."""
-    weights = _Weights()
+) -> dict[str, str | bytes]:
+    """Content of every file by its name; all of them belong into one folder."""
+    weights = Weights()
     calls = [_call(program, step, plan, weights) for step in steps]
     inputs = [_port(p, program, plan, "MODEL_INPUT", i) for i, p in enumerate(program.inputs)]
     outputs = [_port(p, program, plan, "MODEL_OUTPUT", i) for i, p in enumerate(program.outputs)]
@@ -63,7 +61,7 @@ def emit_sources(
         "model.h": _render("model.h.j2", values),
         "model.c": _render("model.c.j2", values),
         "model_kernels.h": kernels,
-        "model_weights.h": weights.text(),
+        **weights.files(target),
         **{name: (HERE / "support" / name).read_text("utf-8") for name in support},
     }
 
@@ -97,40 +95,7 @@ def _comment(text: str) -> str:
     return " ".join(text.split()).replace("*/", "* /").replace("/*", "/ *")
 
 
-class _Weights:
-    """Constant arrays of the model; equal contents are stored once."""
-
-    def __init__(self) -> None:
-        self._names: dict[tuple[str, bytes], str] = {}
-        self._texts: list[str] = []
-
-    def name(self, wanted: str, array: NDArray[np.generic]) -> str:
-        key = (str(array.dtype), array.tobytes())
-        if key not in self._names:
-            self._names[key] = wanted
-            self._texts.append(_array(wanted, array))
-        return self._names[key]
-
-    def text(self) -> str:
-        return "/* Constants of this model, in flash. */\n#include <stdint.h>\n\n" + "\n".join(self._texts)
-
-
-def _array(name: str, array: NDArray[np.generic]) -> str:
-    flat = array.reshape(-1)
-    if flat.dtype == np.float32:
-        values = [c_float(v) for v in flat.tolist()]
-    else:
-        values = [_literal(v) for v in flat.tolist()]
-    rows = textwrap.fill(", ".join(values), WIDTH, initial_indent="    ", subsequent_indent="    ")
-    ctype = C_TYPES[str(flat.dtype)]
-    return f"static const {ctype} {name}[{flat.size}] __attribute__((aligned(4))) = {{\n{rows}}};\n"
-
-
-def _literal(value: int) -> str:
-    return "INT32_MIN" if value == -(2**31) else str(value)
-
-
-def _call(program: Program, step: Step, plan: MemoryPlan, weights: _Weights) -> dict[str, str]:
+def _call(program: Program, step: Step, plan: MemoryPlan, weights: Weights) -> dict[str, str]:
     op, call = step.op, step.call
     lines = []
     images = calls_of(op, program)
@@ -157,7 +122,7 @@ def _share(argument: Argument, op: Op, program: Program, image: int, images: int
 
 
 def _argument(
-    p: Parameter, argument: Argument, op: Op, program: Program, plan: MemoryPlan, weights: _Weights
+    p: Parameter, argument: Argument, op: Op, program: Program, plan: MemoryPlan, weights: Weights
 ) -> str:
     if isinstance(argument, Constant):
         return weights.name(f"{op.name}_{argument.role}", argument.array)
