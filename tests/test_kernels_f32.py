@@ -126,9 +126,16 @@ def rows_float(b: KernelBench) -> None:
         ("max", (3,)),
         ("mean", (0, 1, 2, 3)),
         ("max", (1, 3)),
+        ("min", (0, 2)),
+        ("prod", (3,)),
+        ("l1", (1, 2)),
+        ("sumsquare", (0, 3)),
     ):
         shape = tuple(1 if axis in axes else n for axis, n in enumerate(x.shape))
         b.add(ops.ReduceF32, x, shape=shape, dtype="float32", kind=kind, axes=axes)
+    for exclusive, reverse in ((False, False), (True, False), (False, True), (True, True)):
+        how = {"axis": 1 + exclusive, "exclusive": exclusive, "reverse": reverse}
+        b.add(ops.CumSumF32, x, shape=x.shape, dtype="float32", **how)
 
 
 FAMILIES: tuple[Family, ...] = (products, convolutions, binary_float, unary_float, rows_float)

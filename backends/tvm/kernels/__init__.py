@@ -65,6 +65,7 @@ SELECTORS: dict[str, str] = {
     "ResampleF32": f"{_HERE}.resample:select_resample_f32",
     "SoftmaxF32": f"{_HERE}.normalization:select_softmax_f32",
     "LayerNormF32": f"{_HERE}.normalization:select_layer_norm",
+    "CumSumF32": f"{_HERE}.normalization:select_cumulative_sum",
     "ReduceF32": f"{_HERE}.normalization:select_reduce",
     "TreeEnsemble": f"{_HERE}.trees:select_trees",
     "SupportVectors": f"{_HERE}.vectors:select_support_vectors",

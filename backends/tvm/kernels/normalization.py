@@ -6,6 +6,7 @@ Sums run in order, one rounding an addition: no partial sums, whatever a vectori
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from math import prod
 from typing import Any
@@ -28,7 +29,7 @@ from irshrink.backends.tvm.tir import (
     scalars,
     write,
 )
-from irshrink.program.ops import LayerNormF32, ReduceF32, SoftmaxF32, SoftmaxInt8
+from irshrink.program.ops import CumSumF32, LayerNormF32, ReduceF32, SoftmaxF32, SoftmaxInt8
 from irshrink.program.program import Program
 from irshrink.target import Target
 
@@ -187,11 +188,53 @@ def _reduce(kind: str, outer: int, inner: int) -> TirFunction:
         )
         kept, reduced = given[: len(parameters[0])], given[len(parameters[0]) :]
         acc = f.local("acc", "float32", 1)
+        first = {"prod": f32(1.0)}.get(kind, f32(-0.0))
         with loops(f, outer, kept, ("x", "y")) as (x_at, y_at):
-            f.store(acc, 0, x[x_at] if kind == "max" else f32(-0.0))
+            f.store(acc, 0, x[x_at] if kind in ("max", "min") else first)
             with loops(f, inner, reduced, ("inner",)) as (at,):
-                value, so_far = x[x_at + at], acc[_ZERO]
-                larger = inline("float32", "irs_max_f32", value, so_far)
-                f.store(acc, 0, larger if kind == "max" else so_far + value)
+                f.store(acc, 0, _STEPS[kind](acc[_ZERO], f.bind("value", x[x_at + at])))
             f.store(y, y_at, acc[_ZERO] * given[-1] if kind == "mean" else acc[_ZERO])
+    return f.result
+
+
+_STEPS: dict[str, Callable[[Expr, Expr], Expr]] = {
+    "l1": lambda acc, x: acc + inline("float32", "irs_math_abs", x),
+    "max": lambda acc, x: inline("float32", "irs_max_f32", x, acc),
+    "mean": lambda acc, x: acc + x,
+    "min": lambda acc, x: inline("float32", "irs_min_f32", x, acc),
+    "prod": lambda acc, x: acc * x,
+    "sum": lambda acc, x: acc + x,
+    "sumsquare": lambda acc, x: acc + x * x,
+}
+
+
+def select_cumulative_sum(op: CumSumF32, program: Program, target: Target) -> KernelCall:
+    """One running sum for each row along the axis."""
+    shape = program.tensors[op.output].shape
+    axis = op.axis % len(shape)
+    outer, inner = prod(shape[:axis]), prod(shape[axis + 1 :])
+    return KernelCall(
+        _cumulative_sum(op.exclusive, op.reverse), (Input(0), Output(), outer, shape[axis], inner)
+    )
+
+
+@cache
+def _cumulative_sum(exclusive: bool, reverse: bool) -> TirFunction:
+    name = f"cumsum_f32{'_exclusive' if exclusive else ''}{'_reverse' if reverse else ''}"
+    with Function(name, "Running sums of float32.") as f:
+        x, y, outer, n, inner = f.parameters(
+            read("x", "float32"), write("y", "float32"), *scalars("outer", "n", "inner")
+        )
+        acc = f.local("acc", "float32", 1)
+        with f.loop("row", outer) as row, f.loop("column", inner) as column:
+            f.store(acc, 0, f32(0.0 if exclusive else -0.0))
+            with f.loop("i", n) as i:
+                place = n - 1 - i if reverse else i
+                at = f.bind("at", (row * n + place) * inner + column)
+                value = f.bind("value", x[at])
+                if exclusive:
+                    f.store(y, at, acc[_ZERO])
+                f.store(acc, 0, acc[_ZERO] + value)
+                if not exclusive:
+                    f.store(y, at, acc[_ZERO])
     return f.result

@@ -40,6 +40,7 @@ class MatMulF32(Op):
 
 
 BinaryKind = Literal["add", "sub", "mul", "div", "min", "max", "prelu", "pow"]
+ReduceKind = Literal["sum", "mean", "max", "min", "prod", "l1", "sumsquare"]
 UnaryKind = Literal[
     "clip", "sigmoid", "tanh", "exp", "erf", "gelu", "hardswish", "hardsigmoid",
     "leakyrelu", "elu", "sqrt", "neg", "abs", "reciprocal", "floor", "ceil", "round", "sign",
@@ -103,7 +104,23 @@ class LayerNormF32(Op):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ReduceF32(Op):
-    """Sum, mean or maximum over ``axes`` (kept as 1 in the output's memory order), in row-major order."""
+    """Reduction over ``axes`` (kept as 1 in the output's memory order), in row-major order.
 
-    kind: Literal["sum", "mean", "max"]
+    ``l1`` is the sum of magnitudes, ``sumsquare`` of squares; of equal largest or
+    smallest values the first counts.
+    """
+
+    kind: ReduceKind
     axes: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CumSumF32(Op):
+    """Sums along ``axis``: of all values up to each one, without itself when ``exclusive`` (then from 0).
+
+    ``reverse`` sums from the end.
+    """
+
+    axis: int
+    exclusive: bool
+    reverse: bool

@@ -9,6 +9,7 @@ import numpy as np
 from irshrink.program.ops import (
     BinaryF32,
     BinaryKind,
+    CumSumF32,
     Float32,
     LayerNormF32,
     ReduceF32,
@@ -37,11 +38,11 @@ def ordered_sum(x: Float32) -> Float32:
     return np.add.accumulate(x, axis=-1, dtype=np.float32)[..., -1:]
 
 
-def _ordered_max(x: Float32) -> Float32:
-    """Largest of the last axis; of equal ones (0 and -0) the first."""
+def _ordered(kind: BinaryKind, x: Float32) -> Float32:
+    """One operation after the other over the last axis: ``best = kind(x, best)``."""
     best = x[..., 0]
     for i in range(1, x.shape[-1]):
-        best = np.where(x[..., i] > best, x[..., i], best)
+        best = _BINARY[kind](x[..., i], best)
     return best
 
 
@@ -86,7 +87,21 @@ def _(op: ReduceF32, arrays: list[Array], program: Program) -> Array:
     kept = [axis for axis in range(x.ndim) if axis not in op.axes]
     shape = [1 if axis in op.axes else size for axis, size in enumerate(x.shape)]
     rows = x.transpose(*kept, *op.axes).reshape(*[x.shape[axis] for axis in kept], -1)
-    if op.kind == "max":
-        return _ordered_max(rows).reshape(shape)
+    if op.kind in ("max", "min"):
+        return _ordered("max" if op.kind == "max" else "min", rows).reshape(shape)
+    if op.kind == "prod":
+        return _ordered("mul", rows).reshape(shape)
+    if op.kind in ("l1", "sumsquare"):
+        rows = np.abs(rows) if op.kind == "l1" else rows * rows
     total = ordered_sum(rows).reshape(shape)
     return total * reciprocal_count(rows.shape[-1]) if op.kind == "mean" else total
+
+
+@evaluate_op.register
+def _(op: CumSumF32, arrays: list[Array], program: Program) -> Array:
+    x = np.flip(arrays[0], op.axis) if op.reverse else arrays[0]
+    y = np.add.accumulate(x, axis=op.axis, dtype=np.float32)
+    if op.exclusive:
+        y = np.roll(y, 1, op.axis)
+        y[(slice(None),) * op.axis + (0,)] = 0
+    return np.ascontiguousarray(np.flip(y, op.axis) if op.reverse else y)

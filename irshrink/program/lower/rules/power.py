@@ -7,11 +7,10 @@ import onnx_ir as ir
 
 from irshrink.program.lower.lowering import Lowering
 from irshrink.program.lower.refusal import Refusal
-from irshrink.program.lower.rules.align import aligned
+from irshrink.program.lower.rules.floating import binary_f32, unary_f32
 from irshrink.program.lower.rules.functions import Elementwise
 from irshrink.program.lower.rules.unary import apply
 from irshrink.program.lower.view import View
-from irshrink.program.ops import BinaryF32, UnaryF32, UnaryKind
 
 #: Whole exponents up to this are products.
 LARGEST = 64
@@ -22,9 +21,8 @@ def power(lowering: Lowering, node: ir.Node) -> None:
     exponent = lowering.constants.array(node.inputs[1])
     if exponent is None or exponent.size != 1:
         lowering.float_note(node, "its exponent is not one constant number")
-        pair = aligned(lowering, lowering.floating(node, 0), lowering.floating(node, 1))
-        tensor = lowering.emit(BinaryF32, node, pair.tensors, pair.shape, kind="pow")
-        lowering.bind(node.outputs[0], pair.view.on(tensor))
+        base, exponents = lowering.floating(node, 0), lowering.floating(node, 1)
+        lowering.bind(node.outputs[0], binary_f32(lowering, node, "pow", base, exponents))
         return
     number = float(exponent.item())
     x = lowering.real(node, 0)
@@ -38,29 +36,19 @@ def power(lowering: Lowering, node: ir.Node) -> None:
 def powered(lowering: Lowering, node: ir.Node, x: View, number: float) -> View:
     """``x ** number`` in float32."""
     if number < 0:
-        return _unary(lowering, node, powered(lowering, node, x, -number), "reciprocal")
+        return unary_f32(lowering, node, powered(lowering, node, x, -number), "reciprocal")
     if number == 0.5:
-        return _unary(lowering, node, x, "sqrt")
+        return unary_f32(lowering, node, x, "sqrt")
     if number != int(number):
-        return _unary(lowering, node, x, "power", number)
+        return unary_f32(lowering, node, x, "power", number)
     if not 1 <= number <= LARGEST:
         raise Refusal(f"its exponent is {number}", f"Use one of at most {LARGEST}, or one that is not whole.")
     result: View | None = None
     square, left = x, int(number)
     while left:
         if left % 2:
-            result = square if result is None else _product(lowering, node, result, square)
+            result = square if result is None else binary_f32(lowering, node, "mul", result, square)
         left //= 2
-        square = _product(lowering, node, square, square) if left else square
+        square = binary_f32(lowering, node, "mul", square, square) if left else square
     assert result is not None
     return result
-
-
-def _product(lowering: Lowering, node: ir.Node, a: View, b: View) -> View:
-    shape = lowering.builder.shape(a.tensor)
-    return a.on(lowering.emit(BinaryF32, node, [a.tensor, b.tensor], shape, kind="mul"))
-
-
-def _unary(lowering: Lowering, node: ir.Node, x: View, kind: UnaryKind, alpha: float = 0.0) -> View:
-    shape = lowering.builder.shape(x.tensor)
-    return x.on(lowering.emit(UnaryF32, node, [x.tensor], shape, kind=kind, alpha=alpha))

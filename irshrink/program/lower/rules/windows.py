@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from math import ceil
 
 import onnx_ir as ir
@@ -35,58 +37,90 @@ def like_input(lowering: Lowering, view: View, rank: int) -> View:
     return lowering.builder.view_as(view, (n, c, length))
 
 
-def resolved_window(node: ir.Node, kernel: tuple[int, ...], size: tuple[int, int]) -> Window:
-    """The window of a node, ``auto_pad`` and ``ceil_mode`` resolved into pads.
+@dataclass(frozen=True)
+class Span:
+    """A window along one axis.
+
+    Attributes:
+        before, behind: padding.
+        extra: padding further behind, which ``ceil_mode`` asks for and no average counts.
+    """
+
+    kernel: int
+    stride: int = 1
+    dilation: int = 1
+    before: int = 0
+    behind: int = 0
+    extra: int = 0
+
+    @property
+    def extent(self) -> int:
+        return (self.kernel - 1) * self.dilation + 1
+
+
+def spans(node: ir.Node, kernel: Sequence[int], sizes: Sequence[int]) -> list[Span]:
+    """The window of a node along each spatial axis, ``auto_pad`` and ``ceil_mode`` resolved.
 
     Args:
-        kernel: 1 or 2 sizes.
-        size: height and width of the input.
+        sizes: of the input along the same axes.
 
     Raises:
         Refusal: negative pads.
     """
-    strides = pair(edit.attribute_ints(node, "strides") or (1,) * len(kernel))
-    dilations = pair(edit.attribute_ints(node, "dilations") or (1,) * len(kernel))
+    ones = (1,) * len(kernel)
+    strides = edit.attribute_ints(node, "strides") or ones
+    dilations = edit.attribute_ints(node, "dilations") or ones
     pads = edit.attribute_ints(node, "pads") or (0,) * (2 * len(kernel))
-    half = len(pads) // 2
-    begin, end = pair(pads[:half], 0), pair(pads[half:], 0)
-    plain = Window(kernel=pair(kernel), strides=strides, dilations=dilations)
     automatic = edit.attribute_string(node, "auto_pad", "NOTSET")
-    if automatic in ("SAME_UPPER", "SAME_LOWER"):
-        begin, end = _same(plain, size, automatic == "SAME_LOWER")
-    elif automatic == "VALID":
-        begin, end = (0, 0), (0, 0)
-    if min(*begin, *end) < 0:
-        raise Refusal("its pads are negative", "Crop with a Slice instead.")
-    if edit.attribute_int(node, "ceil_mode", 0):
-        end = _ceiled(plain, size, begin, end)
-    return Window(kernel=plain.kernel, strides=strides, dilations=dilations, pads=(*begin, *end))
+    found = []
+    for i, size in enumerate(sizes):
+        span = Span(kernel[i], strides[i], dilations[i], pads[i], pads[len(kernel) + i])
+        if automatic in ("SAME_UPPER", "SAME_LOWER"):
+            span = _same(span, size, automatic == "SAME_LOWER")
+        elif automatic == "VALID":
+            span = replace(span, before=0, behind=0)
+        if min(span.before, span.behind) < 0:
+            raise Refusal("its pads are negative", "Crop with a Slice instead.")
+        found.append(_ceiled(span, size) if edit.attribute_int(node, "ceil_mode", 0) else span)
+    return found
+
+
+def window(rows: Span, columns: Span) -> Window:
+    """Both spans as one window over H and W."""
+    return Window(
+        kernel=(rows.kernel, columns.kernel),
+        strides=(rows.stride, columns.stride),
+        dilations=(rows.dilation, columns.dilation),
+        pads=(rows.before, columns.before, rows.behind + rows.extra, columns.behind + columns.extra),
+    )
+
+
+def resolved_window(node: ir.Node, kernel: Sequence[int], size: tuple[int, int]) -> Window:
+    """The window of a node of one (W only) or two spatial axes; see :func:`spans`.
+
+    Args:
+        kernel: 1 or 2 sizes.
+        size: height and width of the input.
+    """
+    return window(*([Span(1)] * (2 - len(kernel)) + spans(node, kernel, size[-len(kernel) :])))
 
 
 def pair(values: tuple[int, ...], first: int = 1) -> tuple[int, int]:
-    """Sizes along H and W; along W only for one-dimensional windows."""
+    """Numbers for H and W; for W only of one-dimensional windows."""
     return (first, values[0]) if len(values) == 1 else (values[0], values[1])
 
 
-def _same(window: Window, size: tuple[int, int], lower: bool) -> tuple[tuple[int, int], tuple[int, int]]:
+def _same(span: Span, size: int, lower: bool) -> Span:
     """Pads that give ``ceil(size / stride)`` outputs; an odd one goes behind, or with ``lower`` before."""
-    totals = [
-        max((ceil(n / stride) - 1) * stride + extent - n, 0)
-        for n, stride, extent in zip(size, window.strides, window.extent(), strict=True)
-    ]
-    small = (totals[0] // 2, totals[1] // 2)
-    large = (totals[0] - small[0], totals[1] - small[1])
-    return (large, small) if lower else (small, large)
+    total = max((ceil(size / span.stride) - 1) * span.stride + span.extent - size, 0)
+    small, large = total // 2, total - total // 2
+    return replace(span, before=large if lower else small, behind=small if lower else large)
 
 
-def _ceiled(
-    window: Window, size: tuple[int, int], begin: tuple[int, int], end: tuple[int, int]
-) -> tuple[int, int]:
-    """End pads with which rounding down counts the outputs that ``ceil_mode`` asks for."""
-    ends: list[int] = []
-    for n, stride, extent, b, e in zip(size, window.strides, window.extent(), begin, end, strict=True):
-        count = ceil((n + b + e - extent) / stride) + 1
-        if (count - 1) * stride >= n + b:  # a window must not start behind the input
-            count -= 1
-        ends.append(max(e, (count - 1) * stride + extent - n - b))
-    return ends[0], ends[1]
+def _ceiled(span: Span, size: int) -> Span:
+    """With padding behind so that rounding down counts the outputs that ``ceil_mode`` asks for."""
+    whole = size + span.before + span.behind
+    count = ceil((whole - span.extent) / span.stride) + 1
+    if (count - 1) * span.stride >= size + span.before:  # a window must not start behind the input
+        count -= 1
+    return replace(span, extra=max(0, (count - 1) * span.stride + span.extent - whole))
