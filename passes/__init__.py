@@ -19,6 +19,7 @@ BUILTIN_PASSES: dict[str, str] = {
     "matmul-add-to-gemm": "irshrink.passes.matmul_add_to_gemm:MatMulAddToGemm",
     "move-transposes": "irshrink.passes.move_transposes:MoveTransposes",
     "quantize-int8": "irshrink.passes.quantize.quantize_int8:QuantizeInt8",
+    "quantize-weights-int8": "irshrink.passes.quantize.quantize_weights_int8:QuantizeWeightsInt8",
     "raise-opset": "irshrink.passes.raise_opset:RaiseOpset",
     "recognize-activations": "irshrink.passes.recognize_activations:RecognizeActivations",
     "recognize-layernorm": "irshrink.passes.recognize_layernorm:RecognizeLayerNorm",

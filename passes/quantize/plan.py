@@ -59,7 +59,7 @@ def make_plan(graph: ir.Graph, keep_float: Sequence[str], note: Callable[[str], 
         RecipeError: a pattern fits no node.
     """
     _require_float(graph)
-    _require_matches(graph, keep_float)
+    require_matches(graph, keep_float)
     plan = Plan()
     stays: dict[tuple[str, str], list[str]] = {}
     for node in graph:
@@ -86,15 +86,20 @@ def _require_float(graph: ir.Graph) -> None:
             )
 
 
-def _require_matches(graph: ir.Graph, patterns: Sequence[str]) -> None:
+def require_matches(graph: ir.Graph, patterns: Sequence[str]) -> None:
+    """
+    Raises:
+        RecipeError: a pattern of ``keep_float`` fits no node.
+    """
     nodes = list(graph)
     for pattern in patterns:
-        if not any(_matches(node, [pattern]) for node in nodes):
+        if not any(matches(node, [pattern]) for node in nodes):
             known = {base_name(node) for node in nodes} | {node.op_type for node in nodes}
             raise RecipeError(f"keep_float: no node is named or is a '{pattern}'.{nearest(pattern, known)}")
 
 
-def _matches(node: ir.Node, patterns: Sequence[str]) -> bool:
+def matches(node: ir.Node, patterns: Sequence[str]) -> bool:
+    """Whether one of the patterns fits the name or the operator of a node."""
     names = (base_name(node), node.op_type)
     return any(
         name == p or fnmatchcase(name, p) for p in patterns for name in names
@@ -110,7 +115,7 @@ def _computes_float(node: ir.Node) -> bool:
 
 def _why_float(node: ir.Node, plan: Plan, keep_float: Sequence[str]) -> str | None:
     rule = RULES.get(node.op_type)
-    if _matches(node, keep_float):
+    if matches(node, keep_float):
         return "the recipe keeps it"
     if rule is None or node.domain not in ONNX_DOMAINS:
         return "it has no int8 form"
