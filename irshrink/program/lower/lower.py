@@ -253,6 +253,9 @@ def _program(module: Module, run: _Run, io: Io) -> Program:
 
 
 def _output_view(module: Module, lowering: Lowering, value: ir.Value) -> View:
+    shape = edit.static_shape(value)
+    if shape is not None and prod(shape) == 0:
+        raise ModelError(f"{_where(module)}output '{value.name}' of shape {list(shape)} is empty.")
     try:
         return lowering.view(value)
     except Refusal as refusal:
