@@ -184,7 +184,7 @@ class _Recurrent:
             if "peephole" in flags:
                 o = o + given["peephole"][j + size] * new
             f.store(y, self.c_at + j, new)
-            f.store(y, self.h_at + j, self._activated(0, o) * self._activated(2, new))
+            f.store(y, self.h_at + j, self._activated(0, o) * self._activated(2, new, limited=False))
 
     def _gru(self, at: Expr) -> None:
         f, given, linear = self.f, self.given, "linear" in self.form.flags
@@ -246,10 +246,10 @@ class _Recurrent:
         for j in range(self.form.width):
             do(j)
 
-    def _activated(self, number: int, x: Expr) -> Expr:
+    def _activated(self, number: int, x: Expr, *, limited: bool = True) -> Expr:
         kind = self.form.activations[number]
         values = [self.given[f"{name}{number}"] for name in _PARAMETERS.get(kind, ())]
-        if "limit" in self.form.flags:
+        if limited and "limit" in self.form.flags:
             limit = self.given["limit"]
             x = inline("float32", "irs_clip_f32", x, f32(0.0) - limit, limit)
         if kind == "relu":

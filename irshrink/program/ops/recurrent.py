@@ -36,7 +36,8 @@ class RecurrentF32(Op):
     c. Gates lie in the order of ONNX: LSTM i, o, f, c; GRU z, r, h. One step, for each sequence:
 
     ``a = gates + sum of h[k] * recurrent[:, k]``, one product after the other; with peepholes
-    ``a = a + peephole * c``; ``s(v)`` is the activation of ``clip(v, -limit, limit)``.
+    ``a = a + peephole * c``; ``s(v)`` is the activation of ``clip(v, -limit, limit)``. The cell state (in s2)
+    is not clipped, as in ONNX Runtime.
 
     - lstm: ``C = s0(f) * c + s0(i) * s1(g)``, ``h = s0(o) * s2(C)`` with the new C in the peephole of o;
       ``input_forget`` puts ``1 - s0(i)`` for ``s0(f)``.

@@ -45,8 +45,8 @@ class _Cell:
         self.c = states[-1]
         self.size = op.recurrent.shape[1]
 
-    def activated(self, number: int, x: Array) -> Array:
-        limited = m.clip(x, float32(-self.op.limit), float32(self.op.limit))
+    def activated(self, number: int, gate: Array) -> Array:
+        limited = m.clip(gate, float32(-self.op.limit), float32(self.op.limit))
         return activate(self.op.activations[number], limited)
 
     def rows(self, gate: int) -> slice:
@@ -67,7 +67,7 @@ class _Cell:
         self.c = f * self.c + i * self.activated(1, g)
         if op.peephole is not None:
             o = o + op.peephole[self.rows(1)] * self.c
-        self.h = self.activated(0, o) * self.activated(2, self.c)
+        self.h = self.activated(0, o) * activate(op.activations[2], self.c)
 
     def gru(self, gates: Array) -> None:
         op, both = self.op, slice(0, 2 * self.size)
