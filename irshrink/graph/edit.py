@@ -86,6 +86,13 @@ def constant(value: ir.Value | None) -> Array | None:
     return None if tensor is None else tensor.numpy()
 
 
+def is_constant(value: ir.Value | None) -> bool:
+    """Whether :func:`constant` has an array for it; nothing is read."""
+    if value is None or value.is_graph_input():
+        return False
+    return ir.convenience.get_const_tensor(value) is not None
+
+
 def scalar(value: ir.Value | None) -> float | None:
     """The number of a constant with one element, whatever its rank."""
     array = constant(value)
@@ -260,11 +267,15 @@ def insert_before(
 
 def add_constant(graph: ir.Graph, array: Array, name: str, names: Names | None = None) -> ir.Value:
     """Register ``array`` as an initializer, under ``name`` or the nearest free one."""
+    return register_constant(graph, array, fresh_name(graph, name) if names is None else names.value(name))
+
+
+def register_constant(graph: ir.Graph, array: Array, name: str) -> ir.Value:
+    """As :func:`add_constant`, under a name that is known to be free."""
     array = np.ascontiguousarray(array).reshape(array.shape)  # a 0-d array stays 0-d
-    free = fresh_name(graph, name) if names is None else names.value(name)
-    tensor = ir.tensor(array, name=free)
+    tensor = ir.tensor(array, name=name)
     kind = ir.TensorType(tensor.dtype)
-    value = ir.Value(name=free, shape=ir.Shape(array.shape), type=kind, const_value=tensor)
+    value = ir.Value(name=name, shape=ir.Shape(array.shape), type=kind, const_value=tensor)
     graph.register_initializer(value)
     return value
 
