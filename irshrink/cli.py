@@ -23,6 +23,7 @@ from irshrink.commands.compile import compile_command
 from irshrink.commands.diff import diff_command
 from irshrink.commands.import_ import import_command
 from irshrink.commands.inspect import inspect_command
+from irshrink.commands.optimize import optimize_command
 from irshrink.commands.passes import passes_command
 from irshrink.commands.run import run_command
 from irshrink.commands.targets import targets_command
@@ -55,7 +56,7 @@ def app() -> None:
 
 for _command in (
     compile_command, import_command, inspect_command, run_command, passes_command, targets_command,
-    diff_command,
+    diff_command, optimize_command,
 ):  # fmt: skip
     app.add_command(_command)
 

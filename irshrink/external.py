@@ -76,6 +76,21 @@ def external_tensors(model: ir.Model) -> Iterator[ir.ExternalTensor]:
     yield from (tensor for tensor in held if isinstance(tensor, ir.ExternalTensor))
 
 
+def files_of(path: Path) -> tuple[Path, ...]:
+    """A model's file, and those beside it that its weights are in, sorted."""
+    import onnx
+
+    proto = onnx.ModelProto.FromString(path.read_bytes())
+    places = {
+        path.parent / entry.value
+        for tensor in tensors(proto)
+        if tensor.data_location == tensor.EXTERNAL
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    return (path, *sorted(places))
+
+
 def stored_bytes(tensor: ir.TensorProtocol | None) -> int:
     """Of the numbers of a constant; text counts nothing."""
     return 0 if tensor is None or tensor.dtype == ir.DataType.STRING else int(tensor.nbytes)
