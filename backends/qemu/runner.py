@@ -81,7 +81,8 @@ def image_of(target: Target) -> str:
 
 
 def _link_program(folder: Path, target: Target, objects: Sequence[Path], work: Path, image: Path) -> None:
-    sources = [HERE / "main.c", HERE / "port" / "linux.c", folder / "test" / "test_main.c"]
+    test = folder / "test"
+    sources = [HERE / "main.c", HERE / "port" / "linux.c", test / "test_main.c", *test.glob("*.S")]
     flags = ["-DMODEL_HAS_TEST", *_TEST_FLAGS]
     around = zig.compile_objects(sources, target, work, include=[folder / "src", HERE / "port"], flags=flags)
     zig.link_executable([*around, *objects], target, HERE / "port" / "linux.ld", image)
