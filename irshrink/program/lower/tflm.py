@@ -199,7 +199,9 @@ def _softmax(emission: Emission) -> Adapted | None:
 
 def _table(emission: Emission) -> Adapted | None:
     make = TABLES.get(emission.node.op_type)
-    entries = None if make is None else make(emission.node, emission.inputs[0], emission.sink)
+    if make is None:
+        return None
+    entries = make(emission.node, emission.inputs[0], emission.sink, emission.constants)
     return None if entries is None else (TableInt8, {"table": entries})
 
 

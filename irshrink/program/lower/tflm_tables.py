@@ -11,7 +11,9 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from irshrink.graph import edit
-from irshrink.program.lower.chains import Sink
+from irshrink.program.lower.chains import Sink, bounds
+from irshrink.program.lower.constants import Constants
+from irshrink.program.lower.numbers import quantize
 from irshrink.program.ops import Int8
 from irshrink.program.program import Quantization
 from irshrink.program.reference.fixed_point import logistic, pot, scaled, tanh
@@ -19,7 +21,7 @@ from irshrink.program.reference.fixed_point import logistic, pot, scaled, tanh
 #: Integer bits of what goes into the logistic function and tanh.
 _INPUT_BITS = 4
 
-Make = Callable[[ir.Node, Quantization, Sink], Int8 | None]
+Make = Callable[[ir.Node, Quantization, Sink, Constants], Int8 | None]
 
 
 def change_of_scale(x: Quantization, y: Quantization, low: int = -128, high: int = 127) -> Int8:
@@ -28,25 +30,31 @@ def change_of_scale(x: Quantization, y: Quantization, low: int = -128, high: int
     return np.clip(moved, low, high).astype(np.int8)
 
 
-def _clamp(node: ir.Node, x: Quantization, sink: Sink) -> Int8 | None:
-    return change_of_scale(x, sink.quantization, sink.low, sink.high)
+def _clamp(node: ir.Node, x: Quantization, sink: Sink, constants: Constants) -> Int8 | None:
+    """The node's own bounds, then those of the clamps behind it."""
+    own = bounds(node, constants)
+    if own is None:
+        return None
+    ends = quantize(np.array([own.low, own.high], np.float32), sink.quantization)
+    low, high = (int(min(max(bound, ends[0]), ends[1])) for bound in (sink.low, sink.high))
+    return change_of_scale(x, sink.quantization, low, high)
 
 
-def _logistic(node: ir.Node, x: Quantization, sink: Sink) -> Int8 | None:
+def _logistic(node: ir.Node, x: Quantization, sink: Sink, constants: Constants) -> Int8 | None:
     """To scale 1/256 and zero point -128."""
     if sink.quantization != Quantization(1 / 256, -128):
         return None
     return _bounded(x, lambda v: pot(logistic(v, _INPUT_BITS), 23) - 128, sink)
 
 
-def _tanh(node: ir.Node, x: Quantization, sink: Sink) -> Int8 | None:
+def _tanh(node: ir.Node, x: Quantization, sink: Sink, constants: Constants) -> Int8 | None:
     """To scale 1/128 and zero point 0."""
     if sink.quantization != Quantization(1 / 128, 0):
         return None
     return _bounded(x, lambda v: pot(tanh(v, _INPUT_BITS), 24), sink)
 
 
-def _leaky_relu(node: ir.Node, x: Quantization, sink: Sink) -> Int8 | None:
+def _leaky_relu(node: ir.Node, x: Quantization, sink: Sink, constants: Constants) -> Int8 | None:
     """One multiplier for positive values, another for negative ones."""
     y, centred = sink.quantization, _centred(x)
     slope = float(np.float32(edit.attribute_float(node, "alpha", 0.01)))
