@@ -7,6 +7,7 @@ from math import inf
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from irshrink.graph import edit
 from irshrink.program.lower.constants import Constants
@@ -53,6 +54,10 @@ class Clamp:
     low: float
     high: float
     absorbed: tuple[ir.Node, ...]
+
+    def applied(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The clamp in float64."""
+        return np.clip(x, self.low, self.high)
 
 
 def parameters(node: ir.Node, constants: Constants, stored: str | None = None) -> tuple[Quantization, str]:

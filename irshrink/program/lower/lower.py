@@ -240,6 +240,7 @@ def _program(module: Module, run: _Run, io: Io) -> Program:
         outputs.append(Port(value.name or "", tensor, view.shape, view.stored or _element(value)))
     results = [port.tensor for port in outputs]
     ops = with_residuals(without_dead(builder.ops, results), builder.tensors, results)
+    floating = {name for op in ops if builder.tensors[op.output].dtype != "int8" for name in op.origin}
     used = {name for op in ops for name in (*op.inputs, op.output)} | {port.tensor for port in run.inputs}
     return Program(
         tensors={name: tensor for name, tensor in builder.tensors.items() if name in used},
@@ -248,7 +249,7 @@ def _program(module: Module, run: _Run, io: Io) -> Program:
         outputs=outputs,
         notes=_notes(module, lowering),
         constants={name: array for name, array in builder.constants.items() if name in used},
-        float_reasons=lowering.float_reasons,
+        float_reasons={name: why for name, why in lowering.float_reasons.items() if name in floating},
     )
 
 

@@ -50,7 +50,7 @@ RULES: dict[str, Rule] = {
     "Relu": unary.clip,
     "Clip": unary.clip,
     **dict.fromkeys(functions.FUNCTIONS, unary.unary),
-    **dict.fromkeys(binary.KINDS, binary.binary),
+    **dict.fromkeys(functions.BINARY, binary.binary),
     "Mean": binary.mean,
     "Pow": power.power,
     **dict.fromkeys(

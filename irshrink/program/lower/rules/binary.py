@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import reduce
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
 from irshrink.program.lower.chains import Sink
 from irshrink.program.lower.lowering import Lowering, broadcast_constant, int8_codes
-from irshrink.program.lower.numbers import OUT_OF_RANGE, addition_multipliers, layer_multiplier, table, usable
+from irshrink.program.lower.numbers import OUT_OF_RANGE, addition_multipliers, layer_multiplier, usable
 from irshrink.program.lower.rules import integers
 from irshrink.program.lower.rules.align import aligned, padded
+from irshrink.program.lower.rules.functions import BINARY
+from irshrink.program.lower.rules.pointwise import as_table
 from irshrink.program.lower.view import View, view_of
 from irshrink.program.ops import (
     AddInt8,
@@ -26,37 +26,13 @@ from irshrink.program.ops import (
     Op,
     PReluInt8,
     Requantization,
-    TableInt8,
 )
 from irshrink.program.program import Quantization
-from irshrink.program.reference.dispatch import Array
-
-F64 = NDArray[np.float64]
-
-KINDS: dict[str, BinaryKind] = {
-    "Add": "add",
-    "Div": "div",
-    "Max": "max",
-    "Min": "min",
-    "Mul": "mul",
-    "PRelu": "prelu",
-    "Sub": "sub",
-    "Sum": "add",
-}
-_EXACT: dict[BinaryKind, Callable[[F64, F64], F64]] = {
-    "add": np.add,
-    "div": np.divide,
-    "max": np.maximum,
-    "min": np.minimum,
-    "mul": np.multiply,
-    "prelu": lambda a, b: np.where(a < 0, a * b, a),
-    "sub": np.subtract,
-}
 
 
 def binary(lowering: Lowering, node: ir.Node) -> None:
     """Two tensors, or a tensor and a constant; NumPy broadcasting. Min, Max and Sum may have more."""
-    kind = KINDS[node.op_type]
+    kind = BINARY[node.op_type]
     if integers.computes_integers(lowering, node):
         integers.binary(lowering, node)
         return
@@ -64,13 +40,11 @@ def binary(lowering: Lowering, node: ir.Node) -> None:
         lowering.float_note(node, f"it has {len(node.inputs)} inputs")
         lowering.bind(node.outputs[0], _several(lowering, node, kind))
         return
-    arrays = [lowering.constants.array(value) for value in node.inputs]
-    for index, array in enumerate(arrays):
-        if array is not None and _has_table(lowering, node, array, 1 - index):
-            _scalar_table(lowering, node, kind, array, index)
-            return
+    if as_table(lowering, node):
+        return
     if _integer(lowering, node, kind):
         return
+    arrays = [lowering.constants.array(value) for value in node.inputs]
     for index, array in enumerate(arrays):
         if array is not None and arrays[1 - index] is None:
             _with_constant(lowering, node, kind, index)
@@ -98,31 +72,6 @@ def _several(lowering: Lowering, node: ir.Node, kind: BinaryKind) -> View:
         return pair.view.on(lowering.emit(BinaryF32, node, pair.tensors, pair.shape, kind=kind))
 
     return reduce(combined, [lowering.floating(node, index) for index in range(len(node.inputs))])
-
-
-def _has_table(lowering: Lowering, node: ir.Node, constant: Array, index: int) -> bool:
-    """Whether a node is a function of one int8 value: the other operand is a single number."""
-    if constant.size != 1 or lowering.constants.get(node.inputs[index]) is not None:
-        return False
-    x = lowering.real(node, index)
-    quantized = lowering.builder.quantization(x) is not None and lowering.sink(node) is not None
-    return quantized and constant.ndim <= x.rank
-
-
-def _scalar_table(lowering: Lowering, node: ir.Node, kind: BinaryKind, constant: Array, index: int) -> None:
-    x, sink = lowering.real(node, 1 - index), lowering.sink(node)
-    held = lowering.builder.quantization(x)
-    assert held is not None
-    assert sink is not None
-    number = np.float64(constant.reshape(()))
-
-    def function(real: F64) -> F64:
-        return _EXACT[kind](number, real) if index == 0 else _EXACT[kind](real, number)
-
-    entries = table(function, held, sink.quantization, sink.low, sink.high)
-    shape = lowering.builder.shape(x.tensor)
-    tensor = lowering.emit_int8(TableInt8, node, [x.tensor], shape, sink=sink, table=entries)
-    lowering.bind(node.outputs[0], x.on(tensor))
 
 
 def _integer(lowering: Lowering, node: ir.Node, kind: BinaryKind) -> bool:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from irshrink.graph import edit
 from irshrink.program.lower.numbers import Function
-from irshrink.program.ops import UnaryKind
+from irshrink.program.ops import BinaryKind, UnaryKind
 
 F64 = NDArray[np.float64]
 
@@ -130,4 +130,26 @@ FUNCTIONS: dict[str, Callable[[ir.Node], Elementwise]] = {
     "Tan": _plain("tan", np.tan),
     "Tanh": _plain("tanh", np.tanh),
     "ThresholdedRelu": _thresholdedrelu,
+}
+
+#: Operators of two operands, NumPy broadcasting.
+BINARY: dict[str, BinaryKind] = {
+    "Add": "add",
+    "Div": "div",
+    "Max": "max",
+    "Min": "min",
+    "Mul": "mul",
+    "PRelu": "prelu",
+    "Sub": "sub",
+    "Sum": "add",
+}
+#: The same in float64.
+EXACT: dict[BinaryKind, Callable[[F64, F64], F64]] = {
+    "add": np.add,
+    "div": np.divide,
+    "max": np.maximum,
+    "min": np.minimum,
+    "mul": np.multiply,
+    "prelu": lambda a, b: np.where(a < 0, a * b, a),
+    "sub": np.subtract,
 }

@@ -11,6 +11,7 @@ from irshrink.program.lower.numbers import table
 from irshrink.program.lower.refusal import Refusal
 from irshrink.program.lower.rules import integers
 from irshrink.program.lower.rules.functions import FUNCTIONS, Elementwise
+from irshrink.program.lower.rules.pointwise import as_table
 from irshrink.program.ops import TableInt8, UnaryF32
 
 
@@ -19,7 +20,8 @@ def unary(lowering: Lowering, node: ir.Node) -> None:
     if node.op_type in integers.UNARY and integers.computes_integers(lowering, node):
         integers.unary(lowering, node)
         return
-    apply(lowering, node, FUNCTIONS[node.op_type](node))
+    if not as_table(lowering, node):
+        apply(lowering, node, FUNCTIONS[node.op_type](node))
 
 
 def clip(lowering: Lowering, node: ir.Node) -> None:
@@ -30,6 +32,8 @@ def clip(lowering: Lowering, node: ir.Node) -> None:
     clamp = bounds(node, lowering.constants)
     if clamp is None:
         raise Refusal("its bounds are computed at run time", "Make them constants of the model.")
+    if as_table(lowering, node):
+        return
     low, high = clamp.low, clamp.high
     x = lowering.real(node, 0)
     held = lowering.builder.quantization(x)
@@ -40,7 +44,7 @@ def clip(lowering: Lowering, node: ir.Node) -> None:
         tensor = lowering.emit(TableInt8, node, [x.tensor], shape, quantization=held, table=ramp)
         lowering.bind(node.outputs[0], x.on(tensor))
         return
-    apply(lowering, node, Elementwise(lambda v: np.clip(v, low, high), "clip", low, high))
+    apply(lowering, node, Elementwise(clamp.applied, "clip", low, high))
 
 
 def apply(lowering: Lowering, node: ir.Node, function: Elementwise, index: int = 0) -> None:
