@@ -22,7 +22,7 @@ Array = NDArray[Any]
 _IDENTIFIER = b"TFL3"
 _LONGEST_SHAPE = 8
 #: What reading a damaged flatbuffer raises: every access is an offset into the file.
-_DAMAGE = (struct.error, IndexError, KeyError, ValueError, TypeError, AttributeError, OverflowError)
+DAMAGE = (struct.error, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 #: NumPy types by ``TensorType``; int4 is unpacked to int8.
 _TYPES = {
@@ -100,7 +100,7 @@ def read_graph(path: Path) -> Graph:
         if model.SubgraphsLength() < 1:
             raise ModelError(f"{path}: has no graph. Convert it again.")
         return _graph(schema, model, data)
-    except _DAMAGE as e:
+    except DAMAGE as e:
         raise ModelError(
             f"{path}: damaged or truncated TensorFlow Lite model. Convert it again, or copy the whole file."
         ) from e
@@ -126,14 +126,21 @@ def _graph(schema: Any, model: Any, data: bytes) -> Graph:
     graph = model.Subgraphs(0)
     kinds = _names(schema.BuiltinOperator)
     types = _names(schema.TensorType)
+    tensors = tuple(_tensor(graph.Tensors(i), types, model, data) for i in range(graph.TensorsLength()))
     return Graph(
-        tensors=tuple(_tensor(graph.Tensors(i), types, model, data) for i in range(graph.TensorsLength())),
+        tensors=tensors,
         operators=tuple(
             _operator(schema, graph.Operators(i), kinds, model) for i in range(graph.OperatorsLength())
         ),
-        inputs=tuple(graph.Inputs(i) for i in range(graph.InputsLength())),
-        outputs=tuple(graph.Outputs(i) for i in range(graph.OutputsLength())),
+        inputs=tuple(_port(graph.Inputs(i), tensors) for i in range(graph.InputsLength())),
+        outputs=tuple(_port(graph.Outputs(i), tensors) for i in range(graph.OutputsLength())),
     )
+
+
+def _port(index: int, tensors: tuple[Tensor, ...]) -> int:
+    if not 0 <= index < len(tensors) or min(tensors[index].shape, default=0) < 0:
+        raise ValueError("an input or output is no tensor of the graph")
+    return index
 
 
 def _names(enumeration: Any) -> dict[int, str]:

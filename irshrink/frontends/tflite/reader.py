@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from irshrink.errors import ModelError, UnsupportedModelError
-from irshrink.frontends.tflite.flatbuffer import Graph, Operator, read_graph
+from irshrink.frontends.tflite.flatbuffer import DAMAGE, Graph, Operator, read_graph
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -43,7 +43,7 @@ def read(path: Path, options: Mapping[str, str]) -> ModelProto:
         _translate(path, graph, writer, op)
     try:
         return writer.model(path.stem)
-    except (IndexError, ValueError) as e:
+    except DAMAGE as e:
         raise ModelError(f"{path}: an output of the model: {e}. Convert it again.") from e
 
 
@@ -53,7 +53,7 @@ def _translate(path: Path, graph: Graph, writer: GraphWriter, op: Operator) -> N
     writer.layer = _layer(graph, op)
     try:
         OPERATORS[op.kind](writer, op)
-    except (AttributeError, IndexError, TypeError, ValueError) as e:
+    except DAMAGE as e:
         raise ModelError(
             f"{path}: operator {op.kind} '{writer.layer}' cannot be read: {e}. Convert the model again."
         ) from e
