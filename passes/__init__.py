@@ -12,6 +12,8 @@ BUILTIN_PASSES: dict[str, str] = {
     "fold-pad": "irshrink.passes.fold_pad:FoldPad",
     "fuse-casts": "irshrink.passes.fuse_casts:FuseCasts",
     "fuse-clips": "irshrink.passes.fuse_clips:FuseClips",
+    "fuse-concats": "irshrink.passes.fuse_concats:FuseConcats",
+    "fuse-reduces": "irshrink.passes.fuse_reduces:FuseReduces",
     "fuse-reshapes": "irshrink.passes.fuse_reshapes:FuseReshapes",
     "fuse-transposes": "irshrink.passes.fuse_transposes:FuseTransposes",
     "infer-shapes": "irshrink.passes.infer_shapes:InferShapes",

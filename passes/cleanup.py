@@ -35,6 +35,8 @@ def cleanup_steps() -> tuple[Step, ...]:
         Fixpoint(
             _passes(
                 "fuse-casts",
+                "fuse-concats",
+                "fuse-reduces",
                 "fuse-reshapes",
                 "fuse-transposes",
                 "move-transposes",

@@ -31,6 +31,9 @@ from irshrink.graph.edit import (
 from irshrink.module import Module
 from irshrink.pipeline import Context, PassResult
 
+#: What exporters write for "to the end" of an axis whose size they do not know.
+_LARGEST = 2**31 - 1
+
 
 @dataclass(frozen=True)
 class EliminateIdentity:
@@ -102,13 +105,26 @@ def _tile(node: ir.Node) -> ir.Value | None:
 
 
 def _slice(node: ir.Node) -> ir.Value | None:
-    """All elements in order: the shape stays and every step goes forward."""
+    """All elements in order: every step goes forward, and the shape stays or nothing is cut."""
     steps = input_of(node, 4)
     if steps is not None:
         array = constant(steps)
         if array is None or not (array == 1).all():
             return None
-    return _same_shape(node)
+    return node.inputs[0] if _cuts_nothing(node) else _same_shape(node)
+
+
+def _cuts_nothing(node: ir.Node) -> bool:
+    """From 0 to the end of every axis; open ones are cut at the largest int32 or beyond."""
+    value, axes_value = node.inputs[0], input_of(node, 3)
+    starts, ends, axes = constant(input_of(node, 1)), constant(input_of(node, 2)), constant(axes_value)
+    if value is None or value.shape is None or starts is None or ends is None or starts.any():
+        return False
+    if axes is None and axes_value is not None:
+        return False
+    sizes = [value.shape[int(axis)] for axis in (range(ends.size) if axes is None else axes)]
+    bounds = [size if isinstance(size, int) else _LARGEST for size in sizes]
+    return bool((ends >= bounds).all())
 
 
 def _clip(node: ir.Node) -> ir.Value | None:
