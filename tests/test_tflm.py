@@ -9,13 +9,21 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from irshrink.artifact import load_build
 from irshrink.backends.tvm.backend import TvmBackend
+from irshrink.compile import compile_model
+from irshrink.module import module_from_text
+from irshrink.ports import encode_inputs
 from irshrink.program import ops
+from irshrink.program.lower import lower
 from irshrink.program.lower.tflm import quantized_multiplier
 from irshrink.program.ops import FixedPoint, Window
 from irshrink.program.reference import fixed_point
+from irshrink.recipe import make_recipe
 from irshrink.target import load_target
 from irshrink.testing.kernels import KernelBench
+
+MODELS = Path(__file__).parent.parent / "models"
 
 Array = NDArray[Any]
 
@@ -90,3 +98,31 @@ def test_kernels(target: str, tmp_path: Path) -> None:
     for family in (layers, elementwise, pools, softmaxes):
         family(bench)
     bench.check(TvmBackend(), load_target(target), tmp_path)
+
+
+def test_a_whole_network(tmp_path: Path) -> None:
+    """The bytes of TensorFlow Lite Micro on 32 inputs (models/make.py tflm), through the whole flow."""
+    report = compile_model(
+        MODELS / "kws.tflite", make_recipe({"target": "host", "requantize": "tflm"}), tmp_path / "build"
+    )
+    assert report["recipe"]["requantize"] == "tflm"
+    build = load_build(tmp_path / "build")
+    samples = np.load(MODELS / "kws-samples.npz")["input"][:32].astype(np.float32)
+    stored = [encode_inputs(build.program, {"input_1": x[None]}) for x in samples]
+    outputs = [y for (y,) in build.run(stored).outputs]
+    np.testing.assert_array_equal(np.array(outputs), np.load(MODELS / "kws-tflm.npz")["outputs"])
+
+
+def test_operators_without_such_a_form_are_named() -> None:
+    """An Elu is computed by float functions there; ours stays, and the report says so."""
+    module = module_from_text(
+        """<ir_version: 9, opset_import: ["" : 20]>
+        g (int8[1, 8] x) => (int8[1, 8] y) <float s = {0.1}, int8 z = {3}> {
+            a = DequantizeLinear (x, s, z)
+            b = Elu (a)
+            y = QuantizeLinear (b, s, z)
+        }"""
+    )
+    (note,) = lower(module, requantize="tflm").notes
+    assert note == "Elu 'b' has no form in TensorFlow Lite Micro's arithmetic here; it keeps irshrink's."
+    assert not lower(module).notes
