@@ -4,6 +4,7 @@
     ├── UserError                       1    the input, the recipe or the command is wrong
     │   ├── ModelError                       the model file, or something inside it
     │   │   └── UnsupportedModelError        nodes no backend of this target can run
+    │   ├── NativeError                      a library crashed or hung on the model
     │   ├── SamplesError                     calibration or evaluation data
     │   ├── RecipeError                      a recipe, a pass name or a pass option
     │   ├── TargetError                      a target or a board
@@ -40,6 +41,10 @@ class ModelError(UserError):
 
 class UnsupportedModelError(ModelError):
     """Nodes that cannot run at all on the target; every one is listed."""
+
+
+class NativeError(UserError):
+    """Native code of ONNX or ONNX Runtime died on the model, or did not come to an end."""
 
 
 class SamplesError(UserError):

@@ -6,9 +6,9 @@ pages that are touched become resident. :func:`release` lets go of them again.
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -103,10 +103,17 @@ def release(model: ir.Model) -> None:
 
 
 def release_tensor(tensor: ir.TensorProtocol | None) -> None:
-    """Unmap one tensor; nothing for those in memory. A view that someone holds keeps its own mapping."""
-    if isinstance(tensor, ir.ExternalTensor):
-        with suppress(BufferError):
-            tensor.release()
+    """Unmap one tensor; nothing for those in memory.
+
+    Where someone still holds a view the mapping stays, and only its pages go until they are read again.
+    """
+    if not isinstance(tensor, ir.ExternalTensor):
+        return
+    try:
+        tensor.release()
+    except BufferError:
+        if tensor.raw is not None and hasattr(mmap, "MADV_DONTNEED"):
+            tensor.raw.madvise(mmap.MADV_DONTNEED)
 
 
 def _inner_values(model: ir.Model) -> Iterator[ir.Value]:

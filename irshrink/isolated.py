@@ -7,7 +7,9 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from math import ceil
 from types import ModuleType
+from typing import Any
 
 from irshrink.isolation.frames import read_message, write_message
 
@@ -19,6 +21,8 @@ except ImportError:  # Windows
 
 #: Bytes that a folded constant may take while it is computed, besides what it is made of.
 _ROOM = 2 << 30
+#: Seconds of processor time for it: constants are made in milliseconds, or from many bytes.
+_PATIENCE, _BYTES_A_SECOND = 6, 20_000_000
 
 
 def check(model: bytes) -> list[bytes]:
@@ -53,12 +57,33 @@ def convert(model: bytes, version: bytes) -> list[bytes]:
     return [onnx.shape_inference.infer_shapes(proto).SerializeToString()]
 
 
+def expand(node: bytes, version: bytes, *types: bytes) -> list[bytes]:
+    """The body that ONNX defines for an operator: a serialized function.
+
+    Args:
+        node: the serialized node, whose attributes the body may depend on.
+        version: of the operator set.
+        types: serialized types of its inputs, empty for those that are left out.
+    """
+    import onnx
+
+    call = onnx.NodeProto.FromString(node)
+    schema: Any = onnx.defs.get_schema(call.op_type, int(version), "")
+    known = (schema.context_dependent_function_opset_versions, schema.function_opset_versions)
+    usable = [[v for v in versions if v <= int(version)] for versions in known]
+    if usable[0]:
+        return [schema.get_context_dependent_function_with_opset_version(max(usable[0]), node, list(types))]
+    if usable[1]:
+        return [schema.get_function_with_opset_version(max(usable[1]))]
+    raise ValueError(f"ONNX defines no body of {call.op_type} in opset {int(version)}")
+
+
 def evaluate(model: bytes) -> list[bytes]:
     """The outputs of a model without inputs: dtype, shape and bytes of each, as the graph orders them."""
     from irshrink import onnxrt
 
-    session = onnxrt.session(model)
-    with _limited_memory(_ROOM + 4 * len(model)):
+    with _limited(_ROOM + 4 * len(model), _PATIENCE + len(model) // _BYTES_A_SECOND):
+        session = onnxrt.session(model)
         results = onnxrt.run(session, {})
     parts = []
     for array in (results[output.name] for output in session.get_outputs()):
@@ -69,18 +94,26 @@ def evaluate(model: bytes) -> list[bytes]:
 
 
 @contextmanager
-def _limited_memory(nbytes: int) -> Iterator[None]:
-    """An operator may make gigabytes of a few bytes; more than ``nbytes`` of data are refused."""
+def _limited(nbytes: int, seconds: int) -> Iterator[None]:
+    """An operator may make gigabytes of a few bytes, or count to 2^31: the first is refused, the second ends
+    this process by SIGXCPU."""
     if resource is None:
         yield
         return
-    before = resource.getrlimit(resource.RLIMIT_DATA)
-    limit = nbytes if before[1] == resource.RLIM_INFINITY else min(nbytes, before[1])
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, before[1]))
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    wanted = {
+        resource.RLIMIT_DATA: nbytes,
+        resource.RLIMIT_CPU: ceil(used.ru_utime + used.ru_stime) + seconds,
+    }
+    before = {kind: resource.getrlimit(kind) for kind in wanted}
+    for kind, value in wanted.items():
+        hard = before[kind][1]
+        resource.setrlimit(kind, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))
     try:
         yield
     finally:
-        resource.setrlimit(resource.RLIMIT_DATA, before)
+        for kind, limits in before.items():
+            resource.setrlimit(kind, limits)
 
 
 _STEPS: dict[bytes, Callable[..., list[bytes]]] = {
@@ -89,6 +122,7 @@ _STEPS: dict[bytes, Callable[..., list[bytes]]] = {
     b"infer": infer,
     b"convert": convert,
     b"evaluate": evaluate,
+    b"expand": expand,
 }
 
 

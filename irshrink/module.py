@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import onnx_ir as ir
 
 from irshrink.class_names import drop_zipmaps, index_class_names
-from irshrink.errors import ModelError
+from irshrink.errors import ModelError, NativeError
 from irshrink.external import map_weights, require_external_data
-from irshrink.isolation.client import NativeError, StepError, call
+from irshrink.isolation.client import StepError, call
 from irshrink.vetting import PROTOBUF_LIMIT, vet
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Module:
         return ir.to_proto(self.model)
 
     def save(self, path: Path) -> None:
-        """Write the model as one file, or above protobuf's 2 GB with its weights in ``NAME.data`` beside it.
+        """Write the model as one file, or where that is large with its weights in ``NAME.data`` beside it.
 
         Raises:
             OutputError: the folder cannot be written, or the model's own weights would be overwritten.
@@ -115,7 +115,7 @@ def load_module(path: Path | str) -> Module:
         text = " ".join(str(e).replace("==> Context: Bad node spec for node.", "at").split()).rstrip(".")
         raise ModelError(f"{path}: breaks the ONNX specification: {text}. Export it again.") from e
     except NativeError as e:
-        raise ModelError(f"{path}: {e}. Export it again.") from e
+        raise ModelError(f"{path}: {e} Export it again.") from e
     try:
         drop_zipmaps(proto)
         model = ir.from_proto(proto)

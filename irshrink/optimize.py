@@ -44,7 +44,7 @@ def optimize_model(
 
     Args:
         model: ONNX, or any format that `irshrink import` reads.
-        out: the file to write; above 2 GB its weights go into ``OUT.data`` beside it.
+        out: the file to write; above 256 MB its weights go into ``OUT.data`` beside it.
         passes: what runs after cleanup; see :func:`irshrink.registry.make_pass`.
         cleanup: False leaves the cleanup passes out.
         shapes: static shapes of inputs; what is open otherwise stays open.

@@ -1,4 +1,4 @@
-"""Writing a model: one file, or above protobuf's limit the graph in one and the weights in another.
+"""Writing a model: one file, or where it is large the graph in one and the weights in another.
 
 Either way everything is written beside first and renamed when it is whole. Weights are written tensor by
 tensor: those that are mapped from another file, or computed when asked for, are never all in memory.
@@ -18,10 +18,9 @@ from irshrink.errors import OutputError
 from irshrink.external import SMALL_BYTES, external_tensors, release_tensor, stored_bytes
 from irshrink.files import write_bytes, written_beside
 from irshrink.graph.declarations import drop_inferable_declarations
-from irshrink.vetting import PROTOBUF_LIMIT
 
-#: Up to here a model is one file.
-SINGLE_FILE_LIMIT = PROTOBUF_LIMIT
+#: Up to here a model is one file. protobuf would take 2 GB, but holds it in memory three times.
+SINGLE_FILE_LIMIT = 2**28
 #: Weights begin at multiples of this: a page, so that they can be mapped.
 _ALIGNMENT = 4096
 

@@ -11,7 +11,6 @@ import onnx_ir as ir
 from irshrink.errors import InternalError, ModelError
 from irshrink.graph.edit import describe, inner_graphs, static_shape
 from irshrink.graph.shapes import check_proto, inferred_proto, proto_without_weights
-from irshrink.isolation.client import NativeError
 from irshrink.module import Module
 
 
@@ -28,8 +27,6 @@ def verify_structure(module: Module) -> None:
     proto = proto_without_weights(module.model)
     try:
         check_proto(proto)
-    except NativeError:
-        raise
     except ModelError as e:
         raise InternalError(f"the graph is not valid ONNX: {e}") from e
     inferred_proto(proto)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
-from irshrink.errors import ModelError
+from irshrink.errors import ModelError, NativeError
 from irshrink.graph.edit import opset
 from irshrink.graph.old_forms import correct, corrections
 from irshrink.graph.shapes import check_proto, inferred_proto, proto_without_weights
@@ -36,7 +36,7 @@ def raise_opset(module: Module, minimum: int) -> bool:
         proto = type(source).FromString(converted)
         check_proto(proto)
         inferred_proto(proto)
-    except (StepError, ModelError) as e:
+    except (StepError, ModelError, NativeError) as e:
         raise ModelError(
             f"{where}opset {opset(graph)} cannot be converted to {minimum}: {_first_line(e)} "
             f"Export the model with opset {minimum} or later."

@@ -11,7 +11,7 @@ import sys
 import threading
 from typing import BinaryIO, cast
 
-from irshrink.errors import ModelError
+from irshrink.errors import NativeError
 from irshrink.isolation.frames import read_message, write_message
 
 #: A step takes seconds on the largest models.
@@ -21,10 +21,6 @@ _PROGRAM = "import sys; sys.path[:] = sys.argv[1:]; from irshrink.isolated impor
 
 class StepError(Exception):
     """The library refused: its message."""
-
-
-class NativeError(ModelError):
-    """The library died, or did not come to an end."""
 
 
 def call(step: str, *parts: bytes, seconds: float = SECONDS) -> list[bytes]:
@@ -46,7 +42,7 @@ def call(step: str, *parts: bytes, seconds: float = SECONDS) -> list[bytes]:
             peer.kill()  # in the middle of a message
             raise
         if answer is None:
-            raise NativeError(f"{_LIBRARIES[step]} {peer.kill()} on this model, which must be malformed")
+            raise NativeError(f"{_LIBRARIES[step]} {peer.kill()} on this model, which must be malformed.")
     status, *results = answer
     if status != b"ok":
         raise StepError(results[0].decode("utf-8", "replace"))
@@ -84,7 +80,7 @@ class Peer:
                 stream.close()
             except BrokenPipeError:
                 continue  # what was not sent is of no use now
-        if code is None:
+        if code is None or code == -getattr(signal, "SIGXCPU", 0):
             return "did not come to an end"
         return f"crashed ({signal.Signals(-code).name})" if code < 0 else f"ended with exit code {code}"
 
@@ -116,4 +112,5 @@ _LIBRARIES = {
     "infer": "ONNX's shape inference",
     "convert": "ONNX's version converter",
     "evaluate": "ONNX Runtime",
+    "expand": "ONNX's definition of an operator",
 }

@@ -18,12 +18,17 @@ def evaluate_constant(model: ir.Model) -> list[NDArray[Any]]:
     """The outputs of a model without inputs, in order.
 
     Raises:
-        ModelError: ONNX Runtime refuses the model, crashes on it, or the model is too large for it.
+        ModelError: ONNX Runtime refuses the model, or the model is too large for it.
+        NativeError: ONNX Runtime crashes on it, or takes longer than any reasonable constant.
     """
     if sum(stored_bytes(value.const_value) for value in model.graph.initializers.values()) > PROTOBUF_LIMIT:
         raise ModelError("it reads more than 2 GB")
     try:
-        parts = call("evaluate", ir.to_proto(model).SerializeToString())
+        data = ir.to_proto(model).SerializeToString()
+    except (ir.serde.SerdeError, ValueError, TypeError) as e:
+        raise ModelError(f"it cannot be written: {e}") from e
+    try:
+        parts = call("evaluate", data)
     except StepError as e:
         raise ModelError(str(e)) from e
     return [_array(*parts[i : i + 3]) for i in range(0, len(parts), 3)]

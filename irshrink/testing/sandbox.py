@@ -16,6 +16,7 @@ import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 #: Numbers of the system calls, on every architecture.
 _CREATE, _ADD_RULE, _RESTRICT = 444, 445, 446
@@ -47,7 +48,8 @@ def run_cases(
     Args:
         check: returns kind and text; an exception is a crash.
         folder: the only one that a child may write to.
-        seconds: a case that takes longer is a hang.
+        seconds: a case that takes longer is a hang: of processor time, since other processes may take the
+            rest, or ten times as long by the clock.
         memory: bytes of address space, beyond what is mapped already.
     """
     todo = list(cases)
@@ -74,7 +76,7 @@ def _one_child(
     os.close(writer)
     with os.fdopen(reader, "rb") as stream:
         for case in cases:
-            ready, _, _ = select.select([stream], [], [], seconds)
+            ready = _wait(stream, child, seconds)
             line = stream.readline() if ready else b""
             if line:
                 kind, _, text = line.decode("utf-8", "replace").rstrip("\n").partition(" ")
@@ -88,6 +90,29 @@ def _one_child(
             )
             return
     os.waitpid(child, 0)
+
+
+def _wait(stream: IO[bytes], child: int, seconds: float) -> bool:
+    """Whether the child answers in time."""
+    start = _processor_seconds(child)
+    for _ in range(10):
+        ready, _, _ = select.select([stream], [], [], seconds)
+        if ready:
+            return True
+        if _processor_seconds(child) - start > seconds:
+            return False
+    return False
+
+
+def _processor_seconds(pid: int) -> float:
+    """Of a process and its children, those that have ended included."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return 0.0
+    own = sum(int(field) for field in fields[11:15]) / os.sysconf("SC_CLK_TCK")
+    return own + sum(_processor_seconds(int(one)) for one in children)
 
 
 def _death(status: int) -> str:
