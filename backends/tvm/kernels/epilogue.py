@@ -96,12 +96,12 @@ def scale_parameters(scaling: Scaling) -> list[Parameter]:
     """Arrays of one number per channel: a multiplier, in fixed point a shift too."""
     if scaling == "float":
         return [constant("multiplier", "float32")]
-    return [constant("multiplier", "int32"), constant("shift", "int32")]
+    return [constant("multiplier", "int32"), constant("shift", "int8")]
 
 
 def scale_scalars(scaling: Scaling) -> list[Parameter]:
     """The same for one number in all."""
-    return [scalar(p.name, p.dtype) for p in scale_parameters(scaling)]
+    return [scalar(p.name, "float32" if p.dtype == "float32" else "int32") for p in scale_parameters(scaling)]
 
 
 def scale_arrays(form: Requantization | FixedPoint, channels: int) -> list[NDArray[Any]]:
@@ -109,8 +109,8 @@ def scale_arrays(form: Requantization | FixedPoint, channels: int) -> list[NDArr
     if isinstance(form, Requantization):
         return [np.ascontiguousarray(np.broadcast_to(form.multiplier, (channels,)), np.float32)]
     shift = -form.shift if scaling_of(form) == "right" else form.shift
-    arrays = (np.broadcast_to(array, (channels,)) for array in (form.multiplier, shift))
-    return [np.ascontiguousarray(array, np.int32) for array in arrays]
+    arrays = ((form.multiplier, np.int32), (shift, np.int8))
+    return [np.ascontiguousarray(np.broadcast_to(array, (channels,)), dtype) for array, dtype in arrays]
 
 
 def scaled(scaling: Scaling, acc: Expr, scale: Sequence[Expr], zero_point: Expr, *clip: Expr) -> Expr:
@@ -118,7 +118,8 @@ def scaled(scaling: Scaling, acc: Expr, scale: Sequence[Expr], zero_point: Expr,
     if scaling == "float":
         return requantized(acc, *scale, zero_point, *clip)
     name = "irs_q31_requantize_right" if scaling == "right" else "irs_q31_requantize"
-    q = inline("int8", name, acc, *scale, zero_point)
+    multiplier, shift = scale
+    q = inline("int8", name, acc, multiplier, cast("int32", shift), zero_point)
     return clamped(q, *clip) if clip else q
 
 
