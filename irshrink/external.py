@@ -15,7 +15,7 @@ from typing import Any
 import onnx_ir as ir
 
 from irshrink.errors import ModelError
-from irshrink.vetting import tensor_bytes, tensors
+from irshrink.vetting import Parts, tensor_bytes
 
 #: Constants up to this size are never external: shape inference must find the shape of a Reshape.
 SMALL_BYTES = 1024
@@ -28,7 +28,7 @@ def require_external_data(proto: Any, path: Path) -> None:
         ModelError: as said; nothing was opened.
     """
     folder = Path(os.path.realpath(path.parent))
-    for tensor in tensors(proto):
+    for tensor in Parts(proto).tensors:
         if tensor.data_location == tensor.EXTERNAL:
             _require(tensor, path, folder)
 
@@ -83,7 +83,7 @@ def files_of(path: Path) -> tuple[Path, ...]:
     proto = onnx.ModelProto.FromString(path.read_bytes())
     places = {
         path.parent / entry.value
-        for tensor in tensors(proto)
+        for tensor in Parts(proto).tensors
         if tensor.data_location == tensor.EXTERNAL
         for entry in tensor.external_data
         if entry.key == "location"

@@ -7,7 +7,6 @@ and what would recurse without end is found by walking it once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from math import ceil, prod
 from typing import Any
 
@@ -37,29 +36,67 @@ def vet(proto: Any) -> None:
     Raises:
         ModelError: half a sentence about the tensor, the value or the function that is wrong.
     """
-    for graph in graphs(proto):
-        _vet_declarations(graph)
-    _require_types(proto.graph)
+    parts = Parts(proto)
     _require_text(proto)
-    for node in _nodes(proto):
+    _require_types(proto.graph)
+    for graph in parts.graphs:
+        _vet_declarations(graph)
+    for node in parts.nodes:
         _vet_node(node)
-    for tensor in tensors(proto):
+    for tensor in parts.tensors:
         _vet_tensor(tensor)
     _vet_functions(proto)
 
 
-def tensors(proto: Any) -> Iterator[Any]:
-    """Every ``TensorProto`` of a model: initializers and attributes, of subgraphs and functions too."""
-    for graph in graphs(proto):
-        yield from graph.initializer
+class Parts:
+    """Everything in a ``ModelProto``, in one walk: of subgraphs and functions too.
+
+    Attributes:
+        graphs: the model's own comes first.
+        nodes: of all graphs and functions.
+        tensors: initializers and attributes, the numbers of sparse ones included.
+
+    Raises:
+        ModelError: graphs are nested deeper than any exporter does.
+    """
+
+    def __init__(self, proto: Any) -> None:
+        self.graphs: list[Any] = []
+        self.nodes: list[Any] = []
+        self.tensors: list[Any] = []
+        self._graph(proto.graph, 0)
+        for function in proto.functions:
+            for node in function.node:
+                self._node(node, 0)
+
+    def _graph(self, graph: Any, depth: int) -> None:
+        if depth > DEEPEST:
+            raise ModelError(f"the graph '{graph.name}' is more than {DEEPEST} graphs deep")
+        self.graphs.append(graph)
+        self.tensors.extend(graph.initializer)
         for sparse in graph.sparse_initializer:
-            yield from (sparse.values, sparse.indices)
-        yield from _attribute_tensors(graph.node)
-    for function in proto.functions:
-        yield from _attribute_tensors(function.node)
-        for graph in _inner(function.node, 1):
-            yield from graph.initializer
-            yield from _attribute_tensors(graph.node)
+            self.tensors += (sparse.values, sparse.indices)
+        for node in graph.node:
+            self._node(node, depth)
+
+    def _node(self, node: Any, depth: int) -> None:
+        self.nodes.append(node)
+        for attribute in node.attribute:
+            if attribute.type in _PLAIN:
+                continue  # ONNX's checker refuses what has another type's content
+            if attribute.HasField("t"):
+                self.tensors.append(attribute.t)
+            self.tensors.extend(attribute.tensors)
+            sparse = (attribute.sparse_tensor,) if attribute.HasField("sparse_tensor") else ()
+            for one in (*sparse, *attribute.sparse_tensors):
+                self.tensors += (one.values, one.indices)
+            graphs = (attribute.g,) if attribute.HasField("g") else ()
+            for graph in (*graphs, *attribute.graphs):
+                self._graph(graph, depth + 1)
+
+
+#: Types of attributes that hold no message: FLOAT, INT, STRING and lists of these.
+_PLAIN = frozenset({1, 2, 3, 6, 7, 8})
 
 
 def tensor_bytes(tensor: Any) -> int:
@@ -67,46 +104,6 @@ def tensor_bytes(tensor: Any) -> int:
     bits = int(8 * ir.DataType(tensor.data_type).itemsize)
     count: int = prod(tensor.dims)
     return -(-count * bits // 8)
-
-
-def graphs(proto: Any) -> Iterator[Any]:
-    """The model's graph and those inside it."""
-    yield proto.graph
-    yield from _inner(proto.graph.node, 1)
-
-
-def _inner(nodes: Any, depth: int) -> Iterator[Any]:
-    for node in nodes:
-        for attribute in node.attribute:
-            found = [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]
-            if found and depth > DEEPEST:
-                raise ModelError(f"'{node.name or node.op_type}' holds graphs more than {DEEPEST} deep")
-            for graph in found:
-                yield graph
-                yield from _inner(graph.node, depth + 1)
-
-
-def _nodes(proto: Any) -> Iterator[Any]:
-    for graph in graphs(proto):
-        yield from graph.node
-    for function in proto.functions:
-        yield from function.node
-        for graph in _inner(function.node, 1):
-            yield from graph.node
-
-
-def _attribute_tensors(nodes: Any) -> Iterator[Any]:
-    for node in nodes:
-        for attribute in node.attribute:
-            if attribute.HasField("t"):
-                yield attribute.t
-            yield from attribute.tensors
-            sparse = [
-                *([attribute.sparse_tensor] if attribute.HasField("sparse_tensor") else []),
-                *attribute.sparse_tensors,
-            ]
-            for one in sparse:
-                yield from (one.values, one.indices)
 
 
 def _vet_declarations(graph: Any) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import onnx
 
+from irshrink.errors import ModelError
 from irshrink.testing.mutation import structure, values
 
 Mutation = Callable[[Any, random.Random, Sequence[bytes]], None]
@@ -32,7 +33,7 @@ def mutate(model: bytes, donors: Sequence[bytes], seed: int) -> bytes:
         kind = rng.choice(MUTATIONS)
         try:
             kind(proto, rng, donors)
-        except (ValueError, TypeError, IndexError):
+        except (ValueError, TypeError, IndexError, ModelError):
             continue  # this model has nothing of the kind, or protobuf refuses the value
         wanted -= 1
     data = bytes(proto.SerializeToString(deterministic=True))

@@ -7,7 +7,7 @@ from typing import Any
 
 import onnx
 
-from irshrink.vetting import tensors
+from irshrink.vetting import Parts
 
 #: Sizes at the edges of what fits a type, and zero, which someone divides by.
 NUMBERS = (
@@ -57,7 +57,7 @@ def pick_attribute(proto: Any, rng: random.Random) -> Any:
 
 
 def pick_tensor(proto: Any, rng: random.Random) -> Any:
-    return rng.choice(list(tensors(proto)))
+    return rng.choice(Parts(proto).tensors)
 
 
 def pick_value(proto: Any, rng: random.Random) -> Any:

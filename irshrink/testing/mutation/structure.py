@@ -127,7 +127,7 @@ def graph_ports(proto: Any, rng: random.Random, donors: Sequence[bytes]) -> None
 def subgraph(proto: Any, rng: random.Random, donors: Sequence[bytes]) -> None:
     """The graph inside an If of itself, perhaps many times over."""
     graph = proto.graph
-    for _ in range(rng.choice((1, 1, 2, 5, 20, 40))):
+    for _ in range(rng.choice((1, 1, 1, 2, 5, 20))):
         node = onnx.helper.make_node(
             "If", [rng.choice(names_in(proto))], [output.name for output in graph.output][:4]
         )
@@ -135,7 +135,7 @@ def subgraph(proto: Any, rng: random.Random, donors: Sequence[bytes]) -> None:
         node.attribute.extend(
             onnx.helper.make_attribute(f"{name}_branch", inner) for name in ("then", "else")
         )
-        if len(inner.SerializeToString()) > 200_000:
+        if len(inner.SerializeToString()) > 50_000:
             return
         del graph.node[:]
         graph.node.append(node)
