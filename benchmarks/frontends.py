@@ -11,6 +11,7 @@ calibrated on half of the samples, scored on the other half.
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -48,7 +49,10 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        rows = [row(net, options.target, options.samples, folder) for make in MAKERS for net in make(folder)]
+        rows = []
+        for net in (net for make in MAKERS for net in make(folder)):
+            print(f"{net.format} ...", file=sys.stderr, flush=True)
+            rows.append(row(net, options.target, options.samples, folder))
     print(table(rows, HEADER))
 
 

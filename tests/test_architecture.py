@@ -138,6 +138,16 @@ def test_what_is_heavy_is_imported_late() -> None:
     assert not {name for name in loaded if name.split(".")[0] in heavy}
 
 
+def test_converters_stand_alone() -> None:
+    """They run in other interpreters, where irshrink is not installed."""
+    wrong = [
+        one
+        for one in IMPORTS
+        if within(one.importer, "irshrink.frontends.converters") and within(one.imported, "irshrink")
+    ]
+    assert not wrong, [str(one) for one in wrong]
+
+
 def test_no_room_imports_itself_through_others() -> None:
     edges = {
         (room(one.importer), room(one.imported))

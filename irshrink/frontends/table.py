@@ -87,7 +87,7 @@ REFUSED: tuple[Refusal, ...] = (
     Refusal(
         (".pt", ".pth", ".ckpt", ".bin"),
         f"{_PICKLE}Export the model in PyTorch: torch.export.save(torch.export.export(model.eval(), (x,)), "
-        "'model.pt2'), then give model.pt2; or call irshrink.from_torch(model, (x,)).",
+        "'model.pt2'), then give model.pt2; or call irshrink.from_torch(model, (x,), 'model.pt2').",
     ),
     Refusal(
         (".pkl", ".pickle", ".joblib"),

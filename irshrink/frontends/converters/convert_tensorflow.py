@@ -208,24 +208,35 @@ def name_nodes(proto: Any, models: set[str], layers: set[str]) -> None:
     """Call every node ``layer/part``, in place.
 
     TensorFlow prefixes scopes of calls and of the network, Keras numbers a layer that is called again
-    (``conv_1``). What tf2onnx adds by itself (``LSTM__60``, ``conv/Conv2D__6``) gets the layer of what it
-    reads, and its operator.
+    (``conv_1``). What tf2onnx adds by itself (``LSTM__60``, ``conv/Conv2D__6``) is called after the layer
+    whose weights it reads, whose value it makes, or whose output it reads; and a convolution after its
+    weights in any case, since what follows it is folded into it.
     """
+    known = models | layers
+    constants = {tensor.name for tensor in proto.graph.initializer}
+    scopes: dict[str, list[str]] = {}
     taken: set[str] = set()
-    scope_of: dict[str, str] = {}
     for node in proto.graph.node:
-        parts = [_layer(part, models | layers) for part in node.name.split("/") if part]
-        while len(parts) > 1 and (parts[0] in models or "PartitionedCall" in parts[0]):
-            parts = parts[1:]
+        parts = _path(node.name, models, known)
         own = re.sub(r"__\d+$", "", parts[-1]) if parts else str(node.op_type)
-        added = bool(parts) and own != parts[-1] and own != node.op_type
-        scopes = [scope_of[name] for name in node.input if name in scope_of]
-        if len(parts) < 2 and scopes:
-            parts = [scopes[0], own]
-        node.name = free("/".join([*parts[:-1], own, *([node.op_type] if added else [])]), taken)
+        weights = [_path(name, models, known)[:-1] for name in node.input if name in constants]
+        made = [_path(name, models, known)[:-1] for name in node.output]
+        read = [scopes.get(name, []) for name in node.input]
+        scope = parts[:-1] or next((path for path in (*weights, *made, *read) if path), [])
+        if node.op_type in ("Conv", "ConvTranspose") and weights and weights[0][:1] not in ([], scope[:1]):
+            scope, own = weights[0][:1], str(node.op_type)
+        added = [node.op_type] if own not in (node.op_type, *parts) else []
+        node.name = free("/".join([*scope, own, *added]), taken)
         taken.add(node.name)
-        if len(parts) > 1:
-            scope_of.update(dict.fromkeys(node.output, "/".join(parts[:-1])))
+        scopes |= dict.fromkeys(node.output, scope)
+
+
+def _path(name: str, models: set[str], known: set[str]) -> list[str]:
+    """Scopes of a node or a value, from the layer on, and its own name last."""
+    parts = [_layer(part, known) for part in name.partition(":")[0].split("/") if part]
+    while len(parts) > 1 and (parts[0] in models or "PartitionedCall" in parts[0]):
+        parts = parts[1:]
+    return parts
 
 
 def _layer(part: str, known: set[str]) -> str:
