@@ -2,11 +2,12 @@
 
     pip install 'irshrink[tflite]' tflite-micro
     python benchmarks/tflite_nets.py FOLDER [--target cortex-m4] [--inputs 32] [--only keyword]
+                                     [--data keyword_spotting=models/kws-samples.npz ...]
 
 FOLDER holds ``.tflite`` files. Every file is compiled for the target, and for this machine in both
 arithmetics; the host builds (which equal the NumPy reference, as every build does) run on random and smooth
-inputs beside the ``tflite-micro`` package and ONNX Runtime. Outputs are compared as stored int8; float models
-by the largest difference over the largest output.
+inputs, or on the first array of ``--data``, beside the ``tflite-micro`` package and ONNX Runtime. Outputs are
+compared as stored int8; float models by the largest difference over the largest output.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,7 @@ from irshrink.console import count, table
 from irshrink.errors import IrshrinkError
 from irshrink.frontends.read import read_model
 from irshrink.module import load_module
-from irshrink.ports import decode
+from irshrink.ports import decode, quantize
 from irshrink.program.lower import lower
 from irshrink.program.ops import Transpose
 from irshrink.program.program import Port, Program
@@ -72,12 +74,15 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--target", default="cortex-m4")
     parser.add_argument("--inputs", type=int, default=32)
+    parser.add_argument("--data", action="append", default=[], metavar="NET=FILE.npz", help="its real inputs")
     parser.add_argument("--only", default="", help="part of a file's name")
     options = parser.parse_args()
+    data = dict(text.split("=", 1) for text in options.data)
     rows: list[tuple[str, ...]] = []
     for file in sorted(options.folder.glob("*.tflite")):
         if options.only in file.name:
-            rows.append((file.stem, *row(file, options.target, options.inputs)))
+            samples = data.get(file.stem)
+            rows.append((file.stem, *row(file, options.target, options.inputs, samples)))
             print("  ".join(rows[-1]), flush=True)
     print()
     print(table(rows, _HEADER))
@@ -87,7 +92,7 @@ def main() -> None:
     )
 
 
-def row(file: Path, target: str, inputs: int) -> tuple[str, ...]:
+def row(file: Path, target: str, inputs: int, data: str | None) -> tuple[str, ...]:
     """The figures of one file; the reason where it does not compile."""
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
@@ -106,7 +111,7 @@ def row(file: Path, target: str, inputs: int) -> tuple[str, ...]:
             count(size["flash_bytes"]),
             count(size["arena_bytes"]),
             count(run["instructions"]),
-            *map(str, differences(file, compare, scratch / "target" / MODEL_NAME, inputs)),
+            *map(str, differences(file, compare, scratch / "target" / MODEL_NAME, inputs, data)),
         )
 
 
@@ -115,16 +120,16 @@ def host_build(file: Path, requantize: str, folder: Path) -> Build:
     return load_build(folder)
 
 
-def differences(file: Path, builds: dict[str, Build], model: Path, inputs: int) -> list[Difference]:
+def differences(
+    file: Path, builds: dict[str, Build], model: Path, inputs: int, data: str | None
+) -> list[Difference]:
     """Of both builds and of ONNX Runtime, over as many inputs."""
     runtime: Any = importlib.import_module("tflite_micro.python.tflite_micro.runtime")
     theirs = runtime.Interpreter.from_file(str(file), arena_size=_ARENA)
     session = onnxrt.session(load_module(model).to_proto())
     found = {name: Difference() for name in (*builds, "onnxruntime")}
-    rng = np.random.default_rng(0)
     program = builds["tflm"].program
-    for number in range(inputs):
-        stored = [sample(program, port, rng, smooth=number % 2 == 1) for port in program.inputs]
+    for stored in samples(program, inputs) if data is None else recorded(program, inputs, data):
         real = [_as_model(program, port, x) for port, x in zip(program.inputs, stored, strict=True)]
         for index, x in enumerate(real):
             theirs.set_input(x, index)
@@ -140,6 +145,23 @@ def differences(file: Path, builds: dict[str, Build], model: Path, inputs: int) 
             for ours, their in zip(values, wanted, strict=True):
                 found[name].add(np.asarray(ours), their)
     return list(found.values())
+
+
+def samples(program: Program, count: int) -> Iterator[list[Array]]:
+    """Random and smooth inputs in turn."""
+    rng = np.random.default_rng(0)
+    for number in range(count):
+        yield [sample(program, port, rng, smooth=number % 2 == 1) for port in program.inputs]
+
+
+def recorded(program: Program, count: int, file: str) -> Iterator[list[Array]]:
+    """The first array of a file, for the only input."""
+    arrays = np.load(file)
+    (port,) = program.inputs
+    stored = program.tensors[port.tensor].quantization
+    assert stored is not None, "the net takes int8"
+    for x in arrays[arrays.files[0]][:count]:
+        yield [quantize(x[None].astype(np.float32), stored.scale, stored.zero_point)]
 
 
 def sample(program: Program, port: Port, rng: np.random.Generator, *, smooth: bool) -> Array:
