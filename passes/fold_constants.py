@@ -102,7 +102,8 @@ class FoldConstants:
             batch.add(node, sum(known))
             return
         batch.flush()
-        batch.evaluate([node], limit=freed + self.max_growth_bytes)
+        if _is_foldable(node, ()):  # what it reads may have turned out not to be
+            batch.evaluate([node], limit=freed + self.max_growth_bytes)
 
     def _is_worth(self, group: Sequence[ir.Node], ctx: Context) -> bool:
         """Whether folding connected nodes together frees about as much as it adds."""

@@ -142,6 +142,23 @@ def concat(b: ModelBuilder, x: str) -> str:
     return b.op("Concat", *parts, axis=b.pick([axis, axis - len(shape)]))
 
 
+def stacked(b: ModelBuilder, x: str) -> str:
+    """One part after another, as a converter unrolls a loop."""
+    axis = len(b.shape(x, 1, 2, 3)) - 1
+    y = x
+    for _ in range(b.pick([2, 3])):
+        y = b.op("Concat", *b.pick([[x, y], [y, x]]), axis=b.pick([axis, -1]))
+    return y
+
+
+def channels_last(b: ModelBuilder, x: str) -> str:
+    """What a channels-last framework puts around its operators."""
+    b.shape(x, 4)
+    y = unary(b, b.op("Transpose", x, perm=[0, 2, 3, 1]))
+    pads = b.pick([[0, 0, 0, 0] * 2, [0, 0, 1, 0, 0, 1, 0, 0]])
+    return b.op("Transpose", b.op("Pad", y, b.ints(pads)), perm=[0, 3, 1, 2])
+
+
 def split(b: ModelBuilder, x: str) -> str:
     axes = [axis for axis, size in enumerate(b.shapes[x]) if size > 1]
     if not axes:
@@ -288,7 +305,8 @@ def dropout(b: ModelBuilder, x: str) -> str:
 
 #: What is there twice is picked twice as often.
 LAYERS: tuple[Callable[[ModelBuilder, str], str], ...] = (
-    *(affine, affine, batchnorm, casts, clamp, computed_reshape, concat, constant_branch, conv, conv, conv),
+    *(affine, affine, batchnorm, casts, channels_last, clamp, computed_reshape, concat, constant_branch),
+    *(conv, conv, conv, stacked),
     *(dropout, gather, gemm, gemm, layernorm, matmul, pad, pool, pool, rank, reduce, reshape, slice_),
     *(softmax, split, transpose, two, two, unary, unary, written_out),
 )
