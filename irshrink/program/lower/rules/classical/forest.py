@@ -101,6 +101,8 @@ def flatten(splits: Sequence[Split], roots: Sequence[int], features: int) -> For
                 place = node
             for test, child in slots:
                 tests.children[test][child] = place
+    if len(seen) < len(splits):
+        raise Refusal("its nodes form no trees: some cannot be reached from a root", AGAIN)
     return Forest(
         np.array(tests.features, np.int32),
         np.array(tests.thresholds, np.int32),

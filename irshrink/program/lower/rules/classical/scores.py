@@ -8,8 +8,9 @@ import onnx_ir as ir
 from irshrink.graph import edit
 from irshrink.program.lower.lowering import Lowering
 from irshrink.program.lower.refusal import Refusal
+from irshrink.program.lower.rules.classical.probit import probit
 from irshrink.program.lower.view import View, view_of
-from irshrink.program.ops import BinaryF32, ChooseClass, Int32, SoftmaxF32, SoftmaxZeroF32, UnaryF32
+from irshrink.program.ops import BinaryF32, ChooseClass, Concat, Int32, SoftmaxF32, SoftmaxZeroF32, UnaryF32
 
 TRANSFORMS = ("NONE", "LOGISTIC", "SOFTMAX", "SOFTMAX_ZERO", "PROBIT")
 
@@ -41,7 +42,7 @@ def transformed(lowering: Lowering, node: ir.Node, scores: str, transform: str) 
     if transform == "SOFTMAX_ZERO":
         return lowering.emit(SoftmaxZeroF32, node, [scores], shape)
     if transform == "PROBIT":
-        return lowering.emit(UnaryF32, node, [scores], shape, kind="probit")
+        return probit(lowering, node, scores)
     return scores
 
 
@@ -54,8 +55,6 @@ def two_columns(lowering: Lowering, node: ir.Node, score: str, transform: str, *
     Raises:
         Refusal: PROBIT, which no runtime defines here.
     """
-    from irshrink.program.ops import Concat
-
     if transform == "PROBIT":
         raise Refusal("it has one score for two classes and the transform PROBIT", "Use LOGISTIC.")
     count = lowering.builder.shape(score)[0]
