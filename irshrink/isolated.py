@@ -72,10 +72,18 @@ def expand(node: bytes, version: bytes, *types: bytes) -> list[bytes]:
     known = (schema.context_dependent_function_opset_versions, schema.function_opset_versions)
     usable = [[v for v in versions if v <= int(version)] for versions in known]
     if usable[0]:
-        return [schema.get_context_dependent_function_with_opset_version(max(usable[0]), node, list(types))]
-    if usable[1]:
-        return [schema.get_function_with_opset_version(max(usable[1]))]
-    raise ValueError(f"ONNX defines no body of {call.op_type} in opset {int(version)}")
+        body = schema.get_context_dependent_function_with_opset_version(max(usable[0]), node, list(types))
+    elif usable[1]:
+        body = schema.get_function_with_opset_version(max(usable[1]))
+    else:
+        raise ValueError(f"ONNX defines no body of {call.op_type} in opset {int(version)}")
+    function = onnx.FunctionProto.FromString(body)
+    for name in tuple(function.attribute):
+        default = schema.attributes[name].default_value
+        if default.type:
+            function.attribute.remove(name)
+            function.attribute_proto.append(default)
+    return [function.SerializeToString()]
 
 
 def evaluate(model: bytes) -> list[bytes]:

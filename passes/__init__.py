@@ -6,6 +6,7 @@ BUILTIN_PASSES: dict[str, str] = {
     ),
     "eliminate-dead-code": "irshrink.passes.eliminate_dead_code:EliminateDeadCode",
     "eliminate-identity": "irshrink.passes.eliminate_identity:EliminateIdentity",
+    "expand-operators": "irshrink.passes.expand_operators:ExpandOperators",
     "fold-affine": "irshrink.passes.fold_affine:FoldAffine",
     "fold-batchnorm": "irshrink.passes.fold_batchnorm:FoldBatchNorm",
     "fold-constants": "irshrink.passes.fold_constants:FoldConstants",

@@ -19,6 +19,7 @@ def cleanup_steps() -> tuple[Step, ...]:
         #    makes more of it constant.
         Fixpoint(
             _passes(
+                "expand-operators",
                 "fold-constants",
                 "resolve-control-flow",
                 "infer-shapes",
