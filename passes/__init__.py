@@ -30,4 +30,5 @@ BUILTIN_PASSES: dict[str, str] = {
         "irshrink.passes.remove_initializers_from_inputs:RemoveInitializersFromInputs"
     ),
     "resolve-control-flow": "irshrink.passes.resolve_control_flow:ResolveControlFlow",
+    "squeeze-range-inputs": "irshrink.passes.squeeze_range_inputs:SqueezeRangeInputs",
 }

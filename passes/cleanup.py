@@ -14,7 +14,7 @@ def cleanup_steps() -> tuple[Step, ...]:
     return (
         # 1. Constants that are constant, one form of every operator, and a type and a shape for every value.
         *_passes("remove-initializers-from-inputs", "inline-functions", "raise-opset"),
-        *_passes("eliminate-dead-code", "infer-shapes"),
+        *_passes("eliminate-dead-code", "infer-shapes", "squeeze-range-inputs"),
         # 2. What is known now is computed now. Folding a shape computation makes shapes static, which
         #    makes more of it constant.
         Fixpoint(
