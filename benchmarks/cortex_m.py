@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from irshrink.backends.package.files import linker_script
-from irshrink.backends.toolchain.zig import SEMANTIC_FLAGS
+from irshrink.backends.toolchain.zig import semantic_flags
 from irshrink.backends.unicorn.firmware import GUARD_BYTES, Firmware
 from irshrink.backends.unicorn.runner import EMULATION_MAIN
 from irshrink.compile import compile_model
@@ -75,7 +75,7 @@ def gcc_row(folder: Path, target_name: str, ours: dict[str, Any]) -> tuple[str, 
     target, build, image = load_target(target_name), folder / "build", folder / "gcc.elf"
     port = build / "port" / "cortex-m"
     (folder / "link.ld").write_text(linker_script(target, guard_bytes=GUARD_BYTES))
-    flags = [*target.gcc_flags, "-O2", *SEMANTIC_FLAGS, "-ffunction-sections", "-fdata-sections"]
+    flags = [*target.gcc_flags, "-O2", *semantic_flags(target), "-ffunction-sections", "-fdata-sections"]
     places = [f"-I{build / 'src'}", f"-I{port}", "-nostartfiles", f"-Wl,-T,{folder / 'link.ld'}"]
     sources = [str(build / "src" / "model.c"), str(port / "startup.c"), str(EMULATION_MAIN)]
     subprocess.run([GCC, *flags, *places, "-Wl,--gc-sections", *sources, "-o", str(image)], check=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from irshrink import files
 from irshrink.backends.package.blob import blob_files, declaration, joined
-from irshrink.backends.toolchain.zig import SEMANTIC_FLAGS, is_bare_metal
+from irshrink.backends.toolchain.zig import is_bare_metal, semantic_flags
 from irshrink.errors import InternalError
 from irshrink.target import Target
 
@@ -75,7 +75,7 @@ def package_files(
         "blobs": [name.removesuffix(".S") for name in sources if name.endswith(".S")],
         "vector_blob": _VECTOR if f"{_VECTOR}.S" in vector else None,
         "optimize": optimize,
-        "semantic_flags": " ".join(SEMANTIC_FLAGS),
+        "semantic_flags": " ".join(semantic_flags(target)),
     }
     made: dict[str, str | bytes] = {
         "CMakeLists.txt": render("CMakeLists.txt.j2", values),

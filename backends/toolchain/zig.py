@@ -26,8 +26,10 @@ from irshrink.target import Target
 #: change float results (no contraction).
 SEMANTIC_FLAGS = ("-std=gnu11", "-fno-strict-aliasing", "-ffp-contract=off", "-fno-math-errno")
 
+#: Float vectors of NEON on 32-bit Arm flush subnormal numbers to zero, and Clang uses them for comparisons.
+_NO_VECTORS = ("-fno-tree-vectorize", "-fno-tree-slp-vectorize")
+
 _OBJECT_FLAGS = (
-    *SEMANTIC_FLAGS,
     "-fno-sanitize=all",
     "-fno-stack-protector",
     "-fno-unwind-tables",  # a GNU linker without unwinder must be able to take the archive
@@ -37,6 +39,9 @@ _OBJECT_FLAGS = (
     "-fomit-frame-pointer",  # one more register for inner loops
     "-g0",
 )
+
+# compiler-rt is built once for all cores of these; what it does is rare enough in our code for that.
+_RUNTIME_CPU = {"aarch64": "generic+v8a+neon", "arm": "generic+v7a+neon", "x86_64": "x86_64_v3"}
 
 # Variables that add headers, libraries or flags behind our back.
 _FOREIGN = ("CPATH", "C_INCLUDE_PATH", "LIBRARY_PATH", "CFLAGS", "LDFLAGS", "SOURCE_DATE_EPOCH")
@@ -54,6 +59,13 @@ def available() -> str | None:
 def is_bare_metal(target: Target) -> bool:
     """Whether programs for the target run without an operating system."""
     return "-freestanding-" in target.triple
+
+
+def semantic_flags(target: Target) -> tuple[str, ...]:
+    """Flags for any C compiler that the bytes of a result depend on."""
+    processor, _, system = target.triple.partition("-")
+    has_neon = processor in ("arm", "thumb") and system.startswith("linux")
+    return (*SEMANTIC_FLAGS, *(_NO_VECTORS if has_neon else ()))
 
 
 def compile_objects(
@@ -217,8 +229,9 @@ def _link_bare(
 ) -> None:
     """Objects and compiler-rt, no C library. Sections that nothing reaches are dropped."""
     files = [str(o.absolute()) for o in objects]
+    cpu = _RUNTIME_CPU.get(target.triple.partition("-")[0], target.cpu)
     fixed = ["-O", "ReleaseFast", "--gc-sections", "-fno-unwind-tables", f"-femit-bin={out.absolute()}"]
-    _zig([command, *_target_flags(target), *fixed, *flags, *files], cwd=out.parent)
+    _zig([command, "-target", target.triple, f"-mcpu={cpu}", *fixed, *flags, *files], cwd=out.parent)
 
 
 def _target_flags(target: Target) -> list[str]:
@@ -229,6 +242,7 @@ def _compile_flags(target: Target, include: Sequence[Path]) -> list[str]:
     kind = "-ffreestanding" if is_bare_metal(target) else "-fPIC"
     folders = [str(folder.absolute()) for folder in include]
     return [
+        *semantic_flags(target),
         *_OBJECT_FLAGS,
         kind,
         *[f"-I{folder}" for folder in folders],
