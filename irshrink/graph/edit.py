@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 
+#: Under this key of a node's ``meta`` a quantizer leaves why the node stays float, half a sentence.
+WHY_FLOAT = "irshrink.why_float"
+
 #: Two spellings of the same operator set.
 ONNX_DOMAINS = frozenset({"", "ai.onnx"})
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from irshrink.graph.edit import attribute_int
+from irshrink.graph.edit import attribute_int, attribute_ints
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -25,7 +25,7 @@ def weight_shift(node: ir.Node, error: Array, mean: Array) -> Array:
     """``(W' - W) E[x]`` per output channel, float64 [channels].
 
     Args:
-        node: Conv or Gemm.
+        node: Conv, ConvTranspose or Gemm.
         error: ``W' - W`` in the layout of the node's weights.
         mean: E[x] per input channel, float64.
     """
@@ -33,6 +33,12 @@ def weight_shift(node: ir.Node, error: Array, mean: Array) -> Array:
         rows: Array = error if attribute_int(node, "transB", 0) else error.T
         return np.asarray(rows @ mean)
     groups = attribute_int(node, "group", 1)
+    if node.op_type == "ConvTranspose":
+        # [Ci, Co / groups, kernel]; an output meets one in so many taps as there are phases
+        phases = float(np.prod(attribute_ints(node, "strides") or (1,)))
+        summed = error.reshape(groups, error.shape[0] // groups, error.shape[1], -1).sum(axis=3)
+        spread: Array = np.einsum("gio,gi->go", summed, mean.reshape(groups, -1)) / phases
+        return np.asarray(spread.reshape(-1))
     channels, per_group = error.shape[:2]
     over_kernel = error.reshape(groups, channels // groups, per_group, -1).sum(axis=3)
     shift: Array = np.einsum("goi,gi->go", over_kernel, mean.reshape(groups, per_group))

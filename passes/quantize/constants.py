@@ -41,6 +41,8 @@ class ConstantQuantizer:
 
     def quantize(self, node: ir.Node) -> None:
         """Replace the constants of ``node`` by dequantized ones."""
+        if node in self.plan.runs:
+            return  # its numbers are part of a function, which is rounded as a whole
         weight = linear_weight(node)
         for index, value in self.plan.operands(node):
             array = constant(value)
@@ -52,7 +54,7 @@ class ConstantQuantizer:
     def _linear(self, node: ir.Node, weight: Array) -> None:
         source = node.inputs[0]
         assert source is not None, "rules.py quantizes no node without its first input"
-        axis = _output_axis(node) if self.per_channel else None
+        axis = _output_axis(node, weight) if self.per_channel else None
         x_scale = self.params[self.plan.root[source]].scale
         bias = _bias(node)
         result = quantize_weights(weight, bias, x_scale, axis)
@@ -82,8 +84,8 @@ class ConstantQuantizer:
 
 
 def linear_weight(node: ir.Node) -> Array | None:
-    """The constant weights of Conv, Gemm, or a MatMul by a matrix; None for everything else."""
-    if node.op_type not in ("Conv", "Gemm", "MatMul"):
+    """The constant weights of Conv, ConvTranspose, Gemm, or a MatMul by a matrix; None for others."""
+    if node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
         return None
     weight = constant(input_of(node, 1))
     if weight is None or (node.op_type == "MatMul" and weight.ndim != 2):
@@ -97,8 +99,13 @@ def _bias(node: ir.Node) -> Array | None:
     return None if bias is None else bias.reshape(-1)
 
 
-def _output_axis(node: ir.Node) -> int:
-    """The axis of the weights that counts output channels."""
+def _output_axis(node: ir.Node, weight: Array) -> int | None:
+    """The axis of the weights that counts output channels; None where none does (grouped ConvTranspose)."""
+    if node.op_type == "ConvTranspose":
+        groups = attribute_int(node, "group", 1)
+        if groups == 1:
+            return 1
+        return 0 if groups == weight.shape[0] and weight.shape[1] == 1 else None
     if node.op_type == "Conv" or (node.op_type == "Gemm" and attribute_int(node, "transB", 0)):
         return 0
     return 1
@@ -108,6 +115,6 @@ def _corrected(
     node: ir.Node, weight: Array, bias: Array | None, result: QuantizedWeights, mean: Array
 ) -> Array:
     """The bias that takes back the mean error of the rounded weights."""
-    error = result.dequantized(_output_axis(node)) - weight.astype(np.float64)
+    error = result.dequantized(_output_axis(node, weight) or 0) - weight.astype(np.float64)
     shift = weight_shift(node, error, mean)
     return (-shift if bias is None else bias - shift).astype(np.float32)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 import onnx_ir as ir
 
 from irshrink.errors import ModelError, RecipeError, nearest
-from irshrink.graph.edit import ONNX_DOMAINS, base_name, constant, describe
-from irshrink.passes.quantize.rules import FUSED_ACTIVATIONS, FUSES_ACTIVATION, RULES, Rule
+from irshrink.graph.edit import ONNX_DOMAINS, WHY_FLOAT, base_name, constant, describe
+from irshrink.passes.quantize.points import inside_runs
+from irshrink.passes.quantize.rules import FUSED_ACTIVATIONS, FUSES_ACTIVATION, Rule, rule_of
 
 
 @dataclass
@@ -19,12 +20,15 @@ class Plan:
 
     Attributes:
         nodes: quantized nodes in graph order, with their rules.
-        inside: values between an operator and the activation fused into it; they are never rounded.
+        inside: values between an operator and the activation fused into it, and inside runs of operators
+            that are one function of one value; they are never rounded.
+        runs: nodes of such runs.
         root: for every quantized value the value whose scale it has (copies share their input's).
     """
 
     nodes: dict[ir.Node, Rule] = field(default_factory=dict)
     inside: set[ir.Value] = field(default_factory=set)
+    runs: set[ir.Node] = field(default_factory=set)
     root: dict[ir.Value, ir.Value] = field(default_factory=dict)
 
     def operands(self, node: ir.Node) -> list[tuple[int, ir.Value]]:
@@ -61,17 +65,20 @@ def make_plan(graph: ir.Graph, keep_float: Sequence[str], note: Callable[[str], 
     _require_float(graph)
     require_matches(graph, keep_float)
     plan = Plan()
+    refused = {node: _why_not(node, keep_float) for node in graph if _computes_float(node)}
+    wanted = _wanted(refused)
     stays: dict[tuple[str, str], list[str]] = {}
-    for node in graph:
-        if not _computes_float(node):
-            continue
-        reason = _why_float(node, plan, keep_float)
+    for node, refusal in refused.items():
+        reason = refusal or _what_it_reads(node, plan, wanted)
         if reason is None:
-            plan.nodes[node] = RULES[node.op_type]
+            plan.nodes[node] = _rule(node)
         else:
+            node.meta[WHY_FLOAT] = reason
             stays.setdefault((node.op_type, reason), []).append(base_name(node))
     for (op_type, reason), names in stays.items():
         note(f"{op_type} {listed(names)} stays float: {reason}")
+    plan.inside |= inside_runs(plan.nodes)
+    plan.runs |= {node for node in plan.nodes if _is_in_run(node, plan.inside)}
     _fuse_activations(plan)
     _share_scales(plan)
     return plan
@@ -113,8 +120,9 @@ def _computes_float(node: ir.Node) -> bool:
     return any(value.dtype is None or value.dtype.is_floating_point() for value in node.outputs)
 
 
-def _why_float(node: ir.Node, plan: Plan, keep_float: Sequence[str]) -> str | None:
-    rule = RULES.get(node.op_type)
+def _why_not(node: ir.Node, keep_float: Sequence[str]) -> str | None:
+    """Why a node cannot run in int8 whatever is around it, or None."""
+    rule = rule_of(node)
     if matches(node, keep_float):
         return "the recipe keeps it"
     if rule is None or node.domain not in ONNX_DOMAINS:
@@ -124,20 +132,50 @@ def _why_float(node: ir.Node, plan: Plan, keep_float: Sequence[str]) -> str | No
         return "it does not compute in float32"
     if all(constant(value) is not None for value in values):
         return "what it reads is constant"
-    reason = rule.refuse(node)
-    if reason is not None or rule.kind == "linear":
-        return reason
-    if any(value is not None and _is_int8(value, plan) for value in values):
+    return rule.refuse(node)
+
+
+def _wanted(refused: Mapping[ir.Node, str | None]) -> set[ir.Value]:
+    """Values that a layer with weights will read in int8, through operators that can work on int8."""
+    wanted: set[ir.Value] = set()
+    for node in reversed(list(refused)):
+        if refused[node] is not None:
+            continue
+        rule = _rule(node)
+        if rule.kind == "linear" or any(output in wanted for output in node.outputs):
+            wanted.update(value for i in rule.indices(node) if (value := node.inputs[i]) is not None)
+    return wanted
+
+
+def _what_it_reads(node: ir.Node, plan: Plan, wanted: Collection[ir.Value]) -> str | None:
+    """Why a node that could run in int8 is not worth it: nothing that it reads is int8, or soon will be.
+
+    A clamp behind a float layer is part of that layer.
+    """
+    rule = _rule(node)
+    if rule.kind == "linear" or any(_is_int8(node.inputs[i], plan) for i in rule.indices(node)):
+        return None
+    if any(output in wanted for output in node.outputs) and node.op_type not in FUSED_ACTIVATIONS:
         return None
     return "what it reads is float"
 
 
-def _is_int8(value: ir.Value, plan: Plan) -> bool:
+def _rule(node: ir.Node) -> Rule:
+    rule = rule_of(node)
+    assert rule is not None, "asked only for nodes that have one"
+    return rule
+
+
+def _is_int8(value: ir.Value | None, plan: Plan) -> bool:
     """Whether the value is there in int8: an input of the model, or made by a quantized node."""
-    producer = value.producer()
+    producer = None if value is None else value.producer()
     if producer is None:
-        return value.is_graph_input()
+        return value is not None and value.is_graph_input()
     return producer in plan.nodes
+
+
+def _is_in_run(node: ir.Node, inside: Collection[ir.Value]) -> bool:
+    return node.outputs[0] in inside or any(value in inside for value in node.inputs)
 
 
 def _fuse_activations(plan: Plan) -> None:
@@ -156,9 +194,9 @@ def _share_scales(plan: Plan) -> None:
         varying = [v for _, v in plan.operands(node) if constant(v) is None and v not in plan.inside]
         for value in varying:
             plan.root.setdefault(value, value)
-        output = node.outputs[0]
-        if output not in plan.inside:
-            plan.root[output] = plan.root[varying[0]] if rule.kind == "copy" else output
+        for output in node.outputs if rule.kind == "copy" else node.outputs[:1]:
+            if output not in plan.inside:
+                plan.root[output] = plan.root[varying[0]] if rule.kind == "copy" else output
 
 
 def listed(names: Sequence[str], limit: int = 5) -> str:

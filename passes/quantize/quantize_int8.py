@@ -134,10 +134,10 @@ class QuantizeInt8:
         return params
 
     def _means(self, module: Module, samples: Samples, plan: Plan, ctx: Context) -> dict[str, Array]:
-        """Mean per channel of what Conv and Gemm read, for bias correction."""
+        """Mean per channel of what layers with weights read, for bias correction."""
         if not self.bias_correction:
             return {}
-        linear = [node for node in plan.nodes if node.op_type in ("Conv", "Gemm")]
+        linear = [node for node in plan.nodes if node.op_type in ("Conv", "ConvTranspose", "Gemm")]
         names = [str(value.name) for node in linear if (value := node.inputs[0]) is not None]
         return channel_means(
             module,

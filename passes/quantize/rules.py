@@ -74,21 +74,11 @@ def _clip(node: ir.Node) -> str | None:
     return None
 
 
-def _softmax(node: ir.Node) -> str | None:
-    axis = attribute_int(node, "axis", -1)
-    dims = rank(node.inputs[0])
-    if axis != -1 and (dims is None or axis != dims - 1):
-        return "it is not over the last axis"
-    return None
-
-
 def _pad(node: ir.Node) -> str | None:
     mode = attribute_string(node, "mode", "constant")
-    if mode != "constant":
-        return f"it pads with mode '{mode}'"
     if constant(input_of(node, 1)) is None:
         return "its pads are not constant"
-    if input_of(node, 2) is not None and scalar(input_of(node, 2)) != 0:
+    if mode == "constant" and input_of(node, 2) is not None and scalar(input_of(node, 2)) != 0:
         return "it pads with something other than 0"
     return None
 
@@ -105,42 +95,88 @@ def _reduce_mean(node: ir.Node) -> str | None:
     return None
 
 
+def _divide(node: ir.Node) -> str | None:
+    numbers = [constant(value) for value in node.inputs]
+    return None if any(n is not None and n.size == 1 for n in numbers) else "neither operand is one constant"
+
+
+def _prelu(node: ir.Node) -> str | None:
+    return "its slopes are not constant" if constant(input_of(node, 1)) is None else None
+
+
+def _constant_axes(node: ir.Node) -> str | None:
+    if input_of(node, 1) is not None and constant(input_of(node, 1)) is None:
+        return "its axes are not constant"
+    return None
+
+
+def _resize(node: ir.Node) -> str | None:
+    shape = node.outputs[0].shape
+    if shape is None or not shape.is_static():
+        return "its size is not constant"
+    crops = attribute_string(node, "coordinate_transformation_mode", "half_pixel") == "tf_crop_and_resize"
+    return "it crops while it resizes" if crops else None
+
+
 def _maxpool(node: ir.Node) -> str | None:
     return "its indices are used" if len(node.outputs) > 1 and node.outputs[1].uses() else None
 
 
+#: Functions of one value whose result an int8 range serves well.
+FUNCTIONS = (
+    *("Abs", "Celu", "Elu", "Erf", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Mish", "Neg", "Selu"),
+    *("Shrink", "Sigmoid", "Softplus", "Softsign", "Tanh", "ThresholdedRelu"),
+)
+
 RULES: dict[str, Rule] = {
     "Conv": Rule("linear", refuse=_conv),
+    "ConvTranspose": Rule("linear", refuse=_conv),
     "Gemm": Rule("linear", refuse=_gemm),
     "MatMul": Rule("linear", "both"),
     "Add": Rule("light", "both"),
     "Sub": Rule("light", "both"),
     "Mul": Rule("light", "both"),
+    "Div": Rule("light", "both", refuse=_divide),
+    "PRelu": Rule("light", "both", refuse=_prelu),
     "Concat": Rule("light", "all"),
     "AveragePool": Rule("light"),
     "GlobalAveragePool": Rule("light"),
     "ReduceMean": Rule("light", refuse=_reduce_mean),
+    "Resize": Rule("light", refuse=_resize),
     "Relu": Rule("light"),
     "Clip": Rule("light", refuse=_clip),
-    "LeakyRelu": Rule("light"),
-    "Elu": Rule("light"),
-    "Gelu": Rule("light"),
-    "HardSigmoid": Rule("light"),
-    "HardSwish": Rule("light"),
-    "Sigmoid": Rule("light"),
-    "Tanh": Rule("light"),
-    "Softmax": Rule("light", refuse=_softmax),
+    **dict.fromkeys(FUNCTIONS, Rule("light")),
+    "Softmax": Rule("light"),
     "MaxPool": Rule("copy", refuse=_maxpool),
+    "GlobalMaxPool": Rule("copy"),
+    "ReduceMax": Rule("copy", refuse=_constant_axes),
+    "ReduceMin": Rule("copy", refuse=_constant_axes),
     "Pad": Rule("copy", refuse=_pad),
+    "Expand": Rule("copy"),
+    "Tile": Rule("copy"),
+    "DepthToSpace": Rule("copy"),
+    "SpaceToDepth": Rule("copy"),
     "Flatten": Rule("copy"),
     "Identity": Rule("copy"),
     "Reshape": Rule("copy"),
     "Slice": Rule("copy"),
+    "Split": Rule("copy"),
     "Squeeze": Rule("copy"),
     "Transpose": Rule("copy"),
     "Unsqueeze": Rule("copy"),
 }
 
+
+def rule_of(node: ir.Node) -> Rule | None:
+    """The rule of an operator; the nearest pixel is a copy."""
+    if node.op_type == "Resize" and attribute_string(node, "mode", "nearest") == "nearest":
+        return Rule("copy", refuse=_resize)
+    return RULES.get(node.op_type)
+
+
+#: Elementwise: with one varying operand they are a function of it, and a run of them is one function.
+POINTS = frozenset({"Add", "Clip", "Div", "Mul", "Relu", "Sub", *FUNCTIONS})
+
 #: An activation right behind one of these is part of it: one rounding for both.
-FUSES_ACTIVATION = frozenset({"Conv", "Gemm", "MatMul", "Add"})
+FUSES_ACTIVATION = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Add"})
 FUSED_ACTIVATIONS = frozenset({"Relu", "Clip"})

@@ -132,7 +132,7 @@ class Lowering:
     def float_note(self, node: ir.Node, reason: str) -> None:
         """Say why a node of a quantized model runs in float."""
         if self._quantized:
-            self.float_reasons[label(node)] = reason
+            self.float_reasons[label(node)] = node.meta.get(edit.WHY_FLOAT, reason)
 
     def emit_int8(
         self,
