@@ -265,3 +265,19 @@ def test_dictionaries_that_are_read_are_refused(tmp_path: Path) -> None:
 def test_metadata_of_strangers_is_no_list_of_names() -> None:
     for text in ("{", "3", '[{"a": 1}]', "null"):
         assert class_names({"irshrink.classes.y": text}, "y") == ()
+
+
+def test_names_of_classes_reach_the_header(tmp_path: Path) -> None:
+    from irshrink.compile import compile_model
+    from irshrink.recipe import Recipe
+
+    proto = named_model({"classlabels_strings": ["cat", 'd"o\\g\n*/é']})
+    for entry in proto.graph.node[0].attribute:
+        if entry.name == "classlabels_strings":
+            entry.strings[1] = 'd"o\\g\n*/é'.encode()
+    onnx.save(proto, tmp_path / "m.onnx")
+    report = compile_model(tmp_path / "m.onnx", Recipe(target="host"), tmp_path / "build")
+    header = (tmp_path / "build" / "src" / "model.h").read_text()
+    assert header.count(r'"d\042o\134g\012*/\303\251",') == 2
+    assert "model_output_0_class(int32_t index)" in header
+    assert any(note.startswith("Output 'label' is the number of a class: 0 is 'cat'") for note in report["notes"])

@@ -160,7 +160,14 @@ def _port(port: Port, program: Program, plan: MemoryPlan, prefix: str, index: in
         "offset": plan.offset(port.tensor),
         "scale": c_float(quantization.scale) if quantization else None,
         "zero_point": quantization.zero_point if quantization else None,
+        "classes": [_c_string(name) for name in port.classes],
     }
+
+
+def _c_string(text: str) -> str:
+    """A C string literal of any text: what is not plain ASCII goes in by its UTF-8 bytes."""
+    plain = (chr(b) if 32 <= b < 127 and b not in b'"\\?' else f"\\{b:03o}" for b in text.encode("utf-8"))
+    return f'"{"".join(plain)}"'
 
 
 def _render(name: str, values: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ from typing import Literal
 
 import onnx_ir as ir
 
+from irshrink.class_names import class_names, column_names
 from irshrink.errors import ModelError, UnsupportedModelError
 from irshrink.graph import edit
 from irshrink.module import Module
@@ -21,6 +22,9 @@ from irshrink.program.lower.refusal import MALFORMED, MOST_ELEMENTS, Refusal, Un
 from irshrink.program.lower.table import ADVICE, DEFAULT_ADVICE, SEVERAL_OUTPUTS, rule_of
 from irshrink.program.lower.view import View, view_of
 from irshrink.program.program import Port, Program, Quantization
+
+#: Classes that a note lists before it only counts the rest.
+_MOST_CLASSES = 12
 
 Io = Literal["quantized", "float"]
 
@@ -237,7 +241,8 @@ def _program(module: Module, run: _Run, io: Io) -> Program:
         if builder.root(tensor) in taken | set(builder.constants):
             tensor = builder.copied(tensor)
         taken.add(builder.root(tensor))
-        outputs.append(Port(value.name or "", tensor, view.shape, view.stored or _element(value)))
+        classes = _classes(module, lowering, value, view)
+        outputs.append(Port(value.name or "", tensor, view.shape, view.stored or _element(value), classes))
     results = [port.tensor for port in outputs]
     ops = with_residuals(without_dead(builder.ops, results), builder.tensors, results)
     floating = {name for op in ops if builder.tensors[op.output].dtype != "int8" for name in op.origin}
@@ -251,6 +256,19 @@ def _program(module: Module, run: _Run, io: Io) -> Program:
         constants={name: array for name, array in builder.constants.items() if name in used},
         float_reasons={name: why for name, why in lowering.float_reasons.items() if name in floating},
     )
+
+
+def _classes(module: Module, lowering: Lowering, value: ir.Value, view: View) -> tuple[str, ...]:
+    """Names of the classes of an output, said in a note, too."""
+    name, known = value.name or "", module.model.metadata_props
+    names = class_names(known, name)
+    if view.stored is not None and names:
+        listed = ", ".join(f"{i} is '{text}'" for i, text in enumerate(names[:_MOST_CLASSES]))
+        more = f" and {len(names) - _MOST_CLASSES} more" if len(names) > _MOST_CLASSES else ""
+        lowering.notes.append(f"Output '{name}' is the number of a class: {listed}{more}.")
+        return names
+    columns = column_names(known, name)
+    return columns if view.rank and len(columns) == view.shape[-1] else ()
 
 
 def _output_view(module: Module, lowering: Lowering, value: ir.Value) -> View:
