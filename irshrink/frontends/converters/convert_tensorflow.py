@@ -40,6 +40,7 @@ def main(model: str, output: str, options: dict[str, str]) -> None:
     proto = from_saved_model(model, options) if Path(model).is_dir() else from_keras(model)
     replace_erfc(proto)
     require_onnx_operators(proto)
+    name_values(proto)
     onnx.save(proto, output)
 
 
@@ -58,6 +59,7 @@ def from_keras(path: str) -> Any:
 
     specs = [tf.TensorSpec(t.shape, t.dtype, name=t.name) for t in network.inputs]
     proto = convert(call, specs)
+    sort_nodes(proto)
     rename_ports(proto, [t.name for t in network.inputs], [str(name) for name in outputs])
     layers = {str(layer.name) for layer in network._flatten_layers()}
     name_nodes(proto, {str(network.name)}, layers)
@@ -124,6 +126,7 @@ def from_saved_model(path: str, options: dict[str, str]) -> Any:
 
     specs = [tf.TensorSpec(declared[name].shape, declared[name].dtype, name=name) for name in inputs]
     proto = convert(call, specs)
+    sort_nodes(proto)
     rename_ports(proto, inputs, outputs)
     name_nodes(proto, set(), set())
     return proto
@@ -168,6 +171,61 @@ def convert(call: Callable[..., list[Any]], specs: list[Any]) -> Any:
     return proto
 
 
+def sort_nodes(proto: Any) -> None:
+    """Order nodes by the graph alone, in place: tf2onnx's own order changes from run to run.
+
+    Depth first from the outputs, inputs in their order, with a stack of its own.
+    """
+    made = {name: node for node in proto.graph.node for name in node.output}
+    done: dict[int, Any] = {}
+    stack = [(made[value.name], False) for value in reversed(proto.graph.output) if value.name in made]
+    while stack:
+        node, complete = stack.pop()
+        if id(node) in done:
+            continue
+        if complete:
+            done[id(node)] = node
+            continue
+        stack.append((node, True))
+        stack += [(made[name], False) for name in reversed(_reads(node)) if name in made]
+    nodes = list(done.values())
+    del proto.graph.node[:]
+    proto.graph.node.extend(nodes)
+
+
+def _reads(node: Any) -> list[str]:
+    """Values that a node reads, those that its subgraphs take from outside too."""
+    inner = (n for attribute in node.attribute for g in (attribute.g, *attribute.graphs) for n in nodes_of(g))
+    return [*node.input, *(name for n in inner for name in n.input)]
+
+
+def name_values(proto: Any) -> None:
+    """Call values after the nodes that make them and constants after the first that reads them, in place.
+
+    tf2onnx numbers both as they come, which changes from run to run.
+    """
+    graph = proto.graph
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    taken = {value.name for value in (*graph.input, *graph.output)}
+    renamed: dict[str, str] = {name: name for name in taken}
+    ordered = []
+    for node in graph.node:
+        for index, name in enumerate(_reads(node)):
+            if name in constants and name not in renamed:
+                renamed[name] = free(f"{node.name}.{index}", taken)
+                taken.add(renamed[name])
+                ordered.append(constants[name])
+        for name in node.output:
+            if name and name not in renamed:
+                renamed[name] = free(node.name, taken)
+                taken.add(renamed[name])
+    kept = [type(tensor).FromString(tensor.SerializeToString()) for tensor in ordered]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+    del graph.value_info[:]
+    _rename(graph, renamed)
+
+
 def rename_ports(proto: Any, inputs: list[str], outputs: list[str]) -> None:
     """Give inputs and outputs the framework's names, in place."""
     graph = proto.graph
@@ -179,11 +237,15 @@ def rename_ports(proto: Any, inputs: list[str], outputs: list[str]) -> None:
     inner = {name for node in graph.node for name in node.output} | {t.name for t in graph.initializer}
     for name in sorted((inner - set(given)) & taken):
         given[name] = free(f"{name}_inner", inner | taken)
+    _rename(graph, given)
+
+
+def _rename(graph: Any, names: dict[str, str]) -> None:
     for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
-        value.name = given.get(value.name, value.name)
+        value.name = names.get(value.name, value.name)
     for node in nodes_of(graph):
-        node.input[:] = [given.get(name, name) for name in node.input]
-        node.output[:] = [given.get(name, name) for name in node.output]
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
 
 
 def nodes_of(graph: Any) -> Iterator[Any]:
