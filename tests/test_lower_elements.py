@@ -283,3 +283,47 @@ class TestComputed:
             "int64[1] end = {9223372036854775807}, int64[2] shape = {4, 2}",
         )
         assert_like_onnxruntime(module, x=np.zeros((4, 2), np.float32))
+
+
+class TestProducts:
+    @pytest.mark.parametrize(
+        ("a", "b", "y"),
+        [
+            ("2,3,4", "4,5", "2,3,5"),
+            ("1,3,4", "2,4,5", "2,3,5"),
+            ("2,1,3,4", "3,4,5", "2,3,3,5"),
+            ("4", "4,5", "5"),
+            ("2,3,4", "4", "2,3"),
+            ("4", "4", ""),
+        ],
+    )
+    def test_batches_broadcast(self, a: str, b: str, y: str) -> None:
+        module = graph(f"(float[{a}] a, float[{b}] b) => (float[{y}] y)", "y = MatMul(a, b)")
+        shapes = {"a": a, "b": b}
+        assert_like_onnxruntime(
+            module,
+            **{
+                name: RNG.normal(size=[int(n) for n in text.split(",")]).astype(np.float32)
+                for name, text in shapes.items()
+            },
+        )
+
+    def test_gemm_of_computed_matrices(self) -> None:
+        module = graph(
+            "(float[4,3] a, float[5,4] b, float[3,1] c) => (float[3,5] y)",
+            "y = Gemm <transA = 1, transB = 1, alpha = 0.5, beta = 2.0> (a, b, c)",
+        )
+        shapes = {"a": (4, 3), "b": (5, 4), "c": (3, 1)}
+        assert_like_onnxruntime(
+            module, **{k: RNG.normal(size=s).astype(np.float32) for k, s in shapes.items()}
+        )
+
+    def test_layer_norm_with_computed_scales(self) -> None:
+        module = graph(
+            "(float[2,3,4] x, float[4] g, float[3,4] b) => (float[2,3,4] y)",
+            "y = LayerNormalization <axis = -1> (x, g, b)",
+        )
+        shapes = {"x": (2, 3, 4), "g": (4,), "b": (3, 4)}
+        assert_like_onnxruntime(
+            module, **{k: RNG.normal(size=s).astype(np.float32) for k, s in shapes.items()}
+        )

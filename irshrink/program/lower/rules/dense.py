@@ -14,14 +14,19 @@ from irshrink.program.lower.constants import Codes, Constant
 from irshrink.program.lower.lowering import Lowering
 from irshrink.program.lower.numbers import OUT_OF_RANGE, fits_int32, layer_multiplier, usable
 from irshrink.program.lower.refusal import Refusal
+from irshrink.program.lower.rules.align import elementwise
 from irshrink.program.lower.rules.layer import IntegerLayer, float_bias, integer_layer
+from irshrink.program.lower.rules.repetition import expanded
 from irshrink.program.lower.view import View, view_of
-from irshrink.program.ops import DenseF32, DenseInt8, MatMulF32, MatMulInt8, Requantization
+from irshrink.program.ops import BinaryF32, DenseF32, DenseInt8, MatMulF32, MatMulInt8, Requantization
 from irshrink.program.program import Quantization
 
 
 def gemm(lowering: Lowering, node: ir.Node) -> None:
-    """``alpha * x @ w + beta * c`` with constant w and c."""
+    """``alpha * x @ w + beta * c``; a dense layer where w is constant and c a constant row."""
+    if not _is_layer(lowering, node):
+        _general(lowering, node)
+        return
     x = lowering.real(node, 0)
     if edit.attribute_int(node, "transA", 0):
         x = x.transposed((1, 0))
@@ -33,6 +38,43 @@ def gemm(lowering: Lowering, node: ir.Node) -> None:
     if bias is not None:
         bias = _scaled(_row(bias, weight.array.shape[0]), edit.attribute_float(node, "beta", 1.0))
     _dense(lowering, node, x, (weight, bias), ())
+
+
+def _is_layer(lowering: Lowering, node: ir.Node) -> bool:
+    weight = lowering.constants.get(edit.input_of(node, 1))
+    if weight is None or lowering.constants.get(edit.input_of(node, 0)) is not None:
+        return False
+    c = edit.input_of(node, 2)
+    bias = lowering.constants.array(c)
+    return c is None or (bias is not None and bias.shape[-1:] in ((), (bias.size,)))
+
+
+def _general(lowering: Lowering, node: ir.Node) -> None:
+    """A product of computed matrices, times alpha, plus beta times any third one."""
+    a, b = lowering.real(node, 0), lowering.real(node, 1)
+    a = a.transposed((1, 0)) if edit.attribute_int(node, "transA", 0) else a
+    b = b.transposed((1, 0)) if edit.attribute_int(node, "transB", 0) else b
+    alpha, beta = (edit.attribute_float(node, name, 1.0) for name in ("alpha", "beta"))
+    if alpha == 1.0 and edit.input_of(node, 2) is None:
+        lowering.bind(node.outputs[0], _product_of(lowering, node, a, b))
+        return
+    lowering.float_note(node, "its matrices are computed")
+    factors = [lowering.builder.dense(lowering.builder.as_float(view), (0, 1)) for view in (a, b)]
+    shape = (a.shape[0], b.shape[1])
+    y = view_of(lowering.emit(MatMulF32, node, factors, shape), shape)
+    y = _times(lowering, node, y, alpha)
+    if edit.input_of(node, 2) is not None:
+        c = _times(lowering, node, lowering.floating(node, 2), beta)
+        y = elementwise(lowering, node, BinaryF32, [y, c], "float32", kind="add")
+    lowering.bind(node.outputs[0], y)
+
+
+def _times(lowering: Lowering, node: ir.Node, x: View, factor: float) -> View:
+    if factor == 1.0:
+        return x
+    shape = lowering.builder.shape(x.tensor)
+    number = np.full((1,) * len(shape), factor, np.float32)
+    return x.on(lowering.emit(BinaryF32, node, [x.tensor], shape, kind="mul", constant=number))
 
 
 def matmul(lowering: Lowering, node: ir.Node) -> None:
@@ -177,7 +219,20 @@ def _bias_behind(
 
 
 def _matmul(lowering: Lowering, node: ir.Node) -> None:
-    a, b = _same_batches(lowering, lowering.real(node, 0), lowering.real(node, 1))
+    """A product of two tensors; an axis that NumPy's rules add to a vector goes again."""
+    a, b = lowering.real(node, 0), lowering.real(node, 1)
+    vectors = (a.rank == 1, b.rank == 1)
+    if vectors[0]:
+        a = lowering.builder.view_as(a, (1, *a.shape))
+    if vectors[1]:
+        b = lowering.builder.view_as(b, (*b.shape, 1))
+    batches = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    wanted = (*batches, *a.shape[-2 + vectors[0] : -1], *b.shape[-1 + vectors[1] :][: 1 - vectors[1]])
+    y = _product_of(lowering, node, *_same_batches(lowering, node, a, b))
+    lowering.bind(node.outputs[0], lowering.builder.view_as(y, wanted))
+
+
+def _product_of(lowering: Lowering, node: ir.Node, a: View, b: View) -> View:
     shape = (*a.shape[:-1], b.shape[-1])
     builder, target = lowering.builder, lowering.sink(node)
     form = _product(builder.quantization(a), builder.quantization(b), target, a.shape[-1])
@@ -196,7 +251,7 @@ def _matmul(lowering: Lowering, node: ir.Node) -> None:
             zero_points=zero_points,
             requantization=requantization,
         )
-    lowering.bind(node.outputs[0], view_of(tensor, shape))
+    return view_of(tensor, shape)
 
 
 def _product(
@@ -219,18 +274,16 @@ def _product(
     return (a.zero_point, b.zero_point), requantization
 
 
-def _same_batches(lowering: Lowering, a: View, b: View) -> tuple[View, View]:
-    """Both with the same leading axes; a plain matrix on the right makes the left one a plain matrix too."""
-    if a.rank < 2 or b.rank < 2:
-        raise Refusal("a factor has one axis only", "Reshape it to a matrix.")
+def _same_batches(lowering: Lowering, node: ir.Node, a: View, b: View) -> tuple[View, View]:
+    """Both with the same leading axes: one matrix on the right takes all rows on the left as one matrix."""
+    builder = lowering.builder
     if a.shape[:-2] == b.shape[:-2]:
         return a, b
-    if prod(a.shape[:-2]) == prod(b.shape[:-2]) == 1:
-        rank = max(a.rank, b.rank)
-        return tuple(  # type: ignore[return-value]
-            lowering.builder.view_as(view, (1,) * (rank - view.rank) + view.shape) for view in (a, b)
-        )
-    raise Refusal(
-        f"its batches {list(a.shape[:-2])} and {list(b.shape[:-2])} differ",
-        "Expand the smaller factor, or make it a constant matrix.",
+    if prod(b.shape[:-2]) == 1:
+        rows = builder.view_as(a, (prod(a.shape[:-1]), a.shape[-1]))
+        return rows, builder.view_as(b, b.shape[-2:])
+    batches = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    return (
+        expanded(lowering, node, a, (*batches, *a.shape[-2:])),
+        expanded(lowering, node, b, (*batches, *b.shape[-2:])),
     )

@@ -10,6 +10,7 @@ import onnx_ir as ir
 from irshrink.graph import edit
 from irshrink.program.lower.lowering import Lowering, broadcast_constant
 from irshrink.program.lower.refusal import Refusal
+from irshrink.program.lower.rules.align import elementwise
 from irshrink.program.lower.view import View, view_of
 from irshrink.program.ops import BinaryF32, LayerNormF32, SoftmaxF32, SoftmaxInt8
 
@@ -54,9 +55,11 @@ def layer_normalization(lowering: Lowering, node: ir.Node) -> None:
     axis = edit.attribute_int(node, "axis", -1)
     axis += x.rank if axis < 0 else 0
     shape, size = x.shape, prod(x.shape[axis:])
-    gamma = lowering.weights(node, 1, "scales").array
-    beta = np.zeros(size, np.float32)
-    if edit.input_of(node, 2) is not None:
+    gamma, beta = np.ones(size, np.float32), np.zeros(size, np.float32)
+    constant = all(lowering.constants.get(value) is not None for value in node.inputs[1:])
+    if constant:
+        gamma = lowering.weights(node, 1, "scales").array
+    if constant and edit.input_of(node, 2) is not None:
         beta = lowering.weights(node, 2, "biases").array
     rows = x
     if axis != x.rank - 1:
@@ -73,6 +76,11 @@ def layer_normalization(lowering: Lowering, node: ir.Node) -> None:
         epsilon=float(np.float32(edit.attribute_float(node, "epsilon", 1e-5))),
     )
     y = lowering.builder.view_as(view_of(tensor, rows.shape, order), shape)
+    for index, kind in () if constant else ((1, "mul"), (2, "add")):
+        if edit.input_of(node, index) is not None:
+            y = elementwise(
+                lowering, node, BinaryF32, [y, lowering.floating(node, index)], "float32", kind=kind
+            )
     lowering.bind(node.outputs[0], y)
 
 
