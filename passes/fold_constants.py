@@ -214,7 +214,7 @@ def _read_outside(nodes: Sequence[ir.Node]) -> list[ir.Value]:
 def _bytes(value: ir.Value) -> int | None:
     """The size of a result that is known before it is computed."""
     shape = static_shape(value)
-    if shape is None or value.dtype is None:
+    if shape is None or value.dtype in (None, ir.DataType.STRING):
         return None
     return math.ceil(math.prod(shape) * value.dtype.itemsize)  # int4 has half a byte
 

@@ -96,6 +96,10 @@ def linear_op(node: ir.Node) -> LinearOp:
         raise Refusal(f"the weights of {describe(node)} are not constant")
     if weight.dtype.kind != "f":
         raise Refusal(f"the weights of {describe(node)} are {weight.dtype}")
+    groups = attribute_int(node, "group", 1)
+    if weight.ndim < 2 or not weight.size or groups < 1 or weight.shape[0] % groups:
+        shape = list(weight.shape)
+        raise Refusal(f"the weights of {describe(node)} of shape {shape} are empty or not {groups} groups")
     require_private(value, node)
     if node.op_type == "MatMul" and weight.ndim != 2:
         raise Refusal(f"the weights of {describe(node)} have rank {weight.ndim}, not 2")
