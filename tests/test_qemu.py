@@ -136,9 +136,16 @@ def test_what_a_model_must_not_do_is_caught(code: str, message: str, tmp_path: P
 
 
 @needs_qemu
-def test_a_fault_of_a_firmware_is_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "code",
+    [
+        "__builtin_trap();",
+        '__asm__ volatile("ldrd r2, r3, [%0, #4]" : : "r"((char *)a + 1) : "r2", "r3"); return 0;',
+    ],
+)
+def test_a_fault_of_a_firmware_is_told(code: str, tmp_path: Path) -> None:
     with pytest.raises(ToolError, match="the processor took an exception"):
-        run(tmp_path, "int model_run_in(void *a) { (void)a; __builtin_trap(); }", "cortex-m55")
+        run(tmp_path, f"int model_run_in(void *a) {{ (void)a; {code} }}", "cortex-m55")
 
 
 @needs_qemu
