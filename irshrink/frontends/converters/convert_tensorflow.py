@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 OPSET = 18
+MOST_STEPS = 256
 
 #: Operators by which a SavedModel reaches files, or code outside of it, when it is loaded.
 UNSAFE = frozenset(
@@ -50,6 +51,7 @@ def from_keras(path: str) -> Any:
     import tensorflow as tf
 
     network = load_keras(path)
+    unroll(network)
     outputs = getattr(network, "output_names", None) or [network.layers[-1].name]
 
     def call(*inputs: Any) -> list[Any]:
@@ -97,6 +99,16 @@ def load_keras(path: str) -> Any:
             "and save it again."
         )
     return network
+
+
+def unroll(network: Any) -> None:
+    """Write the steps of GRU and SimpleRNN layers one by one: tf2onnx knows the loop of LSTM alone."""
+    import keras
+
+    for layer in network._flatten_layers():
+        if isinstance(layer, keras.layers.GRU | keras.layers.SimpleRNN):
+            steps = layer.input.shape[1]
+            layer.unroll = steps is not None and steps <= MOST_STEPS
 
 
 def from_saved_model(path: str, options: dict[str, str]) -> Any:
