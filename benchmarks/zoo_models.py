@@ -94,13 +94,18 @@ def _text(name: str, shape: tuple[int, ...], mean: Any, deviation: Any) -> Calla
 
 
 def _music(rng: np.random.Generator) -> Inputs:
-    """Two seconds of three notes with overtones, at 22,050 Hz."""
+    """Two seconds of three notes with overtones, at 22,050 Hz, behind the silence that its package pads with.
+
+    The network scales a spectrum by its smallest value. Without any silence that is the faintest of 45,000
+    sums of large numbers: there ONNX Runtime with and without optimizations is 1e-3 apart.
+    """
     time = np.arange(43844) / 22050
     sound = rng.normal(0, 0.002, time.shape)
     for _ in range(3):
         pitch, start = 440 * 2 ** (rng.integers(-24, 24) / 12), rng.uniform(0, 1.5)
         for overtone in range(1, 6):
             sound += (time > start) * 0.2 / overtone * np.sin(2 * np.pi * pitch * overtone * time)
+    sound[:3840] = 0
     return {"serving_default_input_2:0": sound.astype(np.float32).reshape(1, -1, 1)}
 
 
