@@ -27,6 +27,7 @@ OPSET = {"": 20, "ai.onnx.ml": 3}
 #: Types that skops asks about and that hold plain arrays and numbers: nothing here calls into what they do.
 PLAIN_TYPES = frozenset(
     {
+        "numpy.dtype",
         "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
         "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
         "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
@@ -235,7 +236,7 @@ def rounded_down(number: float) -> float:
 
     with np.errstate(over="ignore"):
         nearest = np.float32(number)
-    return float(np.nextafter(nearest, np.float32(-np.inf)) if float(nearest) > number else nearest)
+        return float(np.nextafter(nearest, np.float32(-np.inf)) if float(nearest) > number else nearest)
 
 
 @contextmanager
