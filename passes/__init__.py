@@ -1,6 +1,7 @@
 """Every built-in pass: its name on the command line and in recipes, and where it lives."""
 
 BUILTIN_PASSES: dict[str, str] = {
+    "decompose-dft": "irshrink.passes.decompose_dft:DecomposeDft",
     "decompose-einsum": "irshrink.passes.decompose_einsum:DecomposeEinsum",
     "eliminate-common-subexpressions": (
         "irshrink.passes.eliminate_common_subexpressions:EliminateCommonSubexpressions"

@@ -20,6 +20,7 @@ def cleanup_steps() -> tuple[Step, ...]:
         Fixpoint(
             _passes(
                 "expand-operators",
+                "decompose-dft",
                 "decompose-einsum",
                 "fold-constants",
                 "resolve-control-flow",
