@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import warnings
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -47,13 +48,15 @@ _TEXTS = (
 )
 
 
-def seeds(folder: Path | None = None) -> list[bytes]:
+def seeds(folder: Path | None = None, *, quick: bool = False) -> list[bytes]:
     """Serialized models, always the same ones.
 
     Args:
         folder: further ONNX files to take.
+        quick: without ONNX's own cases, which take seconds to make.
     """
-    found = [model.SerializeToString(deterministic=True) for model in _models(folder)]
+    models = _models(folder) if quick else chain(_models(folder), _onnx_cases())
+    found = [model.SerializeToString(deterministic=True) for model in models]
     return [data for data in found if len(data) <= _MOST_BYTES]
 
 
@@ -69,7 +72,6 @@ def _models(folder: Path | None) -> Iterator[Any]:
     files = [*sorted(MODELS.glob("*.onnx")), *(sorted(folder.rglob("*.onnx")) if folder else [])]
     for file in files:
         yield from _cuts(onnx.load(file))
-    yield from _onnx_cases()
 
 
 def _beside() -> TensorProto:

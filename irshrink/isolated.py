@@ -22,7 +22,7 @@ except ImportError:  # Windows
 #: Bytes that a folded constant may take while it is computed, besides what it is made of.
 _ROOM = 2 << 30
 #: Seconds of processor time for it: constants are made in milliseconds, or from many bytes.
-_PATIENCE, _BYTES_A_SECOND = 6, 20_000_000
+_PATIENCE, _BYTES_A_SECOND = 4, 20_000_000
 
 
 def check(model: bytes) -> list[bytes]:

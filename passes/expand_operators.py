@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from irshrink.errors import NativeError
+from irshrink.errors import ModelError, NativeError
 from irshrink.graph.edit import ONNX_DOMAINS, base_name, describe, fresh_name, is_op, opset
 from irshrink.isolation.client import StepError, call
 from irshrink.module import Module
@@ -47,7 +47,10 @@ class ExpandOperators:
                 calls += _call_body(module, node, calls, ctx)
         if not calls:
             return PassResult(False)
-        common.InlinePass()(module.model)
+        try:
+            common.InlinePass()(module.model)
+        except ValueError as e:
+            raise ModelError(f"an operator does not fit its definition: {e}. Export the model again.") from e
         module.model.functions.clear()
         module.model.opset_imports.pop(_DOMAIN, None)
         return PassResult(True, stats={"expanded": calls})
