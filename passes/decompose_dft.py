@@ -36,6 +36,9 @@ from irshrink.pipeline import Context, PassResult
 
 Matrix = npt.NDArray[np.float64]
 
+#: What a zero of sine or cosine comes out as, at most.
+_ZERO = 1e-15
+
 
 @dataclass(frozen=True)
 class DecomposeDft:
@@ -128,7 +131,8 @@ def _rotations(length: int, *, inverse: bool) -> Matrix:
     angle = turns * (2 * np.pi / length) * (1 if inverse else -1)
     scale = 1 / length if inverse else 1.0
     cosine, sine = np.cos(angle) * scale, np.sin(angle) * scale
-    return np.stack([np.stack([cosine, sine], -1), np.stack([-sine, cosine], -1)], 1)
+    rotations = np.stack([np.stack([cosine, sine], -1), np.stack([-sine, cosine], -1)], 1)
+    return np.where(np.abs(rotations) < _ZERO, 0.0, rotations)
 
 
 def _axis(node: ir.Node, rank: int) -> int:
@@ -151,7 +155,7 @@ def _number(node: ir.Node, index: int, what: str) -> int | None:
     if array is None or array.size != 1:
         raise Refusal(f"its {what} is computed at run time")
     number = int(array.reshape(()))
-    if number == 0 or (number < 0 and what != "axis"):
+    if number <= 0 and what != "axis":
         raise Refusal(f"its {what} is {number}")
     return number
 
