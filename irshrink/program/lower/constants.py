@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from irshrink.graph import edit
 from irshrink.program import elements
 from irshrink.program.lower.computed import COMPUTED
+from irshrink.program.lower.refusal import MALFORMED
 from irshrink.program.ops import Float32
 from irshrink.program.reference.dispatch import Array
 
@@ -64,11 +65,18 @@ class Constants:
         self._known: dict[ir.Value, Constant | None] = {}
 
     def get(self, value: ir.Value | None) -> Constant | None:
-        """The constant that ``value`` is, or None when it varies."""
+        """The constant that ``value`` is, or None when it varies.
+
+        Also None where the shapes that make it do not fit together: the rule of its node says what is
+        wrong.
+        """
         if value is None:
             return None
         if value not in self._known:
-            self._known[value] = self._find(value)
+            try:
+                self._known[value] = self._find(value)
+            except MALFORMED:
+                self._known[value] = None
         return self._known[value]
 
     def array(self, value: ir.Value | None) -> Array | None:
