@@ -5,9 +5,9 @@
 
 Sentences spoken by espeak-ng stand at known places between pauses, mixed with noise, hum and music of 5 to
 25 dB below, and with stretches of the same without speech. A window of 512 samples is speech when its middle
-lies inside a sentence (gaps of up to 0.3 s belong to it). Both forms of the model run as a device does: window
-after window, 64 samples of the one before in front, the state carried over. Calibration is on other sound, with
-states that the float model had there.
+lies inside a sentence (gaps of up to 0.3 s belong to it). Both forms of the model run as a device does:
+window after window, 64 samples of the one before in front, the state carried over. Calibration is on other
+sound, with states that the float model had there.
 """
 
 from __future__ import annotations
