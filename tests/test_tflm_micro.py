@@ -164,16 +164,31 @@ def fully_connected(d: Draw) -> int:
     return y
 
 
+def transpose_conv(d: Draw) -> int:
+    (_, height, width, depth), stride, channels = d.image(), d.whole(1, 2), d.whole(1, 4)
+    scale = d.number(0.0006, 0.16)
+    x = d.input((1, height, width, depth), scale=scale, zero_point=d.whole(-128, 127))
+    weights = d.weights((channels, stride + 1, stride + 1, depth), channels, 0, scale)
+    shape = (1, height * stride, width * stride, channels)
+    y, size = d.output(shape), d.writer.constant("size", np.array(shape, np.int32))
+    fields = {"Padding": _SAME, "StrideH": stride, "StrideW": stride}
+    d.writer.operator(
+        "TRANSPOSE_CONV", [size, weights[0], x, weights[1]], [y], "TransposeConvOptions", **fields
+    )
+    return y
+
+
 OPERATORS: dict[str, Callable[[Draw], int]] = {
     **{kind: binary(kind) for kind in ("ADD", "SUB", "MUL")},
     **{kind: pool(kind) for kind in ("AVERAGE_POOL_2D", "MAX_POOL_2D")},
     **{kind: convolution(kind) for kind in ("CONV_2D", "DEPTHWISE_CONV_2D")},
-    **{kind: table(kind) for kind in ("QUANTIZE", "RELU", "RELU6")},
+    **{kind: table(kind) for kind in ("ELU", "HARD_SWISH", "QUANTIZE", "RELU", "RELU6")},
     "FULLY_CONNECTED": fully_connected,
     "LEAKY_RELU": table("LEAKY_RELU", "LeakyReluOptions"),
     "LOGISTIC": table("LOGISTIC", scale=1 / 256, zero_point=-128),
     "MEAN": mean,
     "SOFTMAX": softmax,
+    "TRANSPOSE_CONV": transpose_conv,
     "TANH": table("TANH", scale=1 / 128, zero_point=0),
 }
 

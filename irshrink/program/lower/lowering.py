@@ -144,6 +144,7 @@ class Lowering:
         *,
         sink: Sink,
         also: Sequence[ir.Node] = (),
+        weight_scale: Float32 | None = None,
         **fields: Any,
     ) -> str:
         """Append an operator that computes a node and the clamps up to its QuantizeLinear.
@@ -151,33 +152,28 @@ class Lowering:
         Args:
             shape: physical shape of the output.
             also: further nodes that the operator computes.
+            weight_scale: of a layer, per output channel of the operator or one in all.
         """
         self.absorbed.update(sink.absorbed)
         origin = (node, *also, *sink.absorbed)
         if self.requantize == "tflm":
-            operator, fields = self._as_tflm(operator, node, inputs, shape, sink, fields)
+            held = [self.builder.tensors[name].quantization for name in inputs]
+            known = tuple(quantization for quantization in held if quantization is not None)
+            emission = Emission(operator, node, known, shape, sink, fields, weight_scale, self.constants)
+            operator, fields = self._as_tflm(emission)
         output = self.builder.tensor(_value_name(origin[-1]), shape, "int8", sink.quantization)
         return self.builder.emit(operator, identifier(label(node)), origin, inputs, output, **fields)
 
-    def _as_tflm(
-        self,
-        operator: type[Op],
-        node: ir.Node,
-        inputs: Sequence[str],
-        shape: Sequence[int],
-        sink: Sink,
-        fields: dict[str, Any],
-    ) -> tuple[type[Op], dict[str, Any]]:
+    def _as_tflm(self, emission: Emission) -> tuple[type[Op], dict[str, Any]]:
         """The operator in TensorFlow Lite Micro's arithmetic; ours, and a note, where it has none."""
-        held = [self.builder.tensors[name].quantization for name in inputs]
-        known = tuple(quantization for quantization in held if quantization is not None)
-        found = adapted(Emission(operator, node, known, shape, sink, fields, self.constants))
+        found = adapted(emission)
         if found is None:
+            node = emission.node
             self.notes.append(
                 f"{node.op_type} '{label(node)}' has no form in TensorFlow Lite Micro's arithmetic here; "
                 "it keeps irshrink's."
             )
-        return found or (operator, fields)
+        return found or (emission.operator, dict(emission.fields))
 
     def change_of_scale(self, held: Quantization, wanted: Quantization) -> Int8:
         """The table that takes stored integers to another quantization."""

@@ -27,6 +27,7 @@ from irshrink.program.ops import (
     ConvInt8,
     DenseInt8,
     FixedPoint,
+    Float32,
     MatMulInt8,
     MeanTflm,
     MulInt8,
@@ -53,6 +54,7 @@ class Emission:
         inputs: quantization of the tensors that it reads.
         shape: of its output, physical.
         fields: the operator's own.
+        weight_scale: of a layer, per output channel or one in all.
     """
 
     operator: type[Op]
@@ -61,6 +63,7 @@ class Emission:
     shape: Sequence[int]
     sink: Sink
     fields: Mapping[str, Any]
+    weight_scale: Float32 | None
     constants: Constants
 
 
@@ -103,11 +106,10 @@ def _fixed_point(numbers: Sequence[float], sink: Sink) -> FixedPoint | None:
 
 def _layer(emission: Emission) -> Adapted | None:
     """Conv and dense layers. A dense layer with one scale rounds the product of scales to float32 first."""
-    weight = emission.constants.get(emission.node.inputs[1])
-    if weight is None or weight.codes is None:
+    scales = emission.weight_scale
+    if scales is None:
         return None
     x, y = emission.inputs[0].scale, emission.sink.quantization.scale
-    scales = weight.codes.scale.reshape(-1)
     if emission.operator is DenseInt8 and scales.size == 1:
         numbers = [float(np.float32(x) * scales[0]) / y]
     else:

@@ -17,6 +17,7 @@ from irshrink.program.lower.numbers import quantize
 from irshrink.program.ops import Int8
 from irshrink.program.program import Quantization
 from irshrink.program.reference.fixed_point import logistic, pot, scaled, tanh
+from irshrink.program.reference.requantize import half_away
 
 #: Integer bits of what goes into the logistic function and tanh.
 _INPUT_BITS = 4
@@ -67,6 +68,49 @@ def _leaky_relu(node: ir.Node, x: Quantization, sink: Sink, constants: Constants
     return entries
 
 
+def _hard_swish(node: ir.Node, x: Quantization, sink: Sink, constants: Constants) -> Int8 | None:
+    """In 16 bits: ``x * clip(x / 6 + 1/2, 0, 1)``, the factor with 15 fractional bits."""
+    high_scale = np.float32(x.scale) * np.float32(1 / 128)
+    m_out, s_out = _multiplier(float(high_scale / np.float32(sink.quantization.scale)))
+    m_factor, s_factor = _multiplier(float(high_scale / np.float32(3 / 32768)))
+    if s_out > 0:
+        return None
+    value = _centred(x) << 7
+    wide = _high16(value, _half_multiplier(m_out))
+    factor = np.clip(value << max(s_factor - 1, 0), -32768, 32767)
+    factor = _high16(factor, _half_multiplier(m_factor))
+    factor = np.clip(factor << 1, -32768, 32767) if s_factor > 0 else pot(factor, max(-s_factor, 0))
+    product = ((factor + 32768) >> 1) * wide
+    cut = np.where(product < 0, -(-product >> 15), product >> 15)  # towards zero
+    entries: Int8 = np.clip(pot(cut, -s_out) + sink.quantization.zero_point, sink.low, sink.high).astype(
+        np.int8
+    )
+    return entries
+
+
+def _elu(node: ir.Node, x: Quantization, sink: Sink, constants: Constants) -> Int8 | None:
+    """By float32 functions; halves away from zero."""
+    if edit.attribute_float(node, "alpha", 1.0) != 1.0:
+        return None
+    y = sink.quantization
+    real = _centred(x).astype(np.float32) * np.float32(x.scale)
+    negative = np.expm1(np.minimum(real, 0).astype(np.float64)).astype(np.float32)
+    real = np.where(real < 0, negative, real)
+    rounded = half_away(real * (np.float32(1) / np.float32(y.scale))) + y.zero_point
+    entries: Int8 = np.clip(rounded, sink.low, sink.high).astype(np.int8)
+    return entries
+
+
+def _high16(a: Any, b: int) -> Any:
+    """``a * b / 2**15`` rounded."""
+    return (a * b + (1 << 14)) >> 15
+
+
+def _half_multiplier(multiplier: int) -> int:
+    """The upper 16 bits, rounded."""
+    return min((multiplier + (1 << 15)) >> 16, 32767)
+
+
 def _bounded(x: Quantization, function: Callable[[Any], Any], sink: Sink) -> Int8:
     """``function`` of values with 27 fractional bits, its limits where these would overflow."""
     multiplier, shift = _multiplier(x.scale * 2.0 ** (31 - _INPUT_BITS))
@@ -91,6 +135,8 @@ def _multiplier(number: float) -> tuple[int, int]:
 
 TABLES: dict[str, Make] = {
     "Clip": _clamp,
+    "Elu": _elu,
+    "HardSwish": _hard_swish,
     "LeakyRelu": _leaky_relu,
     "Relu": _clamp,
     "Sigmoid": _logistic,

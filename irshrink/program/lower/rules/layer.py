@@ -10,15 +10,19 @@ from numpy.typing import NDArray
 from irshrink.program.lower.chains import Sink
 from irshrink.program.lower.constants import Codes, Constant
 from irshrink.program.lower.numbers import OUT_OF_RANGE, extreme_sums, fits_int32, layer_multiplier, usable
-from irshrink.program.ops import Float32, Int8, Int32, Requantization
+from irshrink.program.ops import Float32, Int8, Int32, Requantization, WeightCodes
 from irshrink.program.program import Quantization
 
 
 @dataclass(frozen=True)
 class IntegerLayer:
-    """Weights [Co, ...], bias [Co] with the input's zero point folded in, and the way to int8."""
+    """Weights [Co, ...], bias [Co] with the input's zero point folded in, and the way to int8.
+
+    ``scale`` is that of the weights, one number per output channel or one in all.
+    """
 
     weight: Int8
+    scale: Float32
     bias: Int32
     requantization: Requantization
     sink: Sink
@@ -52,7 +56,8 @@ def integer_layer(
     requantization = Requantization(
         multiplier=multiplier, zero_point=sink.quantization.zero_point, low=sink.low, high=sink.high
     )
-    return IntegerLayer(integers.astype(np.int8), folded.astype(np.int32), requantization, sink)
+    scale = codes.scale.reshape(-1)
+    return IntegerLayer(integers.astype(np.int8), scale, folded.astype(np.int32), requantization, sink)
 
 
 def _bias(bias: Constant | None, x_scale: float, weight: Codes, channels: int) -> NDArray[np.int64]:
@@ -67,6 +72,18 @@ def _bias(bias: Constant | None, x_scale: float, weight: Codes, channels: int) -
             return np.broadcast_to(codes.integers.reshape(-1), (channels,))
     rounded = np.rint(bias.array.astype(np.float64).reshape(-1) / steps)
     return np.broadcast_to(np.clip(rounded, -(2.0**40), 2.0**40).astype(np.int64), (channels,))
+
+
+def weight_codes(weight: Constant) -> WeightCodes | None:
+    """How weights, output channels first, can be stored in int8; None when they are no codes of 8 bits."""
+    codes = weight.codes
+    if codes is None or codes.axis not in (None, 0):
+        return None
+    integers = codes.integers - codes.broadcast(codes.zero_point)
+    if integers.min(initial=0) < -128 or integers.max(initial=0) > 127:
+        return None
+    scale = np.broadcast_to(codes.scale.reshape(-1), (len(integers),)).astype(np.float32)
+    return WeightCodes(integers=np.ascontiguousarray(integers, np.int8), scale=scale)
 
 
 def float_bias(bias: Constant | None, channels: int) -> Float32:
