@@ -199,4 +199,5 @@ def _array(blob: Any, name: str, path: Path) -> Array:
             f"{path}: the weights of layer '{name}' should have the shape {list(shape)} and are "
             f"{values.size} numbers. Copy the file again."
         )
-    return values.astype(np.float32).reshape(shape)
+    with np.errstate(over="ignore"):
+        return values.astype(np.float32).reshape(shape)

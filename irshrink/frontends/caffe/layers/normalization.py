@@ -27,7 +27,8 @@ def batch_norm(graph: Graph, layer: Layer, inputs: Sequence[Value]) -> list[Valu
     channels = x.shape[x.axis(1, layer)]
     factor = float(layer.blob(2, [1])[0])
     factor = 0.0 if factor == 0 else 1.0 / factor
-    mean, variance = (layer.blob(index, [channels]) * np.float32(factor) for index in (0, 1))
+    with np.errstate(all="ignore"):  # weights that are no numbers are refused with the whole model
+        mean, variance = (layer.blob(index, [channels]) * np.float32(factor) for index in (0, 1))
     constants = [
         graph.constant(layer, "scale", np.ones_like(mean)),
         graph.constant(layer, "offset", np.zeros_like(mean)),
