@@ -71,6 +71,7 @@ def main() -> None:
             print(f"{name} ...", file=sys.stderr, flush=True)
             net = trained(name, x, y, Path(folder))
             rows += rows_of(net, x[: options.samples], options.target, Path(folder))
+            print(table(rows[-4:], HEADER), file=sys.stderr, flush=True)
     print(table(rows, HEADER))
 
 

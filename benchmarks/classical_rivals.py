@@ -109,6 +109,10 @@ def rival_package(
     text = re.sub(
         r"(int model_run_in\(void \*arena\)\n\{\n).*?\n\}", rf"\g<1>{call}}}", text, count=1, flags=re.S
     )
-    text = text.replace('#include "model.h"', '#include "model.h"\n#include "rival.h"', 1)
+    text = text.replace(
+        '#include "model.h"',
+        '#include "model.h"\n#include <math.h>\n#include <string.h>\n#include "rival.h"',
+        1,
+    )
     (source / "model.c").write_text(text, "utf-8")
     return out

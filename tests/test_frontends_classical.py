@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from irshrink.errors import ModelError
 from irshrink.frontends.detect import frontend_of
@@ -33,22 +35,35 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def answers(path: Path, x: NDArray[np.float32]) -> tuple[list[NDArray[Any]], list[str]]:
+    """Outputs of the converted model for all rows, and the names of its nodes."""
+    module, imported = read_model(path)
+    names = [str(node.name) for node in module.graph]
+    assert imported.versions or path.suffix == ".onnx"
+    fix_input_shapes(module, {"x": x.shape})
+    Pipeline(cleanup_steps(), [], verify_structure, lambda _: None).run(module, load_target("host"), 0)
+    return run_program(lower(module), [x]), names
+
+
 @needs("scikit-learn", "skl2onnx", "skops", "onnxmltools", "lightgbm", "xgboost|xgboost-cpu")
 @pytest.mark.long
 def test_models_answer_as_their_libraries(models: Path) -> None:
     x = np.load(models / "x.npy")
     steps = {"mlp.skops": "net/", "svm.skops": "vectors/", "forest.skops": "trees/", "booster.onnx": "trees/"}
     for name in (*steps, "histogram.skops", "xgboost.json", "xgboost.ubj", "lightgbm.txt"):
-        module, imported = read_model(models / name)
-        names = [str(node.name) for node in module.graph]
+        (label, scores), names = answers(models / name, x)
         assert any(node.startswith(steps.get(name, "")) for node in names), names
-        assert imported.versions or name.endswith(".onnx")
-        fix_input_shapes(module, {"x": (len(x), 4)})
-        Pipeline(cleanup_steps(), [], verify_structure, lambda _: None).run(module, load_target("host"), 0)
-        label, scores = run_program(lower(module), [x])
         with np.load(models / f"{name.partition('.')[0]}-y.npz") as wanted:
             np.testing.assert_array_equal(label, wanted["label"], err_msg=name)
             np.testing.assert_allclose(scores, wanted["scores"], atol=1e-5, err_msg=name)
+
+
+@needs("scikit-learn", "skl2onnx", "skops", "onnxmltools", "lightgbm", "xgboost|xgboost-cpu")
+@pytest.mark.long
+def test_neighbouring_numbers_take_their_own_branches(models: Path) -> None:
+    with np.load(models / "close-y.npz") as wanted:
+        (_, scores), _ = answers(models / "close.skops", wanted["x"])
+        np.testing.assert_allclose(scores, wanted["scores"], atol=1e-5)
 
 
 @needs("scikit-learn", "skl2onnx", "skops", "onnxmltools", "lightgbm", "xgboost|xgboost-cpu")

@@ -49,6 +49,12 @@ def main(folder: Path, converters: str | None = None) -> None:
         np.savez(folder / f"{name}-y.npz", label=numbers, scores=model.predict_proba(x))
     for name in ("mlp", "svm", "forest", "histogram"):
         skops.io.dump(models[name][0], folder / f"{name}.skops")
+    near = np.float32(0.1) + np.arange(4, dtype=np.float32) * np.spacing(np.float32(0.1))
+    close = HistGradientBoostingClassifier(max_iter=20, min_samples_leaf=1).fit(
+        np.tile(near, 25)[:, None], np.tile([0, 1, 0, 1], 25)
+    )
+    skops.io.dump(close, folder / "close.skops")  # thresholds between neighbouring float32 numbers
+    np.savez(folder / "close-y.npz", x=near[:, None], scores=close.predict_proba(near[:, None]))
     for suffix in ("json", "ubj"):
         models["xgboost"][0].save_model(folder / f"xgboost.{suffix}")
     models["lightgbm"][0].booster_.save_model(folder / "lightgbm.txt")

@@ -1,4 +1,4 @@
-"""Probabilities of classes from the scores of their pairs (docs/integer-semantics.md)."""
+"""Probabilities of classes from the scores of their pairs (docs/classical.md)."""
 
 from __future__ import annotations
 

@@ -4,8 +4,8 @@ Runs apart from irshrink as ``convert_classical.py MODEL OUTPUT.onnx OPTIONS``, 
 process for ``irshrink.from_sklearn``. It imports nothing of irshrink. skl2onnx and onnxmltools convert; two
 things that they get wrong are mended on the way:
 
-- LightGBM compares with float64 thresholds. Rounded to nearest, one may pass a float32 input that lies
-  between; rounded down to float32, ``x <= t`` takes the same branch for every float32 x.
+- LightGBM and HistGradientBoosting compare with float64 thresholds. Rounded to nearest, one may pass a
+  float32 input that lies between; rounded down, ``x <= t`` takes the same branch for every float32 x.
 - Some attributes are booleans, which newer versions of onnx refuse.
 
 Nodes are called after the steps of the pipeline: ``standardscaler/Scaler``, ``svc/SVMClassifier``.
@@ -18,7 +18,7 @@ import sys
 import warnings
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -108,8 +108,12 @@ def convert_estimator(estimator: Any, features: int | None = None) -> Any:
     if count is None:
         raise RefusedModelError("it does not know its number of features. Is it fitted? Give features=N.")
     register_boosters()
+    steps = steps_of(estimator)
+    for name, step in steps:
+        if hasattr(step, "_predictors") and any(() if step.is_categorical_ is None else step.is_categorical_):
+            raise RefusedModelError(f"'{name}' splits by categories, which skl2onnx converts wrongly.")
     options = {id(estimator): {"zipmap": False}} if takes_zipmap(estimator) else None
-    with names_and_numbers(estimator), float32_thresholds():
+    with names_and_numbers(steps), float32_thresholds():
         return convert_sklearn(
             estimator,
             initial_types=[("x", FloatTensorType([None, int(count)]))],
@@ -206,11 +210,36 @@ def _estimator_and_converter(library: str, name: str, module: str) -> tuple[Any,
 
 @contextmanager
 def float32_thresholds() -> Iterator[None]:
-    """Make LightGBM tell its thresholds rounded down to float32."""
-    if "lightgbm" not in sys.modules:
+    """Make LightGBM and scikit-learn's trees tell their thresholds rounded down to float32."""
+    with ExitStack() as stack:
+        if "lightgbm" in sys.modules:
+            stack.enter_context(_of_lightgbm(sys.modules["lightgbm"].Booster))
+        if "skl2onnx" in sys.modules:
+            stack.enter_context(_of_sklearn())
         yield
-        return
-    booster = sys.modules["lightgbm"].Booster
+
+
+@contextmanager
+def _of_sklearn() -> Iterator[None]:
+    from skl2onnx.common import tree_ensemble
+
+    original = tree_ensemble.add_node
+
+    def add_node(*arguments: Any, **options: Any) -> Any:
+        changed = list(arguments)  # mode and threshold are the seventh and the eighth
+        if changed[6] == "BRANCH_LEQ":
+            changed[7] = rounded_down(float(changed[7]))
+        return original(*changed, **options)
+
+    tree_ensemble.add_node = add_node
+    try:
+        yield
+    finally:
+        tree_ensemble.add_node = original
+
+
+@contextmanager
+def _of_lightgbm(booster: Any) -> Iterator[None]:
     original = booster.dump_model
 
     def dump_model(self: Any, *arguments: Any, **options: Any) -> Any:
@@ -240,12 +269,12 @@ def rounded_down(number: float) -> float:
 
 
 @contextmanager
-def names_and_numbers(estimator: Any) -> Iterator[None]:
+def names_and_numbers(estimators: list[tuple[str, Any]]) -> Iterator[None]:
     """Name nodes after steps and write integers for booleans while skl2onnx converts."""
     from skl2onnx.common._container import ModelComponentContainer as Container
     from skl2onnx.common._topology import Topology
 
-    steps, current = step_names(estimator), ["model"]
+    steps, current = {id(step): name for name, step in estimators}, ["model"]
     add_node, call_converter = Container.add_node, Topology.call_converter
 
     def call(self: Any, operator: Any, *arguments: Any, **options: Any) -> Any:
@@ -279,16 +308,16 @@ def as_numbers(value: Any) -> Any:
     return value
 
 
-def step_names(estimator: Any, prefix: str = "") -> dict[int, str]:
-    """Name by identity of every estimator inside a pipeline, a union or a column transformer."""
+def steps_of(estimator: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    """Names and estimators inside a pipeline, a union or a column transformer, however nested."""
     steps = getattr(estimator, "steps", None) or getattr(estimator, "transformer_list", None) or []
     steps = [*steps, *getattr(estimator, "transformers_", ())]
     if not steps:
-        return {id(estimator): prefix or type(estimator).__name__.lower()}
-    found: dict[int, str] = {}
+        return [(prefix or type(estimator).__name__.lower(), estimator)]
+    found: list[tuple[str, Any]] = []
     for name, step, *_ in steps:
         if hasattr(step, "get_params"):
-            found |= step_names(step, f"{prefix}/{name}" if prefix else str(name))
+            found += steps_of(step, f"{prefix}/{name}" if prefix else str(name))
     return found
 
 

@@ -83,7 +83,7 @@ class PairwiseVotes(Op):
 class PairwiseProbabilities(Op):
     """Probabilities [N, C] from the scores of pairs (Wu, Lin and Weng, JMLR 5, 2004, second method).
 
-    The steps, each rounded to float32, are in docs/integer-semantics.md.
+    The steps, each rounded to float32, are in docs/classical.md.
     """
 
     prob_a: Float32
