@@ -16,6 +16,7 @@ import onnx_ir as ir
 from irshrink.class_names import drop_zipmaps, index_class_names
 from irshrink.errors import ModelError, NativeError
 from irshrink.external import map_weights, require_external_data
+from irshrink.graph.shapes import proto_without_weights
 from irshrink.isolation.client import StepError, call
 from irshrink.vetting import PROTOBUF_LIMIT, vet
 

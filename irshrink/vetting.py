@@ -139,6 +139,8 @@ def _require_text(message: Any) -> None:
 
 def _vet_node(node: Any) -> None:
     for attribute in node.attribute:
+        if not attribute.type and not attribute.ref_attr_name:
+            raise ModelError(f"the attribute '{attribute.name}' of '{node.name}' has no type")
         for text in (attribute.s, *attribute.strings):
             try:
                 text.decode("utf-8")

@@ -93,6 +93,10 @@ def bytes_for_text(model: Any) -> None:
     model.graph.node[0].attribute.append(helper.make_attribute("mode", b"\xff\xfe"))
 
 
+def attribute_without_type(model: Any) -> None:
+    model.graph.node[0].attribute.add(name="axis", i=1)
+
+
 HOSTILE: dict[Callable[[Any], None], str] = {
     huge_shape: "has the impossible shape",
     overflowing_shape: "needs 39614081238685424727295655956 bytes|needs .* bytes, not 48",
@@ -106,6 +110,7 @@ HOSTILE: dict[Callable[[Any], None], str] = {
     doubling: "more than 1,000,000 nodes, its functions inlined",
     two_values: "the Constant 'k' has 2 attributes, not one",
     bytes_for_a_name: r"the op_type b'Mat\\xff\\xfel' is not UTF-8 text",
+    attribute_without_type: "the attribute 'axis' of '' has no type",
     bytes_for_text: "the attribute 'mode' of '' is not UTF-8 text",
 }
 
