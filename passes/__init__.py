@@ -13,6 +13,7 @@ BUILTIN_PASSES: dict[str, str] = {
     "fold-batchnorm": "irshrink.passes.fold_batchnorm:FoldBatchNorm",
     "fold-constants": "irshrink.passes.fold_constants:FoldConstants",
     "fold-pad": "irshrink.passes.fold_pad:FoldPad",
+    "fold-reshape-targets": "irshrink.passes.fold_reshape_targets:FoldReshapeTargets",
     "fuse-casts": "irshrink.passes.fuse_casts:FuseCasts",
     "fuse-clips": "irshrink.passes.fuse_clips:FuseClips",
     "fuse-concats": "irshrink.passes.fuse_concats:FuseConcats",

@@ -25,6 +25,7 @@ def cleanup_steps() -> tuple[Step, ...]:
                 "fold-constants",
                 "resolve-control-flow",
                 "infer-shapes",
+                "fold-reshape-targets",
                 "eliminate-identity",
                 "eliminate-common-subexpressions",
                 "eliminate-dead-code",
