@@ -121,6 +121,7 @@ def load_module(path: Path | str) -> Module:
         drop_zipmaps(proto)
         model = ir.from_proto(proto)
         index_class_names(model)
+        proto_without_weights(model)  # what can be read but neither copied nor written is found out here
     except Exception as e:  # a wrong attribute can raise anything from inside the library
         raise ModelError(f"{path}: cannot be read: {e.__cause__ or e}. Export it again.") from e
     external = map_weights(model, path.parent)

@@ -122,9 +122,13 @@ def _cuts_nothing(node: ir.Node) -> bool:
         return False
     if axes is None and axes_value is not None:
         return False
-    sizes = [value.shape[int(axis)] for axis in (range(ends.size) if axes is None else axes)]
+    rank = value.shape.rank()
+    places = range(ends.size) if axes is None else [int(axis) for axis in axes.reshape(-1)]
+    if len(places) != ends.size or any(not -rank <= axis < rank for axis in places):
+        return False  # shape inference will refuse it
+    sizes = [value.shape[axis] for axis in places]
     bounds = [size if isinstance(size, int) else _LARGEST for size in sizes]
-    return bool((ends >= bounds).all())
+    return bool((ends.reshape(-1) >= bounds).all())
 
 
 def _clip(node: ir.Node) -> ir.Value | None:
