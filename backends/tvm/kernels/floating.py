@@ -29,6 +29,7 @@ from irshrink.backends.tvm.tir import (
     Function,
     TirFunction,
     all_of,
+    cast,
     constant,
     f32,
     i32,
@@ -61,6 +62,7 @@ class Form:
         depthwise: a block spans groups of one channel each, instead of the channels of one group.
         padded: windows may lie partly outside the input.
         low, high: which bounds of the fused clip are finite.
+        codes: weights are int8, each times the scale of its channel.
     """
 
     pixels: int
@@ -70,6 +72,7 @@ class Form:
     padded: bool
     low: bool
     high: bool
+    codes: bool
 
     @property
     def suffix(self) -> str:
@@ -78,6 +81,7 @@ class Form:
             ("_padded", self.padded),
             ("_low", self.low),
             ("_high", self.high),
+            ("_w8", self.codes),
         ]
         style = "simd" if self.vector else "plain"
         return f"_{style}_{self.pixels}x{self.channels}" + "".join(name for name, has in parts if has)
@@ -136,11 +140,12 @@ def _select(
         padded=any(window.pads),
         low=low != -inf,
         high=high != inf,
+        codes=op.codes is not None,
     )
     groups = 1 if depthwise else groups
     arguments: list[Argument] = [
         Input(0),
-        Constant("weight", _pack(weight, groups, width)),
+        *_packed_weights(op, weight, groups, width),
         Constant("bias", _pack_bias(op.bias, channels, groups, width)),
         Output(),
         *sizes,
@@ -151,11 +156,22 @@ def _select(
     return KernelCall(_convolution(form), tuple(arguments), overread_bytes=overread)
 
 
-def _pack(weight: NDArray[np.float32], groups: int, width: int) -> NDArray[np.float32]:
+def _packed_weights(
+    op: ConvF32 | DenseF32, weight: NDArray[np.float32], groups: int, width: int
+) -> list[Argument]:
+    """The weights, or int8 codes and their scales."""
+    if op.codes is None:
+        return [Constant("weight", _pack(weight, groups, width))]
+    integers = op.codes.integers.reshape(weight.shape)
+    scale = _pack_bias(op.codes.scale, weight.shape[0], groups, width)
+    return [Constant("weight", _pack(integers, groups, width)), Constant("scale", scale)]
+
+
+def _pack(weight: NDArray[Any], groups: int, width: int) -> NDArray[Any]:
     """[Co, kh, kw, Ci] as [group][block][ky][kx][ci][channel], blocks padded with zeros."""
     split = weight.reshape(groups, -1, *weight.shape[1:])
     blocks = -(-split.shape[1] // width)
-    padded = np.zeros((groups, blocks * width, *weight.shape[1:]), np.float32)
+    padded = np.zeros((groups, blocks * width, *weight.shape[1:]), weight.dtype)
     padded[:, : split.shape[1]] = split
     packed = padded.reshape(groups, blocks, width, *weight.shape[1:]).transpose(0, 1, 3, 4, 5, 2)
     return np.ascontiguousarray(packed).reshape(-1)
@@ -169,16 +185,17 @@ def _pack_bias(bias: NDArray[np.float32], channels: int, groups: int, width: int
 def _convolution(form: Form) -> TirFunction:
     bounds = ["low"] * form.low + ["high"] * form.high
     with Function(f"conv_f32{form.suffix}", "Convolution of float32.") as f:
-        x, weight, bias, y, *given = f.parameters(
+        parameters = [
             read("x", "float32"),
-            constant("weight", "float32"),
+            constant("weight", "int8" if form.codes else "float32"),
+            *([constant("scale", "float32")] if form.codes else []),
             constant("bias", "float32"),
             write("y", "float32"),
             *scalars(*_SIZES),
             *(scalar(name, "float32") for name in bounds),
-        )
-        names = [*_SIZES, *bounds]
-        _Convolution(f, form, x, weight, bias, y, dict(zip(names, given, strict=True))).emit()
+        ]
+        given = dict(zip((p.name for p in parameters), f.parameters(*parameters), strict=True))
+        _Convolution(f, form, given["x"], given["weight"], given["bias"], given["y"], given).emit()
     return f.result
 
 
@@ -198,6 +215,9 @@ class _Convolution:
         f, form, size = self.f, self.form, self.size
         self.acc = f.local("acc", "float32", form.pixels * form.channels)
         self.done = f.local("done", "float32", form.pixels * form.channels)
+        if form.codes:
+            self.scale = f.local("scales", "float32", form.channels)
+            self.real = f.local("real", "float32", form.channels)
         blocks = f.bind("blocks", quotient(size["group_out"] + (form.channels - 1), form.channels))
         step = f.bind("block_step", size["kernel_h"] * size["kernel_w"] * size["group_in"] * form.channels)
         with (
@@ -216,7 +236,26 @@ class _Convolution:
 
     def _start(self, block: Expr) -> None:
         first = block * self.form.channels
+        if self.form.codes:
+            self._each_channel(lambda j: self.f.store(self.scale, j, self.size["scale"][first + j]))
         self.form.each(self.f, lambda p, j: self.f.store(self.acc, self._at(p, j), self.bias[first + j]))
+
+    def _each_channel(self, do: Callable[[Any], None]) -> None:
+        if self.form.vector:
+            with self.f.loop("j", self.form.channels) as j:
+                do(j)
+            return
+        for j in range(self.form.channels):
+            do(j)
+
+    def _weights(self, at: Expr) -> Callable[[Any], Expr]:
+        """The weights of a block from ``at`` on, by channel; codes become numbers once for all pixels."""
+        if not self.form.codes:
+            return lambda j: self.weight[at + j]
+        self._each_channel(
+            lambda j: self.f.store(self.real, j, cast("float32", self.weight[at + j]) * self.scale[i32(j)])
+        )
+        return lambda j: self.real[i32(j)]
 
     def _at(self, pixel: int, j: Any) -> Expr:
         return i32(j + pixel * self.form.channels)
@@ -255,16 +294,18 @@ class _Convolution:
             loaded = self.x[at[p] + index]
             return select(inside[p], loaded, f32(0.0)) if form.padded else loaded
 
-        def add(p: int, j: Any, x: Expr, w_at: Expr) -> None:
+        def add(p: int, j: Any, x: Expr, weight: Expr) -> None:
             here = self._at(p, j)
-            f.store(self.acc, here, self.acc[here] + x * self.weight[w_at + j])
+            f.store(self.acc, here, self.acc[here] + x * weight)
 
         if form.depthwise:
-            form.each(f, lambda p, j: add(p, j, value(p, j), w))
+            weights = self._weights(w)
+            form.each(f, lambda p, j: add(p, j, value(p, j), weights(j)))
             return
         with f.loop("ci", self.size["group_in"]) as ci:
             taken = [f.bind(f"x{p}", value(p, ci)) for p in range(form.pixels)]
-            form.each(f, lambda p, j: add(p, j, taken[p], w + ci * form.channels))
+            weights = self._weights(w + ci * form.channels)
+            form.each(f, lambda p, j: add(p, j, taken[p], weights(j)))
 
     def _store(self, pixel: Expr, group: Expr, channel: Expr) -> None:
         """Clip and write the channels that exist."""

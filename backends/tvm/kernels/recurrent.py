@@ -22,6 +22,7 @@ from irshrink.backends.tvm.tir import (
     Function,
     Parameter,
     TirFunction,
+    cast,
     constant,
     f32,
     i32,
@@ -50,7 +51,8 @@ class Form:
     Attributes:
         width: rows of the recurrent weights in a block.
         vector: loops over the rows of a block, which compilers vectorize, instead of straight code.
-        flags: ``peephole``, ``limit``, ``coupled`` (input and forget gate), ``linear`` (before reset).
+        flags: ``peephole``, ``limit``, ``coupled`` (input and forget gate), ``linear`` (before reset), ``w8``
+            (weights are int8, each times the scale of its row).
     """
 
     cell: str
@@ -84,14 +86,18 @@ def select_recurrent(op: RecurrentF32, program: Program, target: Target) -> Kern
         "limit": op.limit != inf,
         "coupled": op.input_forget,
         "linear": op.linear_before_reset,
+        "w8": op.codes is not None,
     }
     chosen = frozenset(name for name, has in flags.items() if has)
     kinds = tuple(activation.kind for activation in op.activations)
     form = Form(op.cell, kinds, width, simd and width > 1, chosen)
-    parts = _parts(op)
+    parts = _parts(op, op.recurrent if op.codes is None else op.codes.integers)
     arguments: list[Argument] = [Input(index) for index in range(len(op.inputs))]
     arguments += [Output(), Workspace()]
     arguments += [Constant(f"recurrent{i}", _pack(part, width)) for i, part in enumerate(parts)]
+    if op.codes is not None:
+        scales = _parts(op, op.codes.scale.reshape(-1, 1))
+        arguments += [Constant(f"scale{i}", _pack(part, width)) for i, part in enumerate(scales)]
     if op.peephole is not None:
         arguments.append(Constant("peephole", np.ascontiguousarray(op.peephole, np.float32)))
     if op.linear_before_reset:
@@ -104,20 +110,20 @@ def select_recurrent(op: RecurrentF32, program: Program, target: Target) -> Kern
     return KernelCall(_recurrent(form), tuple(arguments), workspace_bytes=floats * 4)
 
 
-def _parts(op: RecurrentF32) -> list[NDArray[np.float32]]:
+def _parts(op: RecurrentF32, rows: NDArray[Any]) -> list[NDArray[Any]]:
     """Rows of the weights that meet one state: of a GRU the last gate sees another one than the first two."""
     size = op.recurrent.shape[1]
-    return [op.recurrent[: 2 * size], op.recurrent[2 * size :]] if op.cell == "gru" else [op.recurrent]
+    return [rows[: 2 * size], rows[2 * size :]] if op.cell == "gru" else [rows]
 
 
 def _values(activation: Activation) -> list[float]:
     return [float(np.float32(getattr(activation, name))) for name in _PARAMETERS.get(activation.kind, ())]
 
 
-def _pack(weight: NDArray[np.float32], width: int) -> NDArray[np.float32]:
+def _pack(weight: NDArray[Any], width: int) -> NDArray[Any]:
     """[rows, K] as [block][k][row of the block], padded with zeros."""
     blocks = -(-len(weight) // width)
-    padded = np.zeros((blocks * width, weight.shape[1]), np.float32)
+    padded = np.zeros((blocks * width, weight.shape[1]), weight.dtype)
     padded[: len(weight)] = weight
     return np.ascontiguousarray(padded.reshape(blocks, width, -1).transpose(0, 2, 1)).reshape(-1)
 
@@ -126,11 +132,13 @@ def _pack(weight: NDArray[np.float32], width: int) -> NDArray[np.float32]:
 def _recurrent(form: Form) -> TirFunction:
     states = ("h", "c") if form.cell == "lstm" else ("h",)
     parts = ("recurrent0", "recurrent1") if form.cell == "gru" else ("recurrent0",)
+    scales = [f"scale{i}" for i in range(len(parts))] if "w8" in form.flags else []
     extra = ["peephole"] * ("peephole" in form.flags) + ["recurrent_bias"] * ("linear" in form.flags)
     parameters = [
         *(read(name, "float32") for name in ("gates", *states)),
         *(write(name, "float32") for name in ("y", "sums")),
-        *(constant(name, "float32") for name in (*parts, *extra)),
+        *(constant(name, "int8" if scales else "float32") for name in parts),
+        *(constant(name, "float32") for name in (*scales, *extra)),
         *scalars(
             "steps", "sequences", "size", *(f"blocks{i}" for i in range(len(parts))), "first", "direction"
         ),
@@ -235,7 +243,13 @@ class _Recurrent:
             with f.loop("k", size) as k:
                 value = f.bind("value", state[state_at + k])
                 at = f.bind("weight_at", (b * size + k) * width)
-                self._each(lambda j: f.store(acc, j, acc[i32(j)] + value * weights[at + j]))
+
+                def weight(j: Any, at: Expr = at) -> Expr:
+                    if "w8" not in self.form.flags:
+                        return weights[at + j]
+                    return cast("float32", weights[at + j]) * given[f"scale{part}"][b * width + j]
+
+                self._each(lambda j: f.store(acc, j, acc[i32(j)] + value * weight(j)))
             self._each(lambda j: f.store(given["sums"], first + j, acc[i32(j)]))
 
     def _each(self, do: Any) -> None:

@@ -10,7 +10,17 @@ rounds once (no fused multiply-add); a mean is a sum times ``float32(1 / count)`
 
 from __future__ import annotations
 
-from irshrink.program.ops.base import Addition, FixedPoint, Float32, Int8, Int32, Op, Requantization, Window
+from irshrink.program.ops.base import (
+    Addition,
+    FixedPoint,
+    Float32,
+    Int8,
+    Int32,
+    Op,
+    Requantization,
+    WeightCodes,
+    Window,
+)
 from irshrink.program.ops.classical import (
     Aggregate,
     ChooseClass,
@@ -140,8 +150,8 @@ __all__ = [
     "Quantize",
     "RecurrentF32",
     "ReduceF32",
-    "ReduceKind",
     "ReduceInteger",
+    "ReduceKind",
     "Reduction",
     "Requantization",
     "ResampleF32",
@@ -163,6 +173,7 @@ __all__ = [
     "UnaryF32",
     "UnaryKind",
     "VectorKernel",
+    "WeightCodes",
     "Where",
     "Window",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from irshrink.program.ops.base import Float32, Op, Window
+from irshrink.program.ops.base import Float32, Op, WeightCodes, Window
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -22,6 +22,7 @@ class ConvF32(Op):
     groups: int
     low: float
     high: float
+    codes: WeightCodes | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -32,6 +33,7 @@ class DenseF32(Op):
     bias: Float32
     low: float
     high: float
+    codes: WeightCodes | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Literal
 
-from irshrink.program.ops.base import Float32, Op
+from irshrink.program.ops.base import Float32, Op, WeightCodes
 
 ActivationKind = Literal[
     "sigmoid", "tanh", "relu", "hardsigmoid", "leakyrelu", "elu", "affine", "scaledtanh", "thresholdedrelu"
@@ -50,6 +50,7 @@ class RecurrentF32(Op):
         recurrent_bias: [H], of the gate h of a GRU with ``linear_before_reset``.
         peephole: [3 * H] for i, o, f, or None.
         reverse: the last step first.
+        codes: of the recurrent weights.
     """
 
     cell: Literal["lstm", "gru", "rnn"]
@@ -61,3 +62,4 @@ class RecurrentF32(Op):
     reverse: bool = False
     linear_before_reset: bool = False
     input_forget: bool = False
+    codes: WeightCodes | None = None

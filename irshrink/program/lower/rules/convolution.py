@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 
 import numpy as np
@@ -12,10 +13,10 @@ from irshrink.program.lower.chains import clamp_behind
 from irshrink.program.lower.constants import Codes, Constant
 from irshrink.program.lower.lowering import Lowering
 from irshrink.program.lower.refusal import Refusal
-from irshrink.program.lower.rules.layer import IntegerLayer, float_bias, integer_layer
+from irshrink.program.lower.rules.layer import IntegerLayer, float_bias, integer_layer, weight_codes
 from irshrink.program.lower.rules.windows import image, like_input, resolved_window
 from irshrink.program.lower.view import View, channels_last, view_of
-from irshrink.program.ops import ConvF32, ConvInt8, Window
+from irshrink.program.ops import ConvF32, ConvInt8, WeightCodes, Window
 from irshrink.program.program import Quantization
 from irshrink.program.reference.dispatch import Array
 
@@ -99,6 +100,7 @@ def _float(
         [shape[axis] for axis in _TO_NHWC],
         also=clamp.absorbed,
         weight=_to_nhwc(weight.array),
+        codes=_codes_to_nhwc(weight_codes(weight)),
         bias=float_bias(bias, weight.array.shape[0]),
         window=window,
         groups=groups,
@@ -138,6 +140,10 @@ def _output_shape(x: View, geometry: Window, channels: int) -> tuple[int, int, i
     if prod(shape) <= 0:
         raise Refusal("its window is larger than its input", "Give the model larger inputs.")
     return shape
+
+
+def _codes_to_nhwc(codes: WeightCodes | None) -> WeightCodes | None:
+    return None if codes is None else replace(codes, integers=_to_nhwc(codes.integers))
 
 
 def _to_nhwc(weight: Array) -> Array:

@@ -15,7 +15,7 @@ from irshrink.program.lower.lowering import Lowering
 from irshrink.program.lower.numbers import OUT_OF_RANGE, fits_int32, layer_multiplier, usable
 from irshrink.program.lower.refusal import Refusal
 from irshrink.program.lower.rules.align import elementwise
-from irshrink.program.lower.rules.layer import IntegerLayer, float_bias, integer_layer
+from irshrink.program.lower.rules.layer import IntegerLayer, float_bias, integer_layer, weight_codes
 from irshrink.program.lower.rules.repetition import expanded
 from irshrink.program.lower.view import View, view_of
 from irshrink.program.ops import BinaryF32, DenseF32, DenseInt8, MatMulF32, MatMulInt8, Requantization
@@ -152,6 +152,7 @@ def _float(
         (*x.shape[:-1], weight.array.shape[0]),
         also=(*add, *clamp.absorbed),
         weight=np.ascontiguousarray(weight.array),
+        codes=weight_codes(weight),
         bias=float_bias(bias, weight.array.shape[0]),
         low=clamp.low,
         high=clamp.high,

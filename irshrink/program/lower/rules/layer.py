@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from irshrink.program.lower.chains import Sink
 from irshrink.program.lower.constants import Codes, Constant
 from irshrink.program.lower.numbers import OUT_OF_RANGE, extreme_sums, fits_int32, layer_multiplier, usable
-from irshrink.program.ops import Float32, Int8, Int32, Requantization
+from irshrink.program.ops import Float32, Int8, Int32, Requantization, WeightCodes
 from irshrink.program.program import Quantization
 
 
@@ -72,6 +72,18 @@ def _bias(bias: Constant | None, x_scale: float, weight: Codes, channels: int) -
             return np.broadcast_to(codes.integers.reshape(-1), (channels,))
     rounded = np.rint(bias.array.astype(np.float64).reshape(-1) / steps)
     return np.broadcast_to(np.clip(rounded, -(2.0**40), 2.0**40).astype(np.int64), (channels,))
+
+
+def weight_codes(weight: Constant) -> WeightCodes | None:
+    """How weights, output channels first, can be stored in int8; None when they are no codes of 8 bits."""
+    codes = weight.codes
+    if codes is None or codes.axis not in (None, 0):
+        return None
+    integers = codes.integers - codes.broadcast(codes.zero_point)
+    if integers.min(initial=0) < -128 or integers.max(initial=0) > 127:
+        return None
+    scale = np.broadcast_to(codes.scale.reshape(-1), (len(integers),)).astype(np.float32)
+    return WeightCodes(integers=np.ascontiguousarray(integers, np.int8), scale=scale)
 
 
 def float_bias(bias: Constant | None, channels: int) -> Float32:

@@ -11,8 +11,10 @@ import numpy as np
 import onnx_ir as ir
 
 from irshrink.graph import edit
+from irshrink.program.lower.constants import Codes, Constant
 from irshrink.program.lower.lowering import Lowering
 from irshrink.program.lower.refusal import Refusal
+from irshrink.program.lower.rules.layer import weight_codes
 from irshrink.program.lower.rules.movement import joined, sliced
 from irshrink.program.lower.view import View, view_of
 from irshrink.program.ops import Activation, ActivationKind, DenseF32, Float32, RecurrentF32
@@ -39,19 +41,19 @@ _DEFAULTS = {"lstm": ("Sigmoid", "Tanh", "Tanh"), "gru": ("Sigmoid", "Tanh"), "r
 class Layer:
     """Constants of all directions: input weights [D, G * H, I], recurrent weights, biases [D, 2 * G * H]."""
 
-    weight: Float32
-    recurrent: Float32
+    weight: Constant
+    recurrent: Constant
     bias: Float32
     peephole: Float32 | None
 
     @property
     def directions(self) -> int:
-        return len(self.weight)
+        return len(self.weight.array)
 
     @property
     def size(self) -> int:
         """Number of cells."""
-        return int(self.recurrent.shape[2])
+        return int(self.recurrent.array.shape[2])
 
 
 def recurrent(lowering: Lowering, node: ir.Node) -> None:
@@ -81,8 +83,8 @@ def recurrent(lowering: Lowering, node: ir.Node) -> None:
 
 
 def _layer(lowering: Lowering, node: ir.Node, cell: str) -> Layer:
-    weight = lowering.weights(node, 1, "weights").array
-    matrix = lowering.weights(node, 2, "recurrent weights").array
+    inputs, states = lowering.weights(node, 1, "weights"), lowering.weights(node, 2, "recurrent weights")
+    weight, matrix = inputs.array, states.array
     rows = (len(weight), weight.shape[1])
     if matrix.shape[:2] != rows or matrix.shape[2] * GATES[cell] != rows[1]:
         raise Refusal(
@@ -95,7 +97,16 @@ def _layer(lowering: Lowering, node: ir.Node, cell: str) -> Layer:
     peephole = None
     if edit.input_of(node, 7) is not None:
         peephole = lowering.weights(node, 7, "peepholes").array
-    return Layer(weight, matrix, bias, peephole)
+    return Layer(inputs, states, bias, peephole)
+
+
+def _direction(constant: Constant, direction: int) -> Constant:
+    """The matrix of one direction, its rows the gates."""
+    codes = constant.codes
+    if codes is not None:
+        axis = {None: None, 1: 0}.get(codes.axis, 1)
+        codes = Codes(codes.integers[direction], codes.scale, codes.zero_point, axis)
+    return Constant(np.ascontiguousarray(constant.array[direction]), codes)
 
 
 def _require_full_length(lowering: Lowering, node: ir.Node, steps: int) -> None:
@@ -120,12 +131,13 @@ def _reversed(node: ir.Node, directions: int) -> Sequence[bool]:
 def _gates(lowering: Lowering, node: ir.Node, x: View, layer: Layer, direction: int) -> str:
     """The share of the inputs [T, N, G * H]: x times weights, plus all biases that stand outside of sums."""
     source = lowering.builder.dense(x, (0, 1, 2))
-    gates, total = layer.weight.shape[1], layer.bias[direction]
+    weight, total = _direction(layer.weight, direction), layer.bias[direction]
+    gates = len(weight.array)
     bias = total[:gates] + total[gates:]
     if _linear_before_reset(node):
         bias[2 * layer.size :] = total[2 * layer.size : gates]
     return lowering.emit(
-        DenseF32, node, [source], (*x.shape[:2], gates), weight=np.ascontiguousarray(layer.weight[direction]),
+        DenseF32, node, [source], (*x.shape[:2], gates), weight=weight.array, codes=weight_codes(weight),
         bias=bias + np.float32(0), low=-inf, high=inf,
     )  # fmt: skip
 
@@ -146,9 +158,11 @@ def _state(
 def _fields(node: ir.Node, layer: Layer, direction: int) -> dict[str, Any]:
     cell, linear = node.op_type.lower(), _linear_before_reset(node)
     last = layer.bias[direction][-layer.size :]
+    matrix = _direction(layer.recurrent, direction)
     return {
         "cell": cell,
-        "recurrent": np.ascontiguousarray(layer.recurrent[direction]),
+        "recurrent": matrix.array,
+        "codes": weight_codes(matrix),
         "activations": _activations(node, cell, layer.directions, direction),
         "recurrent_bias": np.ascontiguousarray(last) if linear else None,
         "peephole": None if layer.peephole is None else np.ascontiguousarray(layer.peephole[direction]),
