@@ -167,6 +167,16 @@ class TestIndices:
         assert kinds == ["Gather"]  # the caller dequantizes
         assert [array.dtype for array in program.constants.values()] == [np.int8]
 
+    def test_a_table_with_a_scale_a_row_stays_in_int8(self) -> None:
+        module = graph(
+            "(int64[2] i) => (float[2,3] y)",
+            "t = DequantizeLinear <axis = 0> (k, s) y = Gather(t, i)",
+            "int8[4,3] k = {1,2,3,4,5,6,7,8,9,10,11,12}, float[4] s = {0.5, 0.25, 1.0, 2.0}",
+        )
+        program = assert_like_onnxruntime(module, i=np.array([2, -1]))
+        assert {array.dtype.name for array in program.constants.values()} == {"int8", "float32"}
+        assert sum(array.size for array in program.constants.values()) == 12 + 4
+
     def test_an_index_outside_is_the_nearest_end(self) -> None:
         module = graph("(int32[3] i, float[4] x) => (float[3] y)", "y = Gather(x, i)")
         feeds = {"i": np.array([4, -5, 2**31 - 1], np.int32), "x": np.arange(4, dtype=np.float32)}

@@ -14,17 +14,21 @@ from irshrink.program.lower.refusal import Refusal
 from irshrink.program.lower.rules.align import constant_integers, elementwise, integers_of, same_kind
 from irshrink.program.lower.rules.choice import bind_choice, index_range
 from irshrink.program.lower.rules.conversion import converted
+from irshrink.program.lower.rules.layer import weight_codes
 from irshrink.program.lower.rules.movement import sliced
 from irshrink.program.lower.rules.shapes import positive
 from irshrink.program.lower.view import View, view_of
 from irshrink.program.ops import (
+    BinaryF32,
     BinaryInteger,
+    Cast,
     Compare,
     Gather,
     GatherElements,
     Reduction,
     Scatter,
     ScatterElements,
+    WeightCodes,
     Where,
 )
 
@@ -33,18 +37,56 @@ _REDUCTIONS: dict[str, Reduction] = {name: name for name in ("none", "add", "mul
 
 def gather(lowering: Lowering, node: ir.Node) -> None:
     """Rows of a table, in flash where the table is constant; evenly spaced constant indices are a Slice."""
+    rows = _coded_rows(lowering, node)
+    if rows is not None:
+        _gather_coded(lowering, node, rows)
+        return
     data = lowering.view(node.inputs[0])
     axis = positive(edit.attribute_int(node, "axis", 0), data.rank)
     known = lowering.constants.array(node.inputs[1])
     if known is not None and _sliced(lowering, node, data, axis, known):
         return
-    indices = _indices(lowering, node, 1)
+    y = _taken(lowering, node, data, _indices(lowering, node, 1), axis)
+    lowering.bind(node.outputs[0], y)
+
+
+def _taken(lowering: Lowering, node: ir.Node, data: View, indices: View, axis: int) -> View:
+    """``data`` at ``indices`` along ``axis``, whole rows at a time."""
     outer, inner = data.shape[:axis], data.shape[axis + 1 :]
     rows = _row_major(lowering, data, (prod(outer), data.shape[axis], prod(inner)))
     places = _row_major(lowering, indices, (1, prod(indices.shape), 1))
     physical = (prod(outer), prod(indices.shape), prod(inner))
     tensor = lowering.emit_like(data, Gather, node, [rows, places], physical)
-    _bind(lowering, node, tensor, (*outer, *indices.shape, *inner), data)
+    return View(tensor, view_of(tensor, (*outer, *indices.shape, *inner)).axes, data.stored)
+
+
+def _coded_rows(lowering: Lowering, node: ir.Node) -> WeightCodes | None:
+    """A table in int8 with a scale for each row."""
+    table = lowering.constants.get(node.inputs[0])
+    if table is None or table.codes is None or table.codes.axis != 0:
+        return None
+    if edit.attribute_int(node, "axis", 0) not in (0, -table.array.ndim):
+        return None
+    return None if lowering.constants.get(node.inputs[1]) is not None else weight_codes(table)
+
+
+def _gather_coded(lowering: Lowering, node: ir.Node, rows: WeightCodes) -> None:
+    """Rows of int8 and their scales, gathered and multiplied: ``f(q * scale)`` as in DequantizeLinear."""
+    lowering.float_note(node, "its rows have scales of their own")
+    indices = _indices(lowering, node, 1)
+    shape = rows.integers.shape
+    taken = []
+    for name, array in (
+        ("rows", rows.integers),
+        ("scales", rows.scale.reshape(-1, *(1,) * (len(shape) - 1))),
+    ):
+        table = view_of(lowering.builder.constant(name, array), array.shape)
+        taken.append(_taken(lowering, node, table, indices, 0))
+    codes, scales = taken
+    physical = lowering.builder.shape(codes.tensor)
+    real = codes.on(lowering.emit(Cast, node, [codes.tensor], physical, dtype="float32", low=0, high=0))
+    y = elementwise(lowering, node, BinaryF32, [real, scales], "float32", kind="mul")
+    lowering.bind(node.outputs[0], y)
 
 
 def gather_nd(lowering: Lowering, node: ir.Node) -> None:
