@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from math import ceil
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from irshrink import cli
 from irshrink.errors import ModelError
 from irshrink.frontends.caffe.reader import files, read
 from irshrink.frontends.read import read_model
@@ -237,3 +239,25 @@ def test_where_the_other_file_is(tmp_path: Path) -> None:
     assert files(path, {"weights": str(elsewhere)}) == (path, elsewhere)
     with pytest.raises(ModelError, match="no such file"):
         files(path, {"weights": str(tmp_path / "none")})
+
+
+def test_a_build_says_what_it_was_made_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Report and lock name the format and both files; a replay wants the same weights."""
+    text = GOOD + layer("c", "Convolution", "data", "c", CONV) + layer("r", "ReLU", "c", "c")
+    blobs = {"c": [np.ones((2, 4, 3, 3), np.float32), np.zeros(2, np.float32)]}
+    path = write(tmp_path / "net", text, blobs)
+    (tmp_path / "elsewhere.caffemodel").write_bytes(path.with_suffix(".caffemodel").read_bytes())
+    build, again = tmp_path / "build", tmp_path / "again"
+    assert cli.run(["compile", str(path), "-t", "cortex-m4", "-o", str(build)]) == 0
+    report = json.loads((build / "report.json").read_text("utf-8"))
+    assert report["model"]["format"] == "Caffe"
+    assert report["model"]["bytes"] == sum(file.stat().st_size for file in files(path, {}))
+    assert ["c", "r"] in [row["origin"] for row in report["layers"]]
+    weights_option = ["--frontend", f"weights={tmp_path / 'elsewhere.caffemodel'}"]
+    replay = ["compile", str(path), "-r", str(build / "recipe.lock"), *weights_option, "-o", str(again)]
+    assert cli.run(replay) == 0
+    assert (again / "recipe.lock").read_bytes() == (build / "recipe.lock").read_bytes()
+    blobs["c"][0][0, 0, 0, 0] = 2
+    (tmp_path / "elsewhere.caffemodel").write_bytes(weights(blobs))
+    assert cli.run(replay) == 1
+    assert "belongs to a model with SHA-256" in capsys.readouterr().err

@@ -56,13 +56,11 @@ def main(model: str, output: str, options: dict[str, str]) -> None:
     import torch
 
     program = torch.export.load(model)
-    exported = torch.onnx.export(
-        program, (), dynamo=True, opset_version=OPSET, optimize=True, external_data=False, verbose=False
-    )
+    exported = torch.onnx.export(program, (), dynamo=True, opset_version=OPSET, optimize=True, verbose=False)
     if exported is None:
         raise RefusedModelError("PyTorch's exporter gave nothing.")
     name_nodes(exported.model)
-    exported.save(output, external_data=False)
+    exported.save(output)  # above 2 GB with its weights in a file beside it
 
 
 def require_safe(path: Path) -> None:
