@@ -27,6 +27,7 @@ from irshrink.commands.optimize import optimize_command
 from irshrink.commands.passes import passes_command
 from irshrink.commands.run import run_command
 from irshrink.commands.targets import targets_command
+from irshrink.console import echo
 from irshrink.errors import InternalError, IrshrinkError, nearest
 
 #: Shows tracebacks of errors that are ours.
@@ -82,7 +83,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return 1
     except (Exception, KeyboardInterrupt) as e:
         sentence, code = explain(e)
-        click.echo(f"error: {sentence}", err=True)
+        echo(f"error: {sentence}", err=True)
     return code if isinstance(code, int) else 0
 
 

@@ -6,6 +6,7 @@ Everything here is cheap to import; rich is loaded only where a terminal shows p
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -53,13 +54,22 @@ def plural(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
+def echo(text: str, *, err: bool = False) -> None:
+    """Print text that may hold names out of a model: what would drive the terminal is shown, not sent."""
+    click.echo(_DRIVES.sub(lambda found: f"\\x{ord(found[0]):02x}", text), err=err)
+
+
+#: Control characters but for line breaks and tabs, and those that turn the direction of writing.
+_DRIVES = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
 def print_json(data: Any) -> None:
     """One JSON document on stdout."""
     click.echo(json.dumps(data, indent=2, ensure_ascii=False))
 
 
 def warn(sentence: str) -> None:
-    click.echo(f"warning: {sentence}", err=True)
+    echo(f"warning: {sentence}", err=True)
 
 
 def table(rows: Sequence[Sequence[str]], header: Sequence[str] | None = None) -> str:

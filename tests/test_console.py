@@ -24,6 +24,11 @@ def test_numbers_with_their_nouns() -> None:
     assert said == ["sample 12 of 6,400"]
 
 
+def test_names_do_not_drive_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    console.echo("Conv '\x1b[2J\u202egnp\x00': refused.\n\tNext é")
+    assert capsys.readouterr().out == "Conv '\\x1b[2J\\x202egnp\\x00': refused.\n\tNext é\n"
+
+
 def test_only_what_is_equal_reads_as_one() -> None:
     assert [similarity(value) for value in (1.0, 1 - 1e-9, 0.9300004)] == ["1.000000", "0.999999", "0.930000"]
 

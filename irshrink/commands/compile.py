@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from irshrink.console import print_json, progress, warn
+from irshrink.console import echo, print_json, progress, warn
 
 if TYPE_CHECKING:
     from irshrink.lock import Lock
@@ -151,7 +151,7 @@ def compile_command(
         return
     from irshrink.report.summary import summary
 
-    click.echo(summary(report, out))
+    echo(summary(report, out))
 
 
 def read_recipe(file: Path | None, options: dict[str, Any]) -> Recipe:

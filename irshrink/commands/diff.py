@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from irshrink.console import print_json
+from irshrink.console import echo, print_json
 
 
 @click.command("diff", short_help="Compare two models: structure and numbers.")
@@ -48,4 +48,4 @@ def diff_command(
     if as_json:
         print_json(result)
         return
-    click.echo(render(result, with_text=with_text))
+    echo(render(result, with_text=with_text))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from irshrink.console import print_json
+from irshrink.console import echo, print_json
 
 
 @click.command("inspect", short_help="Show what is in a model and what a target makes of it.")
@@ -41,4 +41,4 @@ def inspect_command(
     if as_json:
         print_json(result)
         return
-    click.echo(render(result))
+    echo(render(result))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from irshrink.console import print_json, progress
+from irshrink.console import echo, print_json, progress
 
 
 @click.command("optimize", short_help="Clean up a model, run passes, and write it as ONNX.")
@@ -66,4 +66,4 @@ def optimize_command(
     if as_json:
         print_json(facts)
         return
-    click.echo(render(facts))
+    echo(render(facts))

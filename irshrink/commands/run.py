@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from irshrink.console import print_json, progress
+from irshrink.console import echo, print_json, progress
 
 
 @click.command("run", short_help="Run a build and check every output byte.")
@@ -32,4 +32,4 @@ def run_command(*, build: Path, data: Path, output: Path | None, samples: int | 
 
     with progress("run") as step:
         result = execute(build, data, output=output, samples=samples, progress=step)
-    print_json(result) if as_json else click.echo(render(result))
+    print_json(result) if as_json else echo(render(result))

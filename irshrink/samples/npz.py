@@ -18,6 +18,8 @@ from irshrink.samples.source import Array, InputSpec, castable, fit, hash_labels
 
 LABELS = "y"
 _BLOCK = 1 << 20
+#: They are all in memory; a small archive may unpack to any number of them.
+_MOST_LABELS = 1 << 24
 _DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError)
 
 
@@ -136,6 +138,8 @@ def _header(path: Path, archive: zipfile.ZipFile, name: str) -> Member:
             shape, fortran, dtype = _read_header(stream)
         except ValueError as e:
             raise SamplesError(f"{path}: array '{name}' is damaged or no NumPy array. Write it again.") from e
+    if any(size < 0 for size in shape):
+        raise SamplesError(f"{path}: array '{name}' has the impossible shape {list(shape)}. Write it again.")
     if dtype.hasobject or dtype.kind not in "biuf":
         raise SamplesError(f"{path}: array '{name}' is of dtype {dtype}; numbers are needed.")
     if fortran and len(shape) > 1:
@@ -216,6 +220,8 @@ def _read_labels(path: Path, member: Member, count: int) -> Array:
             f"{path}: labels 'y' have the shape {list(member.shape)}, expected [{count}]: one class index "
             "for each sample."
         )
+    if count > _MOST_LABELS:
+        raise SamplesError(f"{path}: {count:,} labels; at most {_MOST_LABELS:,} samples are read.")
     try:
         with zipfile.ZipFile(path) as archive, _open(archive, LABELS) as stream:
             data = _read(stream, count * member.dtype.itemsize)
