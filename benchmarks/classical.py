@@ -61,6 +61,7 @@ def main() -> None:
     parser.add_argument("--target", default="cortex-m4")
     parser.add_argument("--only", default="")
     parser.add_argument("--samples", type=int, default=1797)
+    parser.add_argument("--rival-samples", type=int, default=200)
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
     x, y = digits()
@@ -70,7 +71,8 @@ def main() -> None:
         for name in chosen:
             print(f"{name} ...", file=sys.stderr, flush=True)
             net = trained(name, x, y, Path(folder))
-            rows += rows_of(net, x[: options.samples], options.target, Path(folder))
+            ours, theirs = x[: options.samples], x[: options.rival_samples]
+            rows += rows_of(net, ours, theirs, options.target, Path(folder))
             print(table(rows[-4:], HEADER), file=sys.stderr, flush=True)
     print(table(rows, HEADER))
 
@@ -148,8 +150,10 @@ def trained(name: str, x: NDArray[np.float32], y: NDArray[np.int64], folder: Pat
     return Net(name, file, model, model.predict(x), model.predict_proba(x))
 
 
-def rows_of(net: Net, x: NDArray[np.float32], target: str, folder: Path) -> list[tuple[str, ...]]:
-    """Our row, then one for each rival that takes the model."""
+def rows_of(
+    net: Net, x: NDArray[np.float32], few: NDArray[np.float32], target: str, folder: Path
+) -> list[tuple[str, ...]]:
+    """Our row on the samples ``x``, then one on ``few`` of them for each rival that takes the model."""
     build = folder / f"{net.name}-build"
     compile_model(net.file, Recipe(target=target, test_inputs=1), build)
     names = [port.name for port in load_build(build).program.outputs]
@@ -157,9 +161,9 @@ def rows_of(net: Net, x: NDArray[np.float32], target: str, folder: Path) -> list
     places = (1 - scores_at, scores_at)
     rows = [measured(net, "irshrink", build, x, target, places)]
     for by, convert in RIVALS.items():
-        package = rival_package(by, convert, net.model, x[:1], build, folder / f"{net.name}-{by}", places)
+        package = rival_package(by, convert, net.model, build, folder / f"{net.name}-{by}", places)
         if package is not None:
-            prepared = net.model[:-1].transform(x) if hasattr(net.model, "steps") else x
+            prepared = net.model[:-1].transform(few) if hasattr(net.model, "steps") else few
             rows.append(measured(net, by, package, prepared.astype(np.float32), target, places))
     return rows
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 #: Declarations only: the toolchain's run-time library has the functions.
 HEADERS = {
     "string.h": "#include <stddef.h>\nvoid *memcpy(void *, const void *, size_t);\n"
     "void *memset(void *, int, size_t);\nint strcmp(const char *, const char *);\n",
-    "math.h": """double exp(double);
+    "math.h": """#pragma once
+double exp(double);
 float expf(float); float fabsf(float); float sqrtf(float); float logf(float); float powf(float, float);
 float fmaxf(float, float);
 static inline float tanhf(float x) { return x; } /* named, but not called by a network with relu */
@@ -79,7 +79,6 @@ def rival_package(
     by: str,
     convert: Callable[[Any, Path], Converted],
     model: Any,
-    x: NDArray[np.float32],
     build: Path,
     out: Path,
     places: tuple[int, int],

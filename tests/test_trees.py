@@ -171,6 +171,7 @@ REFUSED = [
     ({"base_values": [1.0, 2.0]}, "2 base values for 1 targets"),
     ({"post_transform": "SOFTMAX"}, "runtimes do not agree about the transform SOFTMAX of one target"),
     ({"aggregate_function": "MEDIAN"}, "the aggregate MEDIAN"),
+    ({"n_targets": 2**17}, "it has 131072 targets"),
 ]
 
 

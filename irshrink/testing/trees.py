@@ -72,8 +72,8 @@ def aggregated(trees: Sequence[Node], row: Float32, targets: int, aggregate: str
     """The aggregate of each target, float32, tree after tree."""
     found: list[list[np.float32]] = [[] for _ in range(targets)]
     for tree in trees:
-        for target, weight in leaf_of(tree, row).weights.items():
-            found[target].append(np.float32(weight))
+        for target, number in leaf_of(tree, row).weights.items():
+            found[target].append(np.float32(number))
     if aggregate in ("MIN", "MAX"):
         choose = min if aggregate == "MIN" else max
         return np.array([choose(weights, default=0.0) for weights in found], np.float32)

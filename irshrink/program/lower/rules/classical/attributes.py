@@ -15,6 +15,7 @@ from irshrink.program.reference.dispatch import Array
 
 Int64 = NDArray[np.int64]
 INT32 = np.iinfo(np.int32)
+_MOST_TARGETS = 1 << 16
 AGAIN = "Export the model again."
 
 
@@ -73,6 +74,18 @@ def as_int32(values: Int64, what: str) -> Int32:
     if values.size and (values.min() < INT32.min or values.max() > INT32.max):
         raise Refusal(f"its {what} do not fit 32 bits", "Number them from 0.")
     return values.astype(np.int32)
+
+
+def target_count(node: ir.Node, name: str) -> int:
+    """How many targets a regressor has.
+
+    Raises:
+        Refusal: none, or absurdly many.
+    """
+    count = edit.attribute_int(node, name, 1)
+    if not 1 <= count <= _MOST_TARGETS:
+        raise Refusal(f"it has {count} targets", AGAIN)
+    return count
 
 
 def class_labels(node: ir.Node, name: str = "classlabels_ints") -> Int32:

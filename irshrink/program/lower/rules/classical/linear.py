@@ -7,7 +7,6 @@ from math import inf
 import numpy as np
 import onnx_ir as ir
 
-from irshrink.graph import edit
 from irshrink.program.lower.lowering import Lowering
 from irshrink.program.lower.refusal import Refusal
 from irshrink.program.lower.rules.classical import scores
@@ -18,6 +17,7 @@ from irshrink.program.lower.rules.classical.attributes import (
     integers,
     require_length,
     rows,
+    target_count,
 )
 from irshrink.program.ops import DenseF32, Float32
 
@@ -59,7 +59,7 @@ def classifier(lowering: Lowering, node: ir.Node) -> None:
 
 def regressor(lowering: Lowering, node: ir.Node) -> None:
     """Weighted sums of the features."""
-    targets = edit.attribute_int(node, "targets", 1)
+    targets = target_count(node, "targets")
     transform = scores.transform_of(node)
     if targets == 1 and transform not in ("NONE", "PROBIT"):
         raise Refusal(
@@ -67,7 +67,7 @@ def regressor(lowering: Lowering, node: ir.Node) -> None:
             "Apply it by its own node.",
         )
     bias = finite(node, "intercepts")
-    bias = bias if bias.size else np.zeros(max(targets, 0), np.float32)
+    bias = bias if bias.size else np.zeros(targets, np.float32)
     require_length(bias, targets, "intercepts")
     raw = product(lowering, node, rows(lowering, node)[0], finite(node, "coefficients"), bias)
     scores.bind_scores(lowering, node, scores.transformed(lowering, node, raw, transform), index=0)

@@ -21,6 +21,7 @@ from irshrink.program.lower.rules.classical.attributes import (
     integers,
     require_length,
     rows,
+    target_count,
 )
 from irshrink.program.lower.rules.classical.forest import Split, flatten
 from irshrink.program.ops import Aggregate, Float32, TreeEnsemble
@@ -103,7 +104,7 @@ def _binary(lowering: Lowering, node: ir.Node, trees: Trees, base: Float32) -> N
 
 def regressor(lowering: Lowering, node: ir.Node) -> None:
     """The aggregate of each target."""
-    targets = edit.attribute_int(node, "n_targets", 1)
+    targets = target_count(node, "n_targets")
     aggregate = edit.attribute_string(node, "aggregate_function", "SUM")
     _regress(lowering, node, _from_lists(node, "target", targets), targets, aggregate)
 
@@ -113,14 +114,14 @@ def tree_ensemble(lowering: Lowering, node: ir.Node) -> None:
     number = edit.attribute_int(node, "aggregate_function", 1)
     if not 0 <= number < len(_AGGREGATES):
         raise Refusal(f"its aggregate_function is {number}", AGAIN)
-    targets = edit.attribute_int(node, "n_targets", 1)
+    targets = target_count(node, "n_targets")
     _regress(lowering, node, _from_arrays(node, targets), targets, _AGGREGATES[number])
 
 
 def _regress(lowering: Lowering, node: ir.Node, trees: Trees, targets: int, aggregate: str) -> None:
     transform = scores.transform_of(node)
-    if targets < 1 or aggregate not in _AGGREGATES:
-        raise Refusal(f"it has {targets} targets and the aggregate {aggregate}", AGAIN)
+    if aggregate not in _AGGREGATES:
+        raise Refusal(f"it has the aggregate {aggregate}", AGAIN)
     if targets == 1 and transform not in ("NONE", "PROBIT"):
         raise Refusal(
             f"runtimes do not agree about the transform {transform} of one target",
