@@ -7,7 +7,7 @@ pixel and the matching weights of every channel, so each loaded word is used sev
 |---|---|---|
 | dsp   | 4 bytes: two SXTB16 and two SMLAD a word pair | Cortex-M4, M7, M33 |
 | plain | 1 byte: load, load, MLA | Cortex-M3, and remainders |
-| simd  | 1 byte of a pixel against 16 channels, a loop that compilers vectorize | host |
+| simd  | 1 byte of a pixel against 16 channels, a vector of whatever registers there are | host, 64-bit Arm |
 
 Weights are packed ``[group][block][step][channel]``: a tile reads them in one forward run.
 """
@@ -25,6 +25,9 @@ from irshrink.backends.tvm.tir import Buffer, Expr, Function, address, cast, i32
 from irshrink.target import Target
 
 Style = Literal["dsp", "plain", "simd"]
+
+#: Channels that the vector helpers of the support header take at once.
+VECTOR = 16
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ class Tile:
 def choose_tile(target: Target, pixels: int, channels: int, depth: int) -> Tile:
     """The tile for ``pixels`` x ``channels`` sums of ``depth`` products (benchmarks/kernels.py)."""
     if target.has("simd"):
-        return Tile("simd", min(4, pixels), 16 if channels >= 16 else 1)
+        return Tile("simd", min(4, pixels), VECTOR if channels >= VECTOR else 1)
     style: Style = "dsp" if target.has("dsp") else "plain"
     if pixels == 1:
         size = (1, min(4, channels))
@@ -164,6 +167,10 @@ class Accumulators:
     def _step_bytes(self, x: Buffer, xs: Sequence[Expr], weight: Buffer, w: Expr) -> None:
         f = self.f
         values = [f.bind(f"x{p}", cast("int32", x[at])) for p, at in enumerate(xs)]
+        if self.tile.style == "simd" and self.tile.channels == VECTOR:
+            for p, xv in enumerate(values):
+                f.call("irs_mla16", address(self.sums, i32(p * VECTOR)), xv, address(weight, w))
+            return
         for p, xv in enumerate(values):
             self._over_channels(
                 lambda c, p=p, xv=xv: (

@@ -69,6 +69,19 @@ IRS_INLINE int32_t irs_load32(const int8_t *p)
 
 IRS_INLINE void irs_store32(int8_t *p, int32_t v) { __builtin_memcpy(p, &v, 4); }
 
+/* acc[i] += x * w[i] for 16 i, in vectors of whatever size the core has. */
+typedef int8_t irs_i8x16 __attribute__((vector_size(16)));
+typedef int32_t irs_i32x16 __attribute__((vector_size(64)));
+IRS_INLINE void irs_mla16(int32_t *acc, int32_t x, const int8_t *w)
+{
+    irs_i32x16 sums;
+    irs_i8x16 weights;
+    __builtin_memcpy(&sums, acc, sizeof sums);
+    __builtin_memcpy(&weights, w, sizeof weights);
+    sums += x * __builtin_convertvector(weights, irs_i32x16);
+    __builtin_memcpy(acc, &sums, sizeof sums);
+}
+
 /* Bytes 0 and 2, or 1 and 3, of a word as two int16. */
 #if defined(__ARM_FEATURE_DSP)
 IRS_INLINE int32_t irs_even(int32_t v) { return (int32_t)__sxtb16((int8x4_t)v); }
