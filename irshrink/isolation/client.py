@@ -34,7 +34,8 @@ def call(step: str, *parts: bytes, seconds: float = SECONDS) -> list[bytes]:
         peer = _peer()
         try:
             write_message(peer.stdin, [step.encode(), *parts])
-            ready, _, _ = select.select([peer.stdout], [], [], seconds)
+            # Windows waits for sockets only: there is no limit.
+            ready = os.name == "nt" or select.select([peer.stdout], [], [], seconds)[0]
             answer = read_message(peer.stdout) if ready else None
         except BrokenPipeError:
             answer = None
