@@ -157,6 +157,36 @@ def test_unknown_operators_are_listed(tmp_path: Path) -> None:
         read(path, {})
 
 
+def test_16_bit_activations_are_refused(tmp_path: Path) -> None:
+    w = TfliteWriter()
+    x, y = (w.tensor(name, (1, 8), "int16", scale=0.1) for name in "xy")
+    w.operator("LOGISTIC", [x], [y])
+    path = tmp_path / "net.tflite"
+    path.write_bytes(w.finish([x], [y]))
+    with pytest.raises(UnsupportedModelError, match="tensor 'x' is quantized to int16"):
+        read(path, {})
+
+
+def test_uint8_models_of_old_converters(tmp_path: Path) -> None:
+    """Weights with a zero point, one scale per tensor: integers all the same, stored less 128."""
+    rng = np.random.default_rng(0)
+    w = TfliteWriter()
+    x = w.tensor("x", (1, 5, 5, 2), "uint8", scale=0.5, zero_point=120)
+    kernel = rng.integers(60, 190, (3, 3, 3, 2)).astype(np.uint8)
+    weights = w.constant("w", kernel, scale=0.02, zero_point=127)
+    bias = w.constant("b", np.arange(3, dtype=np.int32), scale=0.01)
+    y = w.tensor("y", (1, 5, 5, 3), "uint8", scale=0.3, zero_point=0)
+    fields = {"Padding": 0, "StrideH": 1, "StrideW": 1, "DilationHFactor": 1, "DilationWFactor": 1}
+    w.operator("CONV_2D", [x, weights, bias], [y], "Conv2DOptions", **fields)
+    path = tmp_path / "net.tflite"
+    path.write_bytes(w.finish([x], [y]))
+    module, _ = read_model(path)
+    (op,) = lower(module)
+    assert isinstance(op, ConvInt8)
+    assert op.input_zero_point == -8
+    np.testing.assert_array_equal(op.weight, kernel.astype(np.int32) - 127)
+
+
 def test_an_operator_that_does_not_fit_is_named(tmp_path: Path) -> None:
     w = TfliteWriter()
     x, y = w.tensor("x", (1, 4, 4, 3), "float32"), w.tensor("layer", (1, 4, 4, 2), "float32")

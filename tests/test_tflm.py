@@ -21,7 +21,7 @@ from irshrink.program.ops import FixedPoint, Window
 from irshrink.program.reference import fixed_point
 from irshrink.recipe import make_recipe
 from irshrink.target import load_target
-from irshrink.testing.kernels import KernelBench
+from irshrink.testing.kernels import EXTREMES, KernelBench
 
 MODELS = Path(__file__).parent.parent / "models"
 
@@ -85,6 +85,12 @@ def pools(b: KernelBench) -> None:
         )  # fmt: skip
 
 
+def borders(b: KernelBench) -> None:
+    """Halves go away from zero."""
+    x = np.concatenate([EXTREMES, (np.arange(1200) - 600).astype(np.float32) / 4, b.f32(100) * 40])
+    b.add(ops.Quantize, x, shape=x.shape, scale=0.5, zero_point=-3, half_away=True)
+
+
 def softmaxes(b: KernelBench) -> None:
     for rows, n, scale in ((5, 12, 0.11), (1, 10, 0.9), (2, 1, 0.02), (1, 300, 0.001)):
         steps = np.minimum(np.rint(np.arange(256) * scale * 2**26), 2**31 - 1).astype(np.int64)
@@ -95,7 +101,7 @@ def softmaxes(b: KernelBench) -> None:
 @pytest.mark.parametrize("target", ["host", "cortex-m3", "cortex-m4"])
 def test_kernels(target: str, tmp_path: Path) -> None:
     bench = KernelBench()
-    for family in (layers, elementwise, pools, softmaxes):
+    for family in (layers, elementwise, pools, borders, softmaxes):
         family(bench)
     bench.check(TvmBackend(), load_target(target), tmp_path)
 

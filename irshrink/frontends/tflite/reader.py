@@ -38,6 +38,7 @@ def read(path: Path, options: Mapping[str, str]) -> ModelProto:
             f"{path}: these TensorFlow Lite operators are not supported: {listed}. Replace them in the "
             "framework, or cut the model before them."
         )
+    _require_8_bits(path, graph)
     writer = GraphWriter(graph)
     for op in graph.operators:
         _translate(path, graph, writer, op)
@@ -45,6 +46,16 @@ def read(path: Path, options: Mapping[str, str]) -> ModelProto:
         return writer.model(path.stem)
     except DAMAGE as e:
         raise ModelError(f"{path}: an output of the model: {e}. Convert it again.") from e
+
+
+def _require_8_bits(path: Path, graph: Graph) -> None:
+    """16-bit activations would be QuantizeLinear to int16, which no kernel here reads."""
+    for tensor in graph.tensors:
+        if tensor.quantization is not None and tensor.data is None and "16" in tensor.dtype:
+            raise UnsupportedModelError(
+                f"{path}: tensor '{tensor.name}' is quantized to {tensor.dtype}. Convert the model with "
+                "8-bit activations (EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8 gives 16)."
+            )
 
 
 def _translate(path: Path, graph: Graph, writer: GraphWriter, op: Operator) -> None:
