@@ -28,6 +28,7 @@ from irshrink.backends.tvm.tir import (
     Expr,
     Function,
     TirFunction,
+    address,
     all_of,
     cast,
     constant,
@@ -298,6 +299,12 @@ class _Convolution:
             here = self._at(p, j)
             f.store(self.acc, here, self.acc[here] + x * weight)
 
+        if form.depthwise and form.vector and not form.codes:
+            for p in range(form.pixels):
+                here = inside[p] if form.padded else i32(1)
+                sums, x = address(self.acc, self._at(p, 0)), address(self.x, at[p])
+                f.call("irs_mla16_f32", sums, here, x, address(self.weight, w))
+            return
         if form.depthwise:
             weights = self._weights(w)
             form.each(f, lambda p, j: add(p, j, value(p, j), weights(j)))

@@ -82,6 +82,20 @@ IRS_INLINE void irs_mla16(int32_t *acc, int32_t x, const int8_t *w)
     __builtin_memcpy(acc, &sums, sizeof sums);
 }
 
+/* acc[i] += x[i] * w[i] for 16 i, each rounded twice; x counts as 0 unless it is inside. */
+typedef float irs_f32x16 __attribute__((vector_size(64)));
+IRS_INLINE void irs_mla16_f32(float *acc, int32_t inside, const float *x, const float *w)
+{
+    irs_f32x16 sums, weights, values = {0};
+    __builtin_memcpy(&sums, acc, sizeof sums);
+    __builtin_memcpy(&weights, w, sizeof weights);
+    if (inside) {
+        __builtin_memcpy(&values, x, sizeof values);
+    }
+    sums += values * weights;
+    __builtin_memcpy(acc, &sums, sizeof sums);
+}
+
 /* Bytes 0 and 2, or 1 and 3, of a word as two int16. */
 #if defined(__ARM_FEATURE_DSP)
 IRS_INLINE int32_t irs_even(int32_t v) { return (int32_t)__sxtb16((int8x4_t)v); }
