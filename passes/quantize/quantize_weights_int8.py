@@ -36,7 +36,7 @@ _BLOCK = 1 << 22
 
 @dataclass(frozen=True)
 class QuantizeWeightsInt8:
-    """Store the weights of MatMul, Gemm, Conv, ConvTranspose and Gather in int8.
+    """Store the weights of MatMul, Gemm, Conv, ConvTranspose, Gather, LSTM, GRU and RNN in int8.
 
     Attributes:
         min_elements: smaller constants stay float; they save nothing.
@@ -75,15 +75,16 @@ class QuantizeWeightsInt8:
         for node in graph:
             if not is_op(node, *_WEIGHTS) or matches(node, self.keep_float):
                 continue
-            value = node.inputs[_WEIGHTS[node.op_type]]
-            if value is None or value in found or not self._is_large(value):
-                continue
-            axis = _axis(node, value)
-            reason = self._why_not(value, axis)
-            if reason is None:
-                found[value] = axis
-            else:
-                note(f"{describe(node)}: its weights '{value.name}' stay float: {reason}")
+            for index in _WEIGHTS[node.op_type]:
+                value = node.inputs[index]
+                if value is None or value in found or not self._is_large(value):
+                    continue
+                axis = _axis(node, value)
+                reason = self._why_not(value, axis)
+                if reason is None:
+                    found[value] = axis
+                else:
+                    note(f"{describe(node)}: its weights '{value.name}' stay float: {reason}")
         return found
 
     def _is_large(self, value: ir.Value) -> bool:
@@ -97,7 +98,7 @@ class QuantizeWeightsInt8:
         if value.is_graph_output():
             return "they are an output of the model"
         for node, index in value.uses():
-            if not is_op(node, *_WEIGHTS) or index != _WEIGHTS[node.op_type]:
+            if not is_op(node, *_WEIGHTS) or index not in _WEIGHTS[node.op_type]:
                 return f"{describe(node)} reads them too"
             if matches(node, self.keep_float):
                 return f"{describe(node)} reads them too, and is kept in float"
@@ -106,8 +107,12 @@ class QuantizeWeightsInt8:
         return None
 
 
-#: Which input holds the weights.
-_WEIGHTS = {"Conv": 1, "ConvTranspose": 1, "Gather": 0, "Gemm": 1, "MatMul": 1}
+#: Which inputs hold weights.
+_WEIGHTS: dict[str, tuple[int, ...]] = {
+    **dict.fromkeys(("Conv", "ConvTranspose", "Gemm", "MatMul"), (1,)),
+    **dict.fromkeys(("GRU", "LSTM", "RNN"), (1, 2)),
+    "Gather": (0,),
+}
 
 
 def _axis(node: ir.Node, value: ir.Value) -> int:
@@ -120,7 +125,7 @@ def _axis(node: ir.Node, value: ir.Value) -> int:
         return 0 if attribute_int(node, "transB", 0) else 1
     if node.op_type == "Gather":
         return attribute_int(node, "axis", 0) % len(tensor.shape)
-    return 1 if node.op_type == "ConvTranspose" else 0
+    return 0 if node.op_type == "Conv" else 1  # behind the input channels, or the directions
 
 
 def _replace(graph: ir.Graph, value: ir.Value, scale: Array, axis: int, names: Names) -> None:
