@@ -156,6 +156,12 @@ def test_pad_with_copies(mode: str) -> None:
     check([("Pad", ["x", "p"], "y", {"mode": mode})], (1, 2, 4, 5), p=np.array([0, 0, 2, 1, 0, 1, 3, 0]))
 
 
+@pytest.mark.parametrize("step", [-1, -2])
+def test_slice_backwards(step: int) -> None:
+    bounds = {"s": np.array([-1]), "e": np.array([-1000]), "a": np.array([2]), "t": np.array([step])}
+    check([("Slice", ["x", *bounds], "y", {})], (1, 2, 4, 5), **bounds)
+
+
 def test_pad_that_crops_and_grows() -> None:
     check([("Pad", ["x", "p"], "y", {})], (1, 2, 4, 5), p=np.array([0, -1, 2, -1, 0, 0, -1, 2]))
 

@@ -10,7 +10,7 @@ search, hypothesis in a test, which then makes the failing model smaller::
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import onnx
 from onnx import TensorProto
@@ -18,13 +18,15 @@ from onnx import TensorProto
 from irshrink.testing.builder import Impossible, ModelBuilder, Pick, Shape
 from irshrink.testing.layers import LAYERS
 
+Layer = Callable[[ModelBuilder, str], object]
+
 _STARTS: tuple[Shape, ...] = (
     *((1, 3, 6, 6), (1, 4, 5, 7), (1, 2, 8), (1, 6)),
     *((2, 3, 4, 4), (3, 5), (1, 1, 4, 4)),
 )
 
 
-def random_model(pick: Pick, steps: int = 8) -> onnx.ModelProto:
+def random_model(pick: Pick, steps: int = 8, layers: Sequence[Layer] = LAYERS) -> onnx.ModelProto:
     """A valid model of at most ``steps`` layers, float32, static shapes, opset 20 or 21.
 
     Its outputs are what nobody reads, and some values that are read too.
@@ -36,7 +38,7 @@ def random_model(pick: Pick, steps: int = 8) -> onnx.ModelProto:
         builder.input(pick([start, (1, 6)]))
     for _ in range(steps):
         recent = list(builder.shapes)[-3:]
-        _try(builder, pick(LAYERS), pick([*recent, *recent, *builder.shapes]))
+        _try(builder, pick(layers), pick([*recent, *recent, *builder.shapes]))
     read = {name for node in builder.nodes for name in node.input}
     made = [name for node in builder.nodes for name in node.output if name in builder.shapes]
     outputs = [name for name in made if name not in read or pick([False] * 5 + [True])]
@@ -51,7 +53,7 @@ def random_model(pick: Pick, steps: int = 8) -> onnx.ModelProto:
     return onnx.shape_inference.infer_shapes(model)
 
 
-def _try(builder: ModelBuilder, layer: Callable[[ModelBuilder, str], object], x: str) -> None:
+def _try(builder: ModelBuilder, layer: Layer, x: str) -> None:
     """Append a layer, or leave the graph as it was."""
     nodes, initializers, shapes = len(builder.nodes), len(builder.initializers), dict(builder.shapes)
     try:

@@ -112,7 +112,7 @@ def sliced(lowering: Lowering, node: ir.Node, x: View, ranges: dict[int, tuple[i
     shape = [len(range(*bounds)) for bounds in full]
     if prod(shape) == 0:
         raise Refusal("nothing is left of its input", "The model is damaged; export it again.")
-    if shape == list(x.shape):
+    if shape == list(x.shape) and all(step > 0 for _, _, step in full):
         return x
     order = x.order() or tuple(range(x.rank))
     physical = [full[axis] for axis in order]
