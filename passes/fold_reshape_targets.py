@@ -27,6 +27,7 @@ from irshrink.graph.edit import (
     is_op,
     rank,
     rewrite_each,
+    scalar,
 )
 from irshrink.graph.patterns import remove_dead
 from irshrink.module import Module
@@ -110,20 +111,20 @@ def _made_of(node: ir.Node) -> list[Element] | None:
 
 
 def _gathered(node: ir.Node, elements: list[Element]) -> list[Element] | None:
-    indices = constant(node.inputs[1])
+    indices, count = constant(node.inputs[1]), len(elements)
     if indices is None or indices.ndim > 1 or rank(node.inputs[0]) != 1:
+        return None
+    if not all(-count <= index < count for index in indices.reshape(-1)):
         return None
     return [elements[int(index)] for index in indices.reshape(-1)]
 
 
 def _sliced(node: ir.Node, elements: list[Element]) -> list[Element] | None:
-    bounds = [constant(input_of(node, index)) for index in (1, 2)]
-    steps = input_of(node, 4)
-    step = np.array([1]) if steps is None else constant(steps)
-    if step is None or any(bound is None or bound.size != 1 for bound in bounds):
+    start, end = scalar(input_of(node, 1)), scalar(input_of(node, 2))
+    step = 1.0 if input_of(node, 4) is None else scalar(input_of(node, 4))
+    if start is None or end is None or step is None or step < 1:
         return None
-    start, end = (int(bound[0]) for bound in bounds if bound is not None)
-    return elements[start : end : int(step[0])] if step[0] > 0 else None
+    return elements[int(start) : int(end) : int(step)]
 
 
 _MADE_OF = ("Cast", "Concat", "Gather", "Reshape", "Shape", "Slice", "Squeeze", "Unsqueeze")

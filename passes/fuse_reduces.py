@@ -24,6 +24,7 @@ from irshrink.graph.edit import (
     constant,
     input_of,
     is_op,
+    rank,
     remove,
     replace_value,
     rewrite_each,
@@ -98,6 +99,6 @@ def _axes(reduce: ir.Node) -> list[int] | None:
     """The axes counted from the front, in order; None when they are not constant or not given."""
     value, source = input_of(reduce, 1), reduce.inputs[0]
     axes = constant(value)
-    if axes is None or source is None or source.shape is None or not axes.size:
+    if axes is None or source is None or not rank(source) or source.shape is None or not axes.size:
         return None
     return sorted(int(axis) % source.shape.rank() for axis in axes.reshape(-1))
