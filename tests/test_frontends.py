@@ -99,10 +99,14 @@ def test_pickles_are_never_opened(suffix: str, tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
-def test_weights_alone_are_no_model(tmp_path: Path) -> None:
-    (tmp_path / "net.safetensors").touch()
-    with pytest.raises(ModelError, match="holds weights alone, and no graph"):
-        frontend_of(tmp_path / "net.safetensors")
+@pytest.mark.parametrize(
+    ("suffix", "says"), [(".safetensors", "holds weights alone"), (".bin", "is a checkpoint")]
+)
+def test_weights_alone_are_no_model(suffix: str, says: str, tmp_path: Path) -> None:
+    model = tmp_path / f"net{suffix}"
+    model.touch()
+    with pytest.raises(ModelError, match=f"{says}.* and no graph"):
+        frontend_of(model)
 
 
 def test_formats_by_suffix_and_by_folder(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from irshrink.console import plural, progress
+from irshrink.console import echo, plural, progress
 
 
 @click.command("import", short_help="Turn a model of another framework into ONNX.")
@@ -28,6 +28,6 @@ def import_command(*, model: Path, out: Path, frontend: tuple[str, ...]) -> None
         module, imported = read_model(model, options, step)
         module.save(out)
     made = ", ".join(f"{name} {version}" for name, version in imported.versions.items())
-    click.echo(f"{imported.frontend.title}: {plural(len(module.graph), 'node')} written to {out}")
+    echo(f"{imported.frontend.title}: {plural(len(module.graph), 'node')} written to {out}")
     if made:
-        click.echo(f"converted with {made}")
+        echo(f"converted with {made}")

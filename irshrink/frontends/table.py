@@ -79,13 +79,11 @@ FRONTENDS: tuple[Frontend, ...] = (
     ),
 )
 
-_PICKLE = (
-    "is a Python pickle, which can run any code when it is opened, so irshrink never loads one. "
-)  # fmt: skip
+_PICKLE = "is a Python pickle, which can run any code when it is opened, so irshrink never loads one. "
 
 REFUSED: tuple[Refusal, ...] = (
     Refusal(
-        (".pt", ".pth", ".ckpt", ".bin"),
+        (".pt", ".pth"),
         f"{_PICKLE}Export the model in PyTorch: torch.export.save(torch.export.export(model.eval(), (x,)), "
         "'model.pt2'), then give model.pt2; or call irshrink.from_torch(model, (x,), 'model.pt2').",
     ),
@@ -94,6 +92,11 @@ REFUSED: tuple[Refusal, ...] = (
         f"{_PICKLE}Of scikit-learn: skops.io.dump(model, 'model.skops'), then give model.skops; or convert "
         "it where you trained it, with irshrink.from_sklearn(model, 'model.onnx'). XGBoost and LightGBM have "
         "save_model(): give its .json, .ubj or .txt file.",
+    ),
+    Refusal(
+        (".ckpt", ".bin"),
+        "is a checkpoint: weights, often as a pickle, and no graph. Load it into its network and export that "
+        "as ONNX, .pt2 or a SavedModel.",
     ),
     Refusal(
         (".safetensors",),

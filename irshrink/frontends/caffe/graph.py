@@ -56,6 +56,7 @@ class Graph:
         self.nodes: list[Any] = []
         self.constants: dict[str, NDArray[Any]] = {}
         self.inputs: list[Value] = []
+        self._made: list[Value] = []
         self._names = set(blobs)
 
     def input(self, name: str, shape: Sequence[int]) -> Value:
@@ -92,6 +93,7 @@ class Graph:
             )
         for value in outputs:
             _require_sane(value, f"layer '{layer.name}' ({layer.kind})")
+        self._made += outputs
         produced = [value.name for value in outputs]
         self.nodes.append(helper.make_node(operator, names, produced, name=layer.name, **attributes))
         return outputs
@@ -109,7 +111,6 @@ class Graph:
 
     def model(self, name: str, outputs: dict[str, Value]) -> ModelProto:
         """The finished model; outputs are called after their blobs."""
-        import onnx
         from onnx import helper, numpy_helper
 
         renamed = self._publish(outputs)
@@ -123,10 +124,10 @@ class Graph:
             [_info(value.name, value.shape) for value in self.inputs],
             [_info(blob, value.shape) for blob, value in outputs.items()],
             [numpy_helper.from_array(array, key) for key, array in self.constants.items()],
+            value_info=[_info(value.name, value.shape) for value in self._made if value.name not in renamed],
         )
         opsets = [helper.make_opsetid("", OPSET)]
-        model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION)
-        return onnx.shape_inference.infer_shapes(model)
+        return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION)
 
     def _publish(self, outputs: dict[str, Value]) -> dict[str, str]:
         """New names of values that are outputs; one that is an input, or an output already, is copied."""
