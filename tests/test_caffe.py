@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
 
@@ -154,6 +155,14 @@ def test_names_of_layers_reach_the_module(tmp_path: Path) -> None:
     assert imported.files == (path, path.with_suffix(".caffemodel"))
     assert not imported.versions
     assert read_model(path.with_suffix(".caffemodel"))[0].to_proto() == module.to_proto()
+
+
+def test_shapes_are_those_of_onnx(tmp_path: Path) -> None:
+    proto = read(write(tmp_path, *rich_network(np.random.default_rng(0))), {})
+    told = {info.name: info.type for info in (*proto.graph.value_info, *proto.graph.output)}
+    del proto.graph.value_info[:]
+    inferred = onnx.shape_inference.infer_shapes(proto, strict_mode=True, data_prop=True).graph
+    assert {info.name: info.type for info in (*inferred.value_info, *inferred.output)} == told
 
 
 @needs(OPENCV)
