@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import random
 import re
+from contextlib import suppress
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from numpy.typing import NDArray
 
 from irshrink import cli
 from irshrink.errors import ModelError
+from irshrink.frontends.caffe.layers.table import KNOWN
 from irshrink.frontends.caffe.reader import files, read
 from irshrink.frontends.read import read_model
 from irshrink.onnxrt import run, session
@@ -270,3 +273,44 @@ def test_a_build_says_what_it_was_made_of(tmp_path: Path, capsys: pytest.Capture
     (tmp_path / "elsewhere.caffemodel").write_bytes(weights(blobs))
     assert cli.run(replay) == 1
     assert "belongs to a model with SHA-256" in capsys.readouterr().err
+
+
+#: What a damaged or hostile description may say in place of a number.
+ODD = (
+    "-1",
+    "0",
+    "7",
+    "99999999999",
+    "9223372036854775807",
+    "-9223372036854775808",
+    "1e39",
+    "nan",
+    '""',
+    "MAX",
+)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_damaged_networks_are_refused_or_read(seed: int, tmp_path: Path) -> None:
+    """Numbers, layer types, lines and bytes of the weights changed at random: a sentence at worst."""
+    rng = random.Random(seed)
+    text, blobs = rich_network(np.random.default_rng(0))
+    data = weights(blobs)
+    for _ in range(25):
+        lines, spoiled = text.split("\n"), bytearray(data)
+        for _ in range(rng.randint(1, 3)):
+            at = rng.randrange(len(lines))
+            if rng.random() < 0.3:
+                lines[at] = re.sub(r'type: "\w+"', f'type: "{rng.choice(KNOWN)}"', lines[at])
+            numbers = list(re.finditer(r"(?<=: )-?[\d.]+", lines[at]))
+            if numbers and rng.random() < 0.6:
+                number = rng.choice(numbers)
+                lines[at] = lines[at][: number.start()] + rng.choice(ODD) + lines[at][number.end() :]
+            if rng.random() < 0.2:
+                lines.insert(rng.randrange(len(lines)), lines.pop(at))
+            if rng.random() < 0.3:
+                spoiled[rng.randrange(len(spoiled))] = rng.randrange(256)
+        path = write(tmp_path, "\n".join(lines), {})
+        path.with_suffix(".caffemodel").write_bytes(bytes(spoiled))
+        with suppress(ModelError):
+            read(path, {})
