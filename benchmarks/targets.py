@@ -13,6 +13,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
+
 from irshrink import load_build
 from irshrink.backend import Inference
 from irshrink.backends.tvm.backend import TvmBackend
@@ -62,7 +64,7 @@ def prepared(name: str, as_float: bool, inputs: int, scratch: Path) -> tuple[Pro
     recipe = Recipe(target="host", calibration=None if as_float else str(samples), test_inputs=1)
     compile_model(MODELS / f"{name}.onnx", recipe, scratch / name)
     program = load_build(scratch / name).program
-    specs = [InputSpec(port.name, port.shape, "float32") for port in program.inputs]
+    specs = [InputSpec(port.name, port.shape, np.dtype("float32")) for port in program.inputs]
     feeds = load_samples(samples, specs, role="input").spread(inputs).feeds()
     values = [encode_inputs(program, one) for one in feeds]
     return program, [Inference(x, run_program(program, x)) for x in values]
