@@ -3,10 +3,10 @@
     python benchmarks/zoo.py FOLDER [--only NAME,NAME] [--target host] [--photos FOLDER] [--float]
 
 FOLDER is searched for the files of ``zoo_models.py`` and ``zoo_sequences.py``; models that are not there are
-left out. None of them is part of the project. The relative error of an output is ``max |ours - theirs| / max |theirs|``; the largest of
-all outputs and inputs is shown. int8 builds are calibrated on inputs of the same kind and must equal the
-reference byte for byte, which the compiler checks itself; their error is the cosine similarity with the float
-model instead.
+left out. None of them is part of the project. The relative error of an output is
+``max |ours - theirs| / max |theirs|``; the largest of all outputs and inputs is shown. int8 builds are
+calibrated on inputs of the same kind and must equal the reference byte for byte, which the compiler checks
+itself; their error is the cosine similarity with the float model instead.
 """
 
 from __future__ import annotations
@@ -85,6 +85,7 @@ def measure(net: Net, path: Path, target: str, *, int8: bool) -> tuple[str, str]
         if int8:
             save(folder / "calibration.npz", [net.inputs(rng) for _ in range(CALIBRATION)])
             values["calibration"] = str(folder / "calibration.npz")
+            values["keep_float"] = list(net.keep_float)
         report = compile_model(path, make_recipe(values), folder / "build")
         build, session = load_build(folder / "build"), onnxrt.session(path)
         theirs = [onnxrt.run(session, one) for one in feeds]

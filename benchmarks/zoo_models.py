@@ -26,6 +26,7 @@ class Net:
         inputs: made with a random generator, in the shapes of the model's inputs.
         shapes: of inputs with open dimensions.
         int8: whether it is worth quantizing whole.
+        keep_float: layers that stay float in int8, by name.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Net:
     inputs: Callable[[np.random.Generator], Inputs]
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     int8: bool = True
+    keep_float: tuple[str, ...] = ()
 
 
 @contextmanager

