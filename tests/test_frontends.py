@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -203,6 +204,23 @@ def test_a_time_limit_ends_a_converter_and_its_children(install: Install, tmp_pa
     assert said.endswith("was stopped after 1 seconds. Allow more with --frontend seconds=3600.")
     time.sleep(1.5)
     assert not (tmp_path / "work" / "late").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux 6.2 or later (Landlock)")
+def test_a_converter_cannot_write_elsewhere(install: Install, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    said = converted(install(f"open({str(outside)!r}, 'w')"), tmp_path)
+    if "PermissionError" not in said:
+        assert not confinable(), said
+        return
+    assert not outside.exists()
+
+
+def confinable() -> bool:
+    """Whether this kernel lets a process give up writing."""
+    script = "import sys; from pathlib import Path; from irshrink.isolation.confine import confine_writes"
+    command = [sys.executable, "-c", f"{script}; sys.exit(not confine_writes(Path('/tmp')))"]
+    return subprocess.run(command, check=False).returncode == 0
 
 
 def test_what_is_written_must_be_onnx(install: Install) -> None:

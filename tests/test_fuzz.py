@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from irshrink.isolation.confine import confine_writes
 from irshrink.testing.mutation import mutate
-from irshrink.testing.sandbox import confine_writes, run_cases
+from irshrink.testing.sandbox import run_cases
 
 ROOT = Path(__file__).parents[1]
 pytestmark = [

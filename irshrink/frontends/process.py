@@ -5,9 +5,10 @@ A converter is a file of its own that imports nothing of irshrink::
     python convert_x.py MODEL OUTPUT.onnx '{"option": "value"}'
 
 It writes OUTPUT.onnx and returns 0. What it cannot convert it refuses with a last line ``error: sentence`` on
-stderr and any other code. Names of nodes are ``layer`` or ``layer/part`` with the framework's own name of the
-layer: they are what reports show and ``--keep-float`` matches. Weights go into the file; more than 2 GB may
-go beside it as ONNX external data.
+stderr and any other code. On Linux it writes nowhere but into its work folder
+(:mod:`irshrink.isolation.confine`). Names of nodes are ``layer`` or ``layer/part`` with the framework's own
+name of the layer: they are what reports show and ``--keep-float`` matches. Weights go into the file; above
+2 GB they may go beside it as ONNX external data.
 """
 
 from __future__ import annotations
@@ -23,8 +24,10 @@ from typing import IO
 
 from irshrink.errors import ModelError, ToolError
 from irshrink.frontends.frontend import Frontend
+from irshrink.isolation import confine
 
 CONVERTERS = Path(__file__).with_name("converters")
+_CONFINE = Path(confine.__file__)
 DEFAULT_SECONDS = 900.0
 
 #: What a converter may find in its environment beside the user's own: quiet, on the CPU, the same every time.
@@ -65,7 +68,8 @@ def run_converter(
         ToolError: it took longer than ``seconds``, or could not be started.
     """
     output, log = workdir / "model.onnx", workdir / "converter.log"
-    command = [str(python), str(CONVERTERS / frontend.script), os.path.abspath(model), str(output)]
+    script = CONVERTERS / frontend.script
+    command = [str(python), str(_CONFINE), str(workdir), str(script), os.path.abspath(model), str(output)]
     with log.open("wb") as stream:
         code = _run([*command, json.dumps(dict(options), sort_keys=True)], workdir, stream, seconds)
     if code is None:
@@ -98,7 +102,7 @@ def failure(frontend: Frontend, code: int, log: str) -> str:
 def _run(command: list[str], workdir: Path, stream: IO[bytes], seconds: float) -> int | None:
     """The exit code, or None after ``seconds``; the converter's own children end with it."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
-    environment |= _ENVIRONMENT | {"TMPDIR": str(workdir), "TEMP": str(workdir), "TMP": str(workdir)}
+    environment |= _ENVIRONMENT | dict.fromkeys(("HOME", "TMPDIR", "TEMP", "TMP"), str(workdir))
     try:
         process = subprocess.Popen(
             command,

@@ -1,29 +1,21 @@
 """Hostile inputs in a child process that may fail, but is stopped when it hangs and cannot write elsewhere.
 
-Linux only: a child is forked with everything imported, limited in memory, and shut into one folder by
-Landlock (the kernel's own sandbox, https://docs.kernel.org/userspace-api/landlock.html), which native code
-cannot get around either.
+Linux only: a child is forked with everything imported, limited in memory, and shut into one folder
+(:mod:`irshrink.isolation.confine`).
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
 import resource
 import select
 import signal
-import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-#: Numbers of the system calls, on every architecture.
-_CREATE, _ADD_RULE, _RESTRICT = 444, 445, 446
-_NO_NEW_PRIVILEGES = 38
-_WRITE_FILE = 1 << 1
-#: Everything that changes a file system, as of Landlock's version 3: write, remove, make, rename, truncate.
-_WRITES = sum(1 << bit for bit in (1, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14))
+from irshrink.isolation.confine import confine_writes
 
 
 @dataclass(frozen=True)
@@ -147,20 +139,3 @@ def _limit_memory(memory: int) -> None:
     limit = pages * resource.getpagesize() + memory
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
-def confine_writes(folder: Path) -> bool:
-    """From now on this process can write below ``folder`` only. False where the kernel has no Landlock."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    ruleset = libc.syscall(_CREATE, struct.pack("=Q", _WRITES), ctypes.c_size_t(8), 0)
-    if ruleset < 0:
-        return False
-    for place, allowed in ((folder, _WRITES), (Path(os.devnull), _WRITE_FILE)):
-        rule = struct.pack("=Qi", allowed, os.open(place, os.O_PATH))
-        if libc.syscall(_ADD_RULE, ruleset, 1, rule, 0):
-            raise OSError(ctypes.get_errno(), f"Landlock refuses {place}")
-    if libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0):
-        raise OSError(ctypes.get_errno(), "no way to give up privileges")
-    if libc.syscall(_RESTRICT, ruleset, 0):
-        raise OSError(ctypes.get_errno(), "Landlock refuses to confine")
-    return True
