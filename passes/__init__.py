@@ -24,6 +24,7 @@ BUILTIN_PASSES: dict[str, str] = {
     "inline-functions": "irshrink.passes.inline_functions:InlineFunctions",
     "matmul-add-to-gemm": "irshrink.passes.matmul_add_to_gemm:MatMulAddToGemm",
     "move-transposes": "irshrink.passes.move_transposes:MoveTransposes",
+    "qoperator-to-qdq": "irshrink.passes.qoperator_to_qdq:QOperatorToQdq",
     "quantize-int8": "irshrink.passes.quantize.quantize_int8:QuantizeInt8",
     "quantize-weights-int8": "irshrink.passes.quantize.quantize_weights_int8:QuantizeWeightsInt8",
     "raise-opset": "irshrink.passes.raise_opset:RaiseOpset",

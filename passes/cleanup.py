@@ -13,7 +13,7 @@ def cleanup_steps() -> tuple[Step, ...]:
     """The cleanup phases in order. None of them changes what the model computes beyond float rounding."""
     return (
         # 1. Constants that are constant, one form of every operator, and a type and a shape for every value.
-        *_passes("remove-initializers-from-inputs", "inline-functions", "raise-opset"),
+        *_passes("remove-initializers-from-inputs", "inline-functions", "raise-opset", "qoperator-to-qdq"),
         *_passes("eliminate-dead-code", "infer-shapes", "squeeze-range-inputs"),
         # 2. What is known now is computed now. Folding a shape computation makes shapes static, which
         #    makes more of it constant.
