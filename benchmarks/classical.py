@@ -5,10 +5,10 @@
 
 Trained on half of scikit-learn's digits (64 features, 10 classes), run on all 1,797. ``labels`` counts
 samples whose class equals the framework's own ``predict``; ``scores`` is the largest difference to
-``predict_proba`` (m2cgen's support vectors have none). Flash is that of the whole firmware (model, start-up
-code and a main of a few instructions), from the same compiler and flags; instructions are the mean over the
-first samples, exact. Rivals get what they are made for: scaled inputs, m2cgen float64, emlearn int16 for
-trees (digits are whole numbers).
+``predict_proba``. Flash is that of the whole firmware (model, start-up code and a main of a few
+instructions), from the same compiler and flags; instructions are the mean over the first samples, exact.
+Rivals get what they are made for: scaled inputs, m2cgen float64, emlearn int16 for trees (digits are whole
+numbers).
 """
 
 from __future__ import annotations
@@ -188,7 +188,6 @@ def measured(
     scores = np.array([np.frombuffer(r.outputs[places[1]], np.float32) for r in results])
     equal = int((labels == net.labels[: len(x)]).sum())
     error = float(np.abs(scores - net.scores[: len(x)]).max())
-    chances = net.name != "svm" or by == "irshrink"
     sizes = firmware.elf.sizes
     return (
         net.name if by == "irshrink" else "",
@@ -197,7 +196,7 @@ def measured(
         f"{sizes.ram:,}",
         count(mean),
         f"{equal:,} / {len(x):,}",
-        f"{error:.1e}" if chances else "-",
+        f"{error:.1e}",
     )
 
 

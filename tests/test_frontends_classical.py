@@ -68,9 +68,11 @@ def test_neighbouring_numbers_take_their_own_branches(models: Path) -> None:
 
 @needs("scikit-learn", "skl2onnx", "skops", "onnxmltools", "lightgbm", "xgboost|xgboost-cpu")
 @pytest.mark.long
-def test_foreign_types_are_never_made(models: Path) -> None:
+def test_what_converters_would_get_wrong_or_run_is_refused(models: Path) -> None:
     with pytest.raises(ModelError, match="which is no type of scikit-learn or NumPy that is known"):
         read_model(models / "foreign.skops")
+    with pytest.raises(ModelError, match="its trees take 0 for missing"):
+        read_model(models / "zeros.txt")
     broken = models / "broken.skops"
     broken.write_bytes((models / "forest.skops").read_bytes()[:999])
     with pytest.raises(ModelError, match="the file is damaged"):

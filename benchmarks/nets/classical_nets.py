@@ -55,6 +55,8 @@ def main(folder: Path, converters: str | None = None) -> None:
     )
     skops.io.dump(close, folder / "close.skops")  # thresholds between neighbouring float32 numbers
     np.savez(folder / "close-y.npz", x=near[:, None], scores=close.predict_proba(near[:, None]))
+    zeros = LGBMClassifier(n_estimators=2, zero_as_missing=True, verbose=-1).fit(np.abs(x), y)
+    zeros.booster_.save_model(folder / "zeros.txt")
     for suffix in ("json", "ubj"):
         models["xgboost"][0].save_model(folder / f"xgboost.{suffix}")
     models["lightgbm"][0].booster_.save_model(folder / "lightgbm.txt")

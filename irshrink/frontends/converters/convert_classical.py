@@ -13,6 +13,7 @@ Nodes are called after the steps of the pipeline: ``standardscaler/Scaler``, ``s
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sys
 import warnings
@@ -197,8 +198,6 @@ def register_boosters() -> None:
 
 
 def _estimator_and_converter(library: str, name: str, module: str) -> tuple[Any, Any] | None:
-    import importlib
-
     if library not in sys.modules:
         return None  # then no step of the pipeline is of it
     try:
@@ -212,8 +211,8 @@ def _estimator_and_converter(library: str, name: str, module: str) -> tuple[Any,
 def float32_thresholds() -> Iterator[None]:
     """Make LightGBM and scikit-learn's trees tell their thresholds rounded down to float32."""
     with ExitStack() as stack:
-        if "lightgbm" in sys.modules:
-            stack.enter_context(_of_lightgbm(sys.modules["lightgbm"].Booster))
+        if "lightgbm" in sys.modules and importlib.util.find_spec("onnxmltools"):
+            stack.enter_context(_of_lightgbm())
         if "skl2onnx" in sys.modules:
             stack.enter_context(_of_sklearn())
         yield
@@ -239,24 +238,27 @@ def _of_sklearn() -> Iterator[None]:
 
 
 @contextmanager
-def _of_lightgbm(booster: Any) -> Iterator[None]:
-    original = booster.dump_model
+def _of_lightgbm() -> Iterator[None]:
+    converter: Any = importlib.import_module("onnxmltools.convert.lightgbm.operator_converters.LightGbm")
+    original = converter.dump_booster_model
 
-    def dump_model(self: Any, *arguments: Any, **options: Any) -> Any:
-        dumped = original(self, *arguments, **options)
+    def dump_booster_model(*arguments: Any, **options: Any) -> Any:
+        dumped, places = original(*arguments, **options)
         pending = [tree["tree_structure"] for tree in dumped["tree_info"]]
         while pending:
             node = pending.pop()
+            if node.get("missing_type") == "Zero":
+                raise RefusedModelError("its trees take 0 for missing (zero_as_missing). Train without it.")
             if node.get("decision_type") == "<=":
                 node["threshold"] = rounded_down(float(node["threshold"]))
             pending += [node[child] for child in ("left_child", "right_child") if child in node]
-        return dumped
+        return dumped, places
 
-    booster.dump_model = dump_model
+    converter.dump_booster_model = dump_booster_model
     try:
         yield
     finally:
-        booster.dump_model = original
+        converter.dump_booster_model = original
 
 
 def rounded_down(number: float) -> float:
