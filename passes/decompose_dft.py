@@ -74,6 +74,8 @@ def _dft(node: ir.Node, shape: tuple[int, ...], largest: int) -> ir.Value:
     half = inverse and onesided  # the other half of the frequencies is the conjugate of this one
     length = _number(node, 1, "length") or (2 * (shape[axis] - 1) if half else shape[axis])
     frequencies = length // 2 + 1 if onesided and not inverse else length
+    if min(length, *shape) < 1:
+        raise Refusal("its input is empty")
     _require_size(shape[axis] * shape[-1] * frequencies * 2, largest)
     given = min(shape[axis], length // 2 + 1 if half else length)  # further ones are cut off
     rotations = _rotations(length, inverse=inverse)[:given, : shape[-1], :frequencies]

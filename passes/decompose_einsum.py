@@ -113,6 +113,8 @@ def _parsed(node: ir.Node) -> tuple[list[_Term], str]:
     else:
         once = [letter for letter in sorted(sizes) if left.count(letter) == 1 and letter not in dots]
         wanted = dots + "".join(once)
+    if len(set(wanted)) < len(wanted) or not set(wanted) <= set(sizes):
+        raise Refusal("its result has a letter twice, or one that no operand has")
     given = [_diagonal(node, value, letters, shape) for value, letters, shape in terms]
     return given, wanted
 
