@@ -26,8 +26,9 @@ from fuzz_seeds import seeds
 
 from irshrink import onnxrt
 from irshrink.backends.tvm import kernels
-from irshrink.backends.tvm.backend import choose_kernels
+from irshrink.backends.tvm.backend import write_sources
 from irshrink.errors import IrshrinkError, UserError
+from irshrink.files import write
 from irshrink.module import Module, load_module
 from irshrink.passes.cleanup import cleanup_steps
 from irshrink.pipeline import Pipeline
@@ -116,8 +117,9 @@ def pipeline(path: Path, out: Path, case: int, stages: list[str]) -> None:
     stages.append("lower")
     program = lower(module)
     if case % AS_C == 0:
-        stages.append("kernels")
-        choose_kernels(program, target)
+        stages.append("C")
+        for name, content in write_sources(program, target, "fuzzed")[2].items():
+            write(out / name, content)
     stages.append("done")
 
 

@@ -57,12 +57,8 @@ class TvmBackend:
         from irshrink.backends.package.loader import LOADER, loader_text
         from irshrink.backends.package.measure import library_sizes
         from irshrink.backends.runners import runner_for
-        from irshrink.backends.tvm.emit import emit_sources
 
-        steps = choose_kernels(program, target)
-        plan = plan_memory(program, _demands(program, steps))
-        _require_ram(plan, target)
-        sources = emit_sources(program, steps, plan, target, title)
+        steps, plan, sources = write_sources(program, target, title)
         for name, content in sources.items():
             files.write(folder / "src" / name, content)
         compiled = sorted(name for name in sources if name.endswith((".c", ".S")))
@@ -106,6 +102,22 @@ class TvmBackend:
 def optimization(target: Target) -> str:
     """-O3 where the vectorizer pays, -O2 where code size does."""
     return "-O3" if target.has("simd") else "-O2"
+
+
+def write_sources(
+    program: Program, target: Target, title: str
+) -> tuple[list[Step], MemoryPlan, dict[str, str | bytes]]:
+    """Kernels, places in memory, and the C files by name; nothing is built.
+
+    Raises:
+        BudgetError: the arena does not fit the target's RAM.
+    """
+    from irshrink.backends.tvm.emit import emit_sources
+
+    steps = choose_kernels(program, target)
+    plan = plan_memory(program, _demands(program, steps))
+    _require_ram(plan, target)
+    return steps, plan, emit_sources(program, steps, plan, target, title)
 
 
 def choose_kernels(program: Program, target: Target) -> list[Step]:
