@@ -106,7 +106,8 @@ def select_transpose(op: Transpose, program: Program, target: Target) -> KernelC
     shape = program.tensors[op.output].shape
     strides = row_major(program.tensors[op.inputs[0]].shape)
     walk = _Walk(
-        collapse(shape, [strides[axis] for axis in op.permutation], row_major(shape)), itemsize_of(op, program)
+        collapse(shape, [strides[axis] for axis in op.permutation], row_major(shape)),
+        itemsize_of(op, program),
     )
     return KernelCall(_copy(*walk.form), (Input(0), Output(), *walk.sizes))
 

@@ -14,7 +14,7 @@ from irshrink.program.lower.rules.floating import binary_f32, reduce_f32, unary_
 from irshrink.program.lower.rules.power import powered
 from irshrink.program.lower.rules.shapes import positive
 from irshrink.program.lower.view import View, view_of
-from irshrink.program.ops import AveragePoolF32, Window
+from irshrink.program.ops import AveragePoolF32, BinaryKind, Window
 from irshrink.program.reference.dispatch import Array
 
 _NO_INTEGER_FORM = "it has no integer form"
@@ -42,10 +42,11 @@ def group_normalization(lowering: Lowering, node: ir.Node) -> None:
     centred, deviation = _moments(lowering, node, split, tuple(range(2, split.rank)), _epsilon(node))
     normal = binary_f32(lowering, node, "div", centred, deviation)
     y = lowering.builder.view_as(normal, x.shape)
-    for kind, index, what in (("mul", 1, "scales"), ("add", 2, "biases")):
+    steps: tuple[tuple[BinaryKind, int, str], ...] = (("mul", 1, "scales"), ("add", 2, "biases"))
+    for kind, index, what in steps:
         array = lowering.weights(node, index, what).array.reshape(-1)
         whole = np.repeat(array, channels // array.size)
-        y = binary_f32(lowering, node, "mul" if kind == "mul" else "add", y, _per_channel(whole, x.rank))
+        y = binary_f32(lowering, node, kind, y, _per_channel(whole, x.rank))
     lowering.bind(node.outputs[0], y)
 
 
