@@ -112,6 +112,8 @@ def _along_axis(node: ir.Node, data: tuple[ir.Value, ...], order: Permutation) -
         scale = constant(node.inputs[1])
         if scale is not None and scale.size == 1:
             return Permuted(tuple(node.inputs), data, {}, order)
+    if not -len(order) <= axis < len(order):
+        return None  # of a scale that is computed: nothing has checked it
     return Permuted(tuple(node.inputs), data, {"axis": order[axis]}, order)
 
 
