@@ -3,8 +3,8 @@
     python benchmarks/operators.py [OPERATOR ...]
 
 A case is tried with all its inputs as inputs of the model, then with all but the first as constants. Kernels
-equal the reference byte for byte (tests/test_kernels*.py), so what is right here is right on a device. float16
-cases compare to 2e-3, bfloat16 to 2e-2, all others to 2e-5.
+equal the reference byte for byte (tests/test_kernels*.py), so what is right here is right on a device.
+float16 cases compare to 2e-3, bfloat16 to 2e-2, all others to 2e-5.
 """
 
 from __future__ import annotations
