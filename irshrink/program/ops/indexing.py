@@ -32,10 +32,10 @@ class GatherElements(Op):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Scatter(Op):
-    """``data`` with ``updates`` written at ``indices``, one after the other, for inputs (data, indices, updates).
+    """``data`` with ``updates`` written at ``indices``, in order, for inputs (data, indices, updates).
 
-    ``data`` is [n1..nk, run], ``indices`` [count, k], ``updates`` [count, run]. With a reduction the update is
-    combined with what is there: ``there <reduction> update``.
+    ``data`` is [n1..nk, run], ``indices`` [count, k], ``updates`` [count, run]. With a reduction the update
+    is combined with what is there: ``there <reduction> update``.
     """
 
     reduction: Reduction
@@ -43,7 +43,7 @@ class Scatter(Op):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ScatterElements(Op):
-    """``data`` with ``y[i, place of indices[i, j...], ...] = updates[i, j...]``, in row-major order of indices."""
+    """``data``, then ``y[i, place of indices[i, j...], ...] = updates[i, j...]`` in row-major order."""
 
     axis: int
     reduction: Reduction
