@@ -187,7 +187,7 @@ def refused(
     ("file", "message"),
     [
         ("none.onnx", "none.onnx: no such file. Give the path of a model."),
-        ("folder.onnx", "folder.onnx: is a folder without 'saved_model.pb'. Give the path of a model: .onnx, "),
+        ("folder.onnx", "folder.onnx: is a folder without 'saved_model.pb'. Give the path of a model: "),
         ("truncated.onnx", "truncated.onnx: not a readable ONNX model (truncated download, or another"),
         ("text.onnx", "text.onnx: not a readable ONNX model"),
         ("photo.jpg", "photo.jpg: not a readable ONNX model"),

@@ -280,4 +280,6 @@ def test_names_of_classes_reach_the_header(tmp_path: Path) -> None:
     header = (tmp_path / "build" / "src" / "model.h").read_text()
     assert header.count(r'"d\042o\134g\012*/\303\251",') == 2
     assert "model_output_0_class(int32_t index)" in header
-    assert any(note.startswith("Output 'label' is the number of a class: 0 is 'cat'") for note in report["notes"])
+    assert any(
+        note.startswith("Output 'label' is the number of a class: 0 is 'cat'") for note in report["notes"]
+    )

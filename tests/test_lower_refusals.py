@@ -60,8 +60,8 @@ class TestRefusals:
             "  Bernoulli 'a': there is no kernel for it. Replace it by supported operators, or cut the model "
             "there and do this step in the application.",
             "  Pad 'c': it pads by more than the 4 values that there are. Pad by less.",
-            "  RandomNormalLike 'd': there is no kernel for it. Replace it by supported operators, or cut the model "
-            "there and do this step in the application.",
+            "  RandomNormalLike 'd': there is no kernel for it. Replace it by supported operators, or "
+            "cut the model there and do this step in the application.",
         ]
 
     def test_nothing_to_refuse(self) -> None:
