@@ -23,6 +23,9 @@ except ImportError:  # Windows
 _ROOM = 2 << 30
 #: Seconds of processor time for it: constants are made in milliseconds, or from many bytes.
 _PATIENCE, _BYTES_A_SECOND = 4, 20_000_000
+#: Seconds of processor time for any step: the caller gives up earlier, but it may be gone, and native code
+#: that never ends would never learn of it.
+_LONGEST = 900
 
 
 def check(model: bytes) -> list[bytes]:
@@ -102,17 +105,21 @@ def evaluate(model: bytes) -> list[bytes]:
 
 
 @contextmanager
-def _limited(nbytes: int, seconds: int) -> Iterator[None]:
+def _limited(nbytes: int | None, seconds: int) -> Iterator[None]:
     """An operator may make gigabytes of a few bytes, or count to 2^31: the first is refused, the second ends
-    this process by SIGXCPU."""
+    this process by SIGXCPU.
+
+    Args:
+        nbytes: how far the process may grow, None for as far as it can.
+        seconds: of processor time.
+    """
     if resource is None:
         yield
         return
     used = resource.getrusage(resource.RUSAGE_SELF)
-    wanted = {
-        resource.RLIMIT_DATA: nbytes,
-        resource.RLIMIT_CPU: ceil(used.ru_utime + used.ru_stime) + seconds,
-    }
+    wanted = {resource.RLIMIT_CPU: ceil(used.ru_utime + used.ru_stime) + seconds}
+    if nbytes is not None:
+        wanted[resource.RLIMIT_DATA] = nbytes
     before = {kind: resource.getrlimit(kind) for kind in wanted}
     for kind, value in wanted.items():
         hard = before[kind][1]
@@ -145,7 +152,8 @@ def main() -> None:
         step, *parts = message
         answer: list[bytes]
         try:
-            answer = [b"ok", *_STEPS[step](*parts)]
+            with _limited(None, _LONGEST):
+                answer = [b"ok", *_STEPS[step](*parts)]
         except Exception as e:
             answer = [b"error", (str(e) or type(e).__name__).encode("utf-8", "replace")]
         write_message(answers, answer)
