@@ -40,6 +40,15 @@ class TestNames:
 
 
 class TestRefusals:
+    def test_a_dropout_that_trains(self) -> None:
+        module = graph(
+            "(float[1,4] x) => (float[1,4] y)",
+            "y = Dropout(x, r, t)",
+            "float r = {0.5}, bool t = {1}",
+        )
+        [found] = unsupported(module)
+        assert found.reason == "it drops at random (training_mode is true)"
+
     def test_every_node_is_listed(self) -> None:
         module = graph(
             "(float[1,2,4,4] x) => (float[1,2,4,4] y)",

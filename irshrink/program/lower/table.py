@@ -82,7 +82,7 @@ RULES: dict[str, Rule] = {
     "LayerNormalization": normalization.layer_normalization,
     "BatchNormalization": normalization.batch_normalization,
     "Identity": shapes.identity,
-    "Dropout": shapes.identity,
+    "Dropout": shapes.dropout,
     "Transpose": shapes.transpose,
     "Reshape": shapes.reshape,
     "Flatten": shapes.flatten,

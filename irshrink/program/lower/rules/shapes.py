@@ -16,7 +16,15 @@ _STATIC = "Export the model with static shapes, or fold constants."
 
 
 def identity(lowering: Lowering, node: ir.Node) -> None:
-    """Identity, and Dropout at inference."""
+    """Identity and its kin."""
+    lowering.bind(node.outputs[0], lowering.view(node.inputs[0]))
+
+
+def dropout(lowering: Lowering, node: ir.Node) -> None:
+    """Dropout, which passes its input on at inference."""
+    training = edit.input_of(node, 2)
+    if training is not None and lowering.integers(node, 2, "training_mode") != (0,):
+        raise Refusal("it drops at random (training_mode is true)", "Export the model for inference.")
     lowering.bind(node.outputs[0], lowering.view(node.inputs[0]))
 
 
