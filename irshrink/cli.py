@@ -48,7 +48,7 @@ class Commands(click.Group):
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="irshrink")
 def app() -> None:
-    """Compile small models: float ONNX in, byte-exact int8 C for Cortex-M and the host out.
+    """Compile trained models of any framework to byte-exact C for Arm, from Cortex-M0 to servers.
 
     \b
     irshrink compile model.onnx --target cortex-m4 --calibration samples.npz -o build/

@@ -58,6 +58,7 @@ def compile_model(
         BudgetError: accuracy, flash or RAM; nothing was written.
         ToolError: the compiler or the emulator.
     """
+    recipe = Recipe.checked(recipe)
     path, target = Path(model), recipe.resolved_target()
     backend = _backend(target)
     passes = _chosen_passes(recipe)

@@ -127,6 +127,9 @@ def load_module(path: Path | str) -> Module:
     external = map_weights(model, path.parent)
     _number_same_names(model)
     _open_what_is_not_known(model)
+    for value in (*model.graph.inputs, *model.graph.outputs):
+        if value.type is None:
+            raise ModelError(f"{path}: '{value.name}' has a type that is not known here. Export it again.")
     return Module(model, source=path, external=external)
 
 

@@ -104,6 +104,20 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             if not isinstance(step.get("pass"), str):
                 raise RecipeError(f'step {step} names no pass. Write pass = "name"; see `irshrink passes`.')
 
+    @classmethod
+    def checked(cls, recipe: object) -> Recipe:
+        """A recipe made in Python with the types that one from a file would have.
+
+        Raises:
+            RecipeError: it is none, or a value is of the wrong type.
+        """
+        if not isinstance(recipe, Recipe):
+            raise RecipeError(f"the recipe is a {type(recipe).__name__}. Make it by irshrink.Recipe(...).")
+        try:
+            return msgspec.convert(msgspec.to_builtins(recipe, enc_hook=str), cls)
+        except msgspec.ValidationError as e:
+            raise RecipeError(complaint(e, cls)) from e
+
     @property
     def quantizes(self) -> bool:
         """Whether the shorthand asks for int8 (explicit ``steps`` decide for themselves)."""

@@ -15,6 +15,9 @@ from irshrink.pipeline import Context, PassResult
 #: Operators that may draw random numbers and that onnx_ir's pass would take for functions of their inputs.
 _RANDOM = frozenset({"Bernoulli", "Dropout"})
 
+#: Attributes that onnx_ir's pass cannot compare.
+_INCOMPARABLE = frozenset({ir.AttributeType.TYPE_PROTO, ir.AttributeType.TYPE_PROTOS})
+
 
 @dataclass(frozen=True)
 class EliminateCommonSubexpressions:
@@ -35,6 +38,10 @@ class EliminateCommonSubexpressions:
         for node in graph:
             if node.op_type in _RANDOM:
                 ctx.note(f"{describe(node)} may draw random numbers; nothing was merged")
+                return PassResult(False)
+        for node in graph.all_nodes():
+            if any(a.type in _INCOMPARABLE for a in node.attributes.values()):
+                ctx.note(f"{describe(node)} has a type as its attribute; nothing was merged")
                 return PassResult(False)
         nodes = len(graph)
         constants = _merge_constants(graph, self.max_elements)

@@ -8,6 +8,9 @@ import onnx_ir as ir
 
 from irshrink.graph.edit import attribute_int, static_shape
 
+#: Where a scale goes into an operator.
+_SCALES = frozenset({("QuantizeLinear", 1), ("DequantizeLinear", 1)})
+
 
 def graph_macs(graph: ir.Graph) -> dict[ir.Node, int | None]:
     """Multiply-accumulates of one inference by node, for those that have any; None where shapes are open."""
@@ -20,10 +23,20 @@ def node_macs(node: ir.Node) -> int | None:
 
 
 def graph_parameters(graph: ir.Graph) -> int:
-    """How many numbers are in the graph's floating point constants, initializers and Constant nodes alike."""
+    """How many real numbers are in the graph's constants, initializers and Constant nodes alike.
+
+    Stored integers behind a DequantizeLinear count, scales do not.
+    """
     values = [*graph.initializers.values(), *(v for node in graph for v in node.outputs)]
-    tensors = (ir.convenience.get_const_tensor(value) for value in values)
-    return sum(int(t.size) for t in tensors if t is not None and t.dtype.is_floating_point())
+    tensors = ((value, ir.convenience.get_const_tensor(value)) for value in values)
+    return sum(int(t.size) for value, t in tensors if t is not None and _is_parameter(value, t.dtype))
+
+
+def _is_parameter(value: ir.Value, dtype: ir.DataType) -> bool:
+    uses = [(node.op_type, index) for node, index in value.uses()]
+    if dtype.is_floating_point():
+        return not uses or any(use not in _SCALES for use in uses)
+    return ("DequantizeLinear", 0) in uses
 
 
 def graph_parameter_bytes(graph: ir.Graph) -> dict[ir.Node, int]:
