@@ -34,12 +34,16 @@ LABEL = "for (int i = 1; i < 10; ++i) { if (scores[i] > scores[*label]) { *label
 Converted = tuple[dict[str, str], str]
 
 
+class NotTakenError(Exception):
+    """A generator that cannot be measured on a model; the message says why, and is printed."""
+
+
 def m2cgen(model: Any, folder: Path) -> Converted:
     """Trees as nested ifs, in double."""
     import m2cgen as generator
 
     if hasattr(model, "support_vectors_"):
-        raise NotImplementedError("one expression of 2 MB, on which Clang was stopped after 8 minutes")
+        raise NotTakenError("one expression of 2 MB, on which Clang was stopped after 8 minutes")
     body = "double in[64], out[10]; for (int i = 0; i < 64; ++i) { in[i] = x[i]; } score(in, out);"
     fill = "for (int i = 0; i < 10; ++i) { scores[i] = (float)out[i]; } *label = 0;"
     return {"rival.h": generator.export_to_c(model)}, f"{body} {fill} {LABEL}"
@@ -60,7 +64,7 @@ def _emlearn(model: Any, folder: Path, method: str) -> Converted:
 
     trees = not hasattr(model, "coefs_")
     if not trees and method == "inline":
-        raise NotImplementedError("its networks have one form")
+        raise NotTakenError("its networks have one form")
     generator.convert(model, method=method).save(file=str(folder / "rival.h"), name="em")
     files = {path.name: path.read_text("utf-8") for path in Path(generator.__file__).parent.glob("*.h")}
     files["rival.h"] = (folder / "rival.h").read_text("utf-8")
