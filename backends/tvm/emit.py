@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from irshrink import __version__
+from irshrink.backends.tvm.functions import Functions, remaining, wrap
 from irshrink.backends.tvm.images import calls_of
 from irshrink.backends.tvm.kernels.call import Argument, Constant, Input, KernelCall, Output, Workspace
-from irshrink.backends.tvm.printer import C_TYPES, c_float, print_function
-from irshrink.backends.tvm.tir import Parameter, TirFunction
+from irshrink.backends.tvm.printer import C_TYPES, NO_BREAK, c_float
+from irshrink.backends.tvm.tir import Parameter
 from irshrink.backends.tvm.weights import Weights
 from irshrink.program.arena import MemoryPlan
 from irshrink.program.ops import Op
@@ -20,8 +20,6 @@ from irshrink.program.program import Port, Program
 from irshrink.target import Target
 
 HERE = Path(__file__).parent
-WIDTH = 110
-_NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
 @dataclass(frozen=True)
@@ -36,11 +34,11 @@ def emit_sources(
     program: Program, steps: Sequence[Step], plan: MemoryPlan, target: Target, title: str
 ) -> dict[str, str | bytes]:
     """Content of every file by its name; all of them belong into one folder."""
-    weights = Weights()
-    calls = [_call(program, step, plan, weights) for step in steps]
+    weights, functions = Weights(), Functions()
+    calls = [_call(program, step, plan, weights, functions) for step in steps]
     inputs = [_port(p, program, plan, "MODEL_INPUT", i) for i, p in enumerate(program.inputs)]
     outputs = [_port(p, program, plan, "MODEL_OUTPUT", i) for i, p in enumerate(program.outputs)]
-    kernels = _kernels(steps)
+    headers = functions.headers()
     values = {
         "title": _comment(title),
         "version": __version__,
@@ -50,44 +48,17 @@ def emit_sources(
         "outputs": outputs,
         "ports": inputs + outputs,
         "quantized": any(p["scale"] for p in inputs + outputs),
-        "uses_math": "irs_math_" in kernels,
-        "uses_integers": "irs_int_" in kernels,
-        "uses_q31": "irs_q31_" in kernels,
+        "headers": headers,
         "steps": calls,
     }
-    optional = (name for name in ("math", "integers", "q31") if values[f"uses_{name}"])
-    support = ["irshrink_kernels.h", *(f"irshrink_{name}.h" for name in optional)]
+    support = ["irshrink_kernels.h", *(f"irshrink_{name}.h" for name in headers)]
     return {
         "model.h": _render("model.h.j2", values),
         "model.c": _render("model.c.j2", values),
-        "model_kernels.h": kernels,
+        "model_kernels.h": functions.text(),
         **weights.files(target),
         **{name: (HERE / "support" / name).read_text("utf-8") for name in support},
     }
-
-
-def _kernels(steps: Sequence[Step]) -> str:
-    """Every kernel once, in the order of first use."""
-    functions: dict[str, TirFunction] = {}
-    for step in steps:
-        functions.setdefault(step.call.function.name, step.call.function)
-    texts = [_wrap_signature(print_function(f)) for f in functions.values()]
-    return "/* The kernels of this model, generated from TIR. */\n\n" + "\n".join(texts)
-
-
-def _wrap_signature(text: str) -> str:
-    lines = text.split("\n")
-    at = next(i for i, line in enumerate(lines) if line.startswith("IRS_NOINLINE"))
-    lines[at] = _wrap(lines[at], " " * 4)
-    return "\n".join(lines)
-
-
-def _wrap(text: str, indent: str) -> str:
-    """Lines of at most ``WIDTH``, broken at spaces; a no-break space stays on its line."""
-    wrapped = textwrap.fill(
-        text, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
-    )
-    return wrapped.replace(_NO_BREAK, " ")
 
 
 def _comment(text: str) -> str:
@@ -95,15 +66,18 @@ def _comment(text: str) -> str:
     return " ".join(text.split()).replace("*/", "* /").replace("/*", "/ *")
 
 
-def _call(program: Program, step: Step, plan: MemoryPlan, weights: Weights) -> dict[str, str]:
+def _call(
+    program: Program, step: Step, plan: MemoryPlan, weights: Weights, functions: Functions
+) -> dict[str, str]:
     op, call = step.op, step.call
+    name = functions.name(call)
     lines = []
     images = calls_of(op, program)
     for image in range(images):
         pairs = zip(call.function.parameters, call.arguments, strict=True)
-        shares = [(p, _share(a, op, program, image, images)) for p, a in pairs]
+        shares = [(p, _share(a, op, program, image, images)) for p, a in pairs if remaining(call, p)]
         arguments = [_argument(p, a, op, program, plan, weights) for p, a in shares]
-        lines.append(_wrap(f"    {call.function.name}({', '.join(arguments)});", " " * 8))
+        lines.append(wrap(f"    {name}({', '.join(arguments)});", " " * 8))
     shapes = " x ".join("x".join(map(str, program.tensors[n].shape)) for n in op.inputs)
     result = "x".join(map(str, program.tensors[op.output].shape))
     comment = f"{op.name}: {type(op).__name__} {shapes} -> {result}"
@@ -130,7 +104,7 @@ def _argument(
         return str(int(argument))
     if isinstance(argument, float):
         return c_float(argument)
-    ctype = (f"const{_NO_BREAK}" if p.const else "") + C_TYPES[p.dtype]
+    ctype = (f"const{NO_BREAK}" if p.const else "") + C_TYPES[p.dtype]
     if isinstance(argument, Input):
         name = op.inputs[argument.index]
         if name in program.constants:
@@ -140,11 +114,11 @@ def _argument(
                 return constant
             # the offset is in bytes, and kernels that only move elements see other types
             return f"({ctype} *)(const void *)((const uint8_t *){constant} + {argument.offset})"
-        return f"AT({ctype},{_NO_BREAK}{plan.offset(name) + argument.offset})"
+        return f"AT({ctype},{NO_BREAK}{plan.offset(name) + argument.offset})"
     if isinstance(argument, Output):
-        return f"AT({ctype},{_NO_BREAK}{plan.offset(op.output) + argument.offset})"
+        return f"AT({ctype},{NO_BREAK}{plan.offset(op.output) + argument.offset})"
     assert isinstance(argument, Workspace)
-    return f"AT({ctype},{_NO_BREAK}{plan.offset(f'{op.name}.workspace')})"
+    return f"AT({ctype},{NO_BREAK}{plan.offset(f'{op.name}.workspace')})"
 
 
 def _port(port: Port, program: Program, plan: MemoryPlan, prefix: str, index: int) -> dict[str, Any]:

@@ -7,6 +7,7 @@ use a small part of TIR, so a small printer suffices. What it does not know it r
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,9 @@ C_TYPES = {
     "bool": "int", "void": "void",
 }  # fmt: skip
 
+#: A space that shall stay inside its line.
+NO_BREAK = "\N{NO-BREAK SPACE}"
+
 #: C operators of TIR's expression nodes with C's precedence (higher binds tighter).
 _BINARY = {
     "Mul": ("*", 10), "Div": ("/", 10), "Mod": ("%", 10), "Add": ("+", 9), "Sub": ("-", 9),
@@ -30,20 +34,36 @@ _BINARY = {
 _UNARY, _ATOM, _TERNARY = 11, 12, 0
 
 
-def print_function(function: TirFunction) -> str:
-    """The C text of one kernel: a comment and a static, never inlined definition."""
-    parameters = ", ".join(_parameter(p) for p in function.parameters)
+def print_function(
+    function: TirFunction, name: str | None = None, sizes: Mapping[str, int | float] | None = None
+) -> str:
+    """The C text of one kernel: a comment and a static, never inlined definition.
+
+    Args:
+        name: its name in C, if not the kernel's own.
+        sizes: scalars that are constants inside this function instead of parameters.
+    """
+    given = sizes or {}
+    parameters = ", ".join(_parameter(p) for p in function.parameters if p.name not in given)
     printer = _Printer()
+    for p in function.parameters:
+        if p.name in given:
+            printer.constant(c_type(p.dtype), p.name, given[p.name])
     printer.statement(function.body.body, 1)
     body = "\n".join(printer.lines)
-    return f"/* {function.doc} */\nIRS_NOINLINE void {function.name}({parameters})\n{{\n{body}\n}}\n"
+    return f"/* {function.doc} */\nIRS_NOINLINE void {name or function.name}({parameters})\n{{\n{body}\n}}\n"
+
+
+def c_type(dtype: str) -> str:
+    """The C type of a TIR type; vectors (``int32x4``) are types that a support header defines."""
+    return C_TYPES.get(dtype, f"irs_{dtype}")
 
 
 def _parameter(p: Parameter) -> str:
     if not p.pointer:
-        return f"{C_TYPES[p.dtype]} {p.name}"
+        return f"{c_type(p.dtype)} {p.name}"
     const, restrict = "const " if p.const else "", "restrict " if p.restrict else ""
-    return f"{const}{C_TYPES[p.dtype]} *{restrict}{p.name}"
+    return f"{const}{c_type(p.dtype)} *{restrict}{p.name}"
 
 
 class _Printer:
@@ -51,6 +71,11 @@ class _Printer:
         self.lines: list[str] = []
         self._names: dict[Any, str] = {}
         self._taken: set[str] = set()
+
+    def constant(self, ctype: str, name: str, value: int | float) -> None:
+        """``const type name = value;``, for a parameter that is none here."""
+        text = c_float(value) if isinstance(value, float) else str(int(value))
+        self._emit(1, f"const {ctype} {name} = {text};")
 
     # statements
 
@@ -73,7 +98,7 @@ class _Printer:
 
     def _AllocBuffer(self, node: Any, depth: int) -> None:
         elements = int(node.buffer.shape[0])
-        self._emit(depth, f"{C_TYPES[str(node.buffer.dtype)]} {self._name(node.buffer)}[{elements}];")
+        self._emit(depth, f"{c_type(str(node.buffer.dtype))} {self._name(node.buffer)}[{elements}];")
 
     def _For(self, node: Any, depth: int) -> None:
         var = self._name(node.loop_var)
@@ -91,7 +116,7 @@ class _Printer:
 
     def _Bind(self, node: Any, depth: int) -> None:
         value = self.expression(node.value)
-        self._emit(depth, f"const {C_TYPES[_dtype(node.var)]} {self._name(node.var)} = {value};")
+        self._emit(depth, f"const {c_type(_dtype(node.var))} {self._name(node.var)} = {value};")
 
     def _BufferStore(self, node: Any, depth: int) -> None:
         target = self._element(node.buffer, node.indices)
@@ -127,7 +152,7 @@ class _Printer:
         if kind == "TensorLoad":
             return self._element(node.source, node.indices), _ATOM
         if kind == "Cast":
-            return f"({C_TYPES[_dtype(node)]}){self.expression(node.value, _UNARY)}", _UNARY
+            return f"({c_type(_dtype(node))}){self.expression(node.value, _UNARY)}", _UNARY
         if kind in ("Min", "Max"):
             name = f"irs_{kind.lower()}_{'f32' if _dtype(node) == 'float32' else 'i32'}"
             return f"{name}({self.expression(node.a)}, {self.expression(node.b)})", _ATOM

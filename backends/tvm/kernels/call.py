@@ -56,6 +56,8 @@ class KernelCall:
         workspace_bytes: scratch memory in the arena, 4-byte aligned, live during this call only.
         overread_bytes: how far past the end of an input the kernel may read (never write).
         in_place: inputs whose address the output may share.
+        specialized: whether the sizes are constants of a C function that only equal calls share: fewer
+            instructions for more code.
     """
 
     function: TirFunction
@@ -63,6 +65,7 @@ class KernelCall:
     workspace_bytes: int = 0
     overread_bytes: int = 0
     in_place: tuple[int, ...] = ()
+    specialized: bool = False
 
     def constants(self) -> list[Constant]:
         return [a for a in self.arguments if isinstance(a, Constant)]
