@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from irshrink.errors import ModelError
 from irshrink.graph.edit import constant
 from irshrink.instruments import CheckNumerics
 from irshrink.module import Module, load_module, module_from_text
@@ -204,3 +205,13 @@ def test_a_constant_output_stays() -> None:
         }""")
     )
     assert [value.name for value in module.graph.outputs] == ["y", "z", "w"]
+
+
+def test_a_function_that_is_no_valid_onnx_is_the_fault_of_the_file() -> None:
+    module = module_from_text("""<ir_version: 9, opset_import: ["" : 20, "local" : 1]>
+        g (float[1, 4] x) => (float[1, 4] y) { y = local.f (x) }
+        <domain: "local", opset_import: ["" : 20]> f (v) => (w) { w = Relu <slope = 1.0> (v) }""")
+    with pytest.raises(
+        ModelError, match="function of the model is not valid ONNX: Unrecognized attribute: slope"
+    ):
+        Pipeline(cleanup_steps()).run(module, load_target("host"))
