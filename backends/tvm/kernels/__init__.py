@@ -4,14 +4,18 @@
 tile, packs the constants, and returns a :class:`~irshrink.backends.tvm.kernels.call.KernelCall`. Sizes are
 run-time arguments, so that layers of different shapes share one C function; tiles, unrolling and instruction
 sets are arguments of the Python generator and part of the C function's name.
+
+``CANDIDATES`` lists the operators whose kernels can be tuned: which schedules there are. Their selectors take
+one of those instead of choosing by rule, and name the one they took in ``KernelCall.schedule``.
 """
 
 from __future__ import annotations
 
 import importlib
 from functools import cache
+from typing import Any
 
-from irshrink.backends.tvm.kernels.call import KernelCall, Selector
+from irshrink.backends.tvm.kernels.call import Candidates, KernelCall, Schedule, Selector
 from irshrink.errors import InternalError
 from irshrink.program.ops import Op
 from irshrink.program.program import Program
@@ -81,15 +85,40 @@ SELECTORS: dict[str, str] = {
 }
 
 
-def kernel_for(op: Op, program: Program, target: Target) -> KernelCall:
-    """The kernel call that computes ``op`` on ``target``."""
-    return _selector(type(op).__name__)(op, program, target)
+#: operator -> "module:function" that lists its schedules (docs/tuning.md).
+CANDIDATES: dict[str, str] = {
+    "ConvInt8": f"{_HERE}.convolution:candidates",
+    "DenseInt8": f"{_HERE}.dense:candidates",
+}
+
+
+def kernel_for(op: Op, program: Program, target: Target, schedule: Schedule | None = None) -> KernelCall:
+    """The kernel call that computes ``op`` on ``target``, by one of its candidates or by rule."""
+    selector: Selector = _function(SELECTORS, type(op).__name__)
+    if schedule is None:
+        return selector(op, program, target)
+    call = selector(op, program, target, schedule)
+    if call.schedule != schedule:
+        raise InternalError(f"{op.name}: the kernel of {schedule} was asked for, not of {call.schedule}")
+    return call
+
+
+def candidates_for(op: Op, program: Program, target: Target) -> list[Schedule]:
+    """The schedules that ``op`` can have on ``target``, each once; empty where there is nothing to choose."""
+    kind = type(op).__name__
+    if kind not in CANDIDATES:
+        return []
+    candidates: Candidates = _function(CANDIDATES, kind)
+    return list(dict.fromkeys(candidates(op, program, target)))
+
+
+def _function(table: dict[str, str], kind: str) -> Any:
+    if kind not in table:
+        raise InternalError(f"no kernel for operator {kind}")
+    return _load(table[kind])
 
 
 @cache
-def _selector(kind: str) -> Selector:
-    if kind not in SELECTORS:
-        raise InternalError(f"no kernel for operator {kind}")
-    module, _, name = SELECTORS[kind].partition(":")
-    selector: Selector = getattr(importlib.import_module(module), name)
-    return selector
+def _load(path: str) -> Any:
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +42,9 @@ class Constant:
     array: NDArray[np.generic]
 
 
+#: What a family may choose: a frozen dataclass of numbers, strings and booleans (backends/tvm/schedules.py).
+Schedule = Any
+
 #: Python numbers become literals: int to int32_t, float to float.
 Argument = Input | Output | Workspace | Constant | int | float
 
@@ -58,6 +61,8 @@ class KernelCall:
         in_place: inputs whose address the output may share.
         specialized: whether the sizes are constants of a C function that only equal calls share: fewer
             instructions for more code.
+        schedule: the frozen dataclass of choices that it was made from, where its family has any; of equal
+            fields, so that a database can hold it.
     """
 
     function: TirFunction
@@ -66,9 +71,13 @@ class KernelCall:
     overread_bytes: int = 0
     in_place: tuple[int, ...] = ()
     specialized: bool = False
+    schedule: Schedule | None = None
 
     def constants(self) -> list[Constant]:
         return [a for a in self.arguments if isinstance(a, Constant)]
 
 
-Selector = Callable[[Any, Program, Target], KernelCall]
+#: ``selector(op, program, target)`` chooses by rule; those that have candidates take a schedule as well.
+Selector = Callable[..., KernelCall]
+#: The schedules there are for an operator, in a fixed order; every one gives the same bytes.
+Candidates = Callable[[Any, Program, Target], Sequence[Schedule]]

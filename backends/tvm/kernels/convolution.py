@@ -14,9 +14,19 @@ from functools import cache
 from typing import Any
 
 from irshrink.backends.tvm.kernels.call import Argument, Constant, Input, KernelCall, Output, Workspace
-from irshrink.backends.tvm.kernels.depthwise import select_depthwise
+from irshrink.backends.tvm.kernels.depthwise import (
+    DepthwiseTile,
+    depthwise_candidates,
+    select_depthwise,
+)
 from irshrink.backends.tvm.kernels.epilogue import Epilogue, epilogue_arguments
-from irshrink.backends.tvm.kernels.tiles import Accumulators, Tile, choose_tile, pack_weights
+from irshrink.backends.tvm.kernels.tiles import (
+    Accumulators,
+    Tile,
+    choose_tile,
+    pack_weights,
+    tile_candidates,
+)
 from irshrink.backends.tvm.tir import (
     Buffer,
     Expr,
@@ -43,14 +53,27 @@ _WINDOW = (
 )  # fmt: skip
 
 
-def select_convolution(op: ConvInt8, program: Program, target: Target) -> KernelCall:
+def candidates(op: ConvInt8, program: Program, target: Target) -> list[Tile] | list[DepthwiseTile]:
+    """The tiles a convolution can be computed with."""
+    if op.depthwise:
+        return depthwise_candidates(op, program, target)
+    channels, y = len(op.weight), program.tensors[op.output]
+    pixels = y.elements // y.shape[0] // channels
+    return tile_candidates(target, pixels, channels // op.groups, op.weight[0].size)
+
+
+def select_convolution(
+    op: ConvInt8, program: Program, target: Target, schedule: Tile | DepthwiseTile | None = None
+) -> KernelCall:
     """The kernel for one image of a convolution; depthwise layers have a family of their own."""
     if op.depthwise:
-        return select_depthwise(op, program, target)
+        assert not isinstance(schedule, Tile)
+        return select_depthwise(op, program, target, schedule)
+    assert not isinstance(schedule, DepthwiseTile)
     x, y = program.tensors[op.inputs[0]], program.tensors[op.output]
     channels, depth = len(op.weight), op.weight[0].size
     pixels, group_out = y.elements // y.shape[0] // channels, channels // op.groups
-    tile = choose_tile(target, pixels, group_out, depth)
+    tile = schedule or choose_tile(target, pixels, group_out, depth)
     direct = op.window.kernel == (1, 1) and op.window.strides == (1, 1) and not any(op.window.pads)
     patch = not direct or op.groups > 1
     epilogue = Epilogue.of(op.requantization, op.residual)
@@ -75,6 +98,7 @@ def select_convolution(op: ConvInt8, program: Program, target: Target) -> Kernel
         overread_bytes=_SLACK if patch else tile.overread(depth),
         # a value that was added to already would be added to again where tiles overlap
         in_place=(1,) if op.residual is not None and not overlaps else (),
+        schedule=tile,
     )
 
 

@@ -5,17 +5,23 @@ from __future__ import annotations
 from irshrink.backends.tvm.kernels.call import Constant, Input, KernelCall, Output
 from irshrink.backends.tvm.kernels.convolution import convolution
 from irshrink.backends.tvm.kernels.epilogue import Epilogue, epilogue_arguments
-from irshrink.backends.tvm.kernels.tiles import choose_tile, pack_weights
+from irshrink.backends.tvm.kernels.tiles import Tile, choose_tile, pack_weights, tile_candidates
 from irshrink.program.ops import DenseInt8
 from irshrink.program.program import Program
 from irshrink.target import Target
 
 
-def select_dense(op: DenseInt8, program: Program, target: Target) -> KernelCall:
+def candidates(op: DenseInt8, program: Program, target: Target) -> list[Tile]:
+    """The tiles a dense layer can be computed with."""
+    channels, depth = op.weight.shape
+    return tile_candidates(target, program.tensors[op.output].elements // channels, channels, depth)
+
+
+def select_dense(op: DenseInt8, program: Program, target: Target, schedule: Tile | None = None) -> KernelCall:
     """The direct convolution kernel on one row of ``M`` pixels with ``K`` channels."""
     channels, depth = op.weight.shape
     pixels = program.tensors[op.output].elements // channels
-    tile = choose_tile(target, pixels, channels, depth)
+    tile = schedule or choose_tile(target, pixels, channels, depth)
     arguments = (
         Input(0),
         Constant("weight", pack_weights(op.weight[None], tile)),
@@ -28,4 +34,5 @@ def select_dense(op: DenseInt8, program: Program, target: Target) -> KernelCall:
         function=convolution(tile, False, Epilogue.of(op.requantization)),
         arguments=arguments,
         overread_bytes=tile.overread(depth),
+        schedule=tile,
     )

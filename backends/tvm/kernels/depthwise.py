@@ -11,7 +11,7 @@ the generator. Two passes cost the loads twice; one would need more accumulators
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -74,12 +74,14 @@ class DepthwiseTile:
         return f"{text}_k{self.rows or 'n'}x{self.columns}s{self.stride}{dilation}"
 
 
-def select_depthwise(op: ConvInt8, program: Program, target: Target) -> KernelCall:
+def select_depthwise(
+    op: ConvInt8, program: Program, target: Target, schedule: DepthwiseTile | None = None
+) -> KernelCall:
     """The depthwise kernel for one image; channel multipliers above 1 go one channel at a time."""
     x, y = program.tensors[op.inputs[0]], program.tensors[op.output]
     _, out_h, out_w, channels = y.shape
     multiplier = channels // x.shape[3]
-    tile = _choose(target, out_w, channels, multiplier, op.window)
+    tile = schedule or _choose(target, out_w, channels, multiplier, op.window)
     ring = Ring.of(op.window, x.shape, y.shape, op.input_zero_point)
     epilogue = Epilogue.of(op.requantization, op.residual)
     sizes = {
@@ -112,7 +114,18 @@ def select_depthwise(op: ConvInt8, program: Program, target: Target) -> KernelCa
         arguments=tuple(arguments),
         workspace_bytes=ring.nbytes,
         in_place=tuple(in_place),
+        schedule=tile,
     )
+
+
+def depthwise_candidates(op: ConvInt8, program: Program, target: Target) -> list[DepthwiseTile]:
+    """The rule's style in all its sizes."""
+    _, _, out_w, channels = program.tensors[op.output].shape
+    multiplier = channels // program.tensors[op.inputs[0]].shape[3]
+    rule = _choose(target, out_w, channels, multiplier, op.window)
+    written_out = {0, rule.rows, op.window.kernel[0]} if rule.style == "dsp" else {0}
+    widths = range(1, min(5, out_w) + 1)
+    return [replace(rule, pixels=p, rows=r) for p in widths for r in sorted(written_out)]
 
 
 def _choose(target: Target, out_w: int, channels: int, multiplier: int, window: Window) -> DepthwiseTile:

@@ -85,6 +85,24 @@ def choose_tile(target: Target, pixels: int, channels: int, depth: int) -> Tile:
     return Tile(style, *size, unroll)
 
 
+def tile_candidates(target: Target, pixels: int, channels: int, depth: int) -> list[Tile]:
+    """Every tile whose sums may stay in registers, at unrollings that divide the steps."""
+    if target.has("simd"):
+        width = VECTOR if channels >= VECTOR else 1
+        return [Tile("simd", p, width) for p in range(1, min(8, pixels) + 1)]
+    styles: tuple[Style, ...] = ("dsp", "plain") if target.has("dsp") else ("plain",)
+    sizes = [
+        (p, c) for p in range(1, min(6, pixels) + 1) for c in range(1, min(6, channels) + 1) if p * c <= 8
+    ]
+    found = []
+    for style in styles:
+        steps = Tile(style, 1, 1).steps(depth)
+        unrolls = [(u, False) for u in (1, 2, 3, 4) if steps % u == 0]
+        unrolls += [(steps, True)] if steps <= 8 else []
+        found += [Tile(style, p, c, u, whole) for p, c in sizes for u, whole in unrolls]
+    return found
+
+
 def block_starts(channels: int, width: int) -> list[int]:
     """First channel of every block; the last block overlaps when ``width`` does not divide ``channels``."""
     return [min(start, channels - width) for start in range(0, channels, width)]
