@@ -24,8 +24,12 @@ HEADERS = {
 
 @dataclass
 class Functions:
-    """Kernels in the order of their first call; ask :meth:`name` once for every call."""
+    """Kernels in the order of their first call; ask :meth:`name` once for every call.
 
+    With ``threaded``, kernels whose work threads may share take two further arguments (:meth:`shared`).
+    """
+
+    threaded: bool = False
     _texts: dict[str, str] = field(default_factory=dict)
     _versions: dict[str, list[tuple[int | float, ...]]] = field(default_factory=dict)
 
@@ -34,7 +38,7 @@ class Functions:
         function = call.function
         if not call.specialized:
             if function.name not in self._texts:
-                self._texts[function.name] = print_function(function)
+                self._texts[function.name] = print_function(function, threaded=self.threaded)
             return function.name
         sizes = dict(_sizes(call))
         versions = self._versions.setdefault(function.name, [])
@@ -43,8 +47,12 @@ class Functions:
             versions.append(key)
         name = f"{function.name}_v{versions.index(key)}"
         if name not in self._texts:
-            self._texts[name] = print_function(function, name, sizes)
+            self._texts[name] = print_function(function, name, sizes, threaded=self.threaded)
         return name
+
+    def shared(self, call: KernelCall) -> bool:
+        """Whether the C function for ``call`` ends with the arguments ``share`` and ``shares``."""
+        return self.threaded and call.function.shared
 
     def text(self) -> str:
         """The definitions of all functions asked for."""

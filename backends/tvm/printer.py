@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from tvm.tirx import ForKind
 
-from irshrink.backends.tvm.tir import Parameter, TirFunction
+from irshrink.backends.tvm.tir import FIRST, JOINED, Parameter, TirFunction
 from irshrink.errors import InternalError
 
 C_TYPES = {
@@ -35,17 +36,25 @@ _UNARY, _ATOM, _TERNARY = 11, 12, 0
 
 
 def print_function(
-    function: TirFunction, name: str | None = None, sizes: Mapping[str, int | float] | None = None
+    function: TirFunction,
+    name: str | None = None,
+    sizes: Mapping[str, int | float] | None = None,
+    *,
+    threaded: bool = False,
 ) -> str:
     """The C text of one kernel: a comment and a static, never inlined definition.
 
     Args:
         name: its name in C, if not the kernel's own.
         sizes: scalars that are constants inside this function instead of parameters.
+        threaded: whether the loops that threads may share run over part ``share`` of ``shares``, two further
+            parameters; else they run from 0 to their end.
     """
     given = sizes or {}
-    parameters = ", ".join(_parameter(p) for p in function.parameters if p.name not in given)
-    printer = _Printer()
+    names = [_parameter(p) for p in function.parameters if p.name not in given]
+    threaded = threaded and function.shared
+    parameters = ", ".join([*names, *(["int32_t share", "int32_t shares"] if threaded else [])])
+    printer = _Printer(threaded)
     for p in function.parameters:
         if p.name in given:
             printer.constant(c_type(p.dtype), p.name, given[p.name])
@@ -67,10 +76,12 @@ def _parameter(p: Parameter) -> str:
 
 
 class _Printer:
-    def __init__(self) -> None:
+    def __init__(self, threaded: bool) -> None:
         self.lines: list[str] = []
         self._names: dict[Any, str] = {}
-        self._taken: set[str] = set()
+        self._taken: set[str] = {"share", "shares"} if threaded else set()
+        self._threaded = threaded
+        self._first: dict[Any, str] = {}  # of the variables of shared loops
 
     def constant(self, ctype: str, name: str, value: int | float) -> None:
         """``const type name = value;``, for a parameter that is none here."""
@@ -101,13 +112,29 @@ class _Printer:
         self._emit(depth, f"{c_type(str(node.buffer.dtype))} {self._name(node.buffer)}[{elements}];")
 
     def _For(self, node: Any, depth: int) -> None:
-        var = self._name(node.loop_var)
-        start, extent = self.expression(node.min), self.expression(node.extent)
-        if start != "0":
+        if self.expression(node.min) != "0":
             raise InternalError("no C for a loop that does not start at 0")
-        self._emit(depth, f"for (int32_t {var} = 0; {var} < {extent}; ++{var}) {{")
+        var, extent, joined = self._name(node.loop_var), node.extent, "0"
+        if _callee(extent) == JOINED:
+            _, extent, last = extent.args
+            joined = self.expression(last)
+        start, end = "0", self.expression(extent)
+        if node.kind == ForKind.PARALLEL:
+            if self._threaded:
+                start, end = self._part(depth, var, end, joined)
+            self._first[node.loop_var] = start
+        self._emit(depth, f"for (int32_t {var} = {start}; {var} < {end}; ++{var}) {{")
         self.statement(node.body, depth + 1)
         self._emit(depth, "}")
+
+    def _part(self, depth: int, var: str, extent: str, joined: str) -> tuple[str, str]:
+        """Bind the ends of this thread's part of a loop; their names."""
+        names = []
+        for suffix, number in (("begin", "share"), ("end", "share + 1")):
+            names.append(self._free(f"{var}_{suffix}"))
+            part = f"irs_share({extent}, {joined}, {number}, shares)"
+            self._emit(depth, f"const int32_t {names[-1]} = {part};")
+        return names[0], names[1]
 
     def _While(self, node: Any, depth: int) -> None:
         self._emit(depth, f"while ({self.expression(node.condition)}) {{")
@@ -175,6 +202,8 @@ class _Printer:
     def _call(self, node: Any) -> tuple[str, int]:
         name = node.op.name
         if name in ("tirx.call_pure_extern", "tirx.call_extern"):
+            if _callee(node) == FIRST:
+                return f"{self._name(node.args[1])} == {self._first[node.args[1]]}", _BINARY["EQ"][1]
             arguments = ", ".join(self.expression(a) for a in node.args[1:])
             return f"{node.args[0].value}({arguments})", _ATOM
         if name == "tirx.address_of":
@@ -188,13 +217,24 @@ class _Printer:
 
     def _name(self, var: Any) -> str:
         if var not in self._names:
-            name, count = var.name, 1
-            while name in self._taken:
-                count += 1
-                name = f"{var.name}{count}"
-            self._taken.add(name)
-            self._names[var] = name
+            self._names[var] = self._free(var.name)
         return self._names[var]
+
+    def _free(self, wanted: str) -> str:
+        """``wanted``, numbered where it is taken; taken from now on."""
+        name, count = wanted, 1
+        while name in self._taken:
+            count += 1
+            name = f"{wanted}{count}"
+        self._taken.add(name)
+        return name
+
+
+def _callee(node: Any) -> str:
+    """What an external call calls; empty for other expressions."""
+    if type(node).__name__ != "Call" or node.op.name not in ("tirx.call_pure_extern", "tirx.call_extern"):
+        return ""
+    return str(node.args[0].value)
 
 
 def _dtype(node: Any) -> str:

@@ -25,6 +25,9 @@ from tvm.script.ir_builder import tirx as build
 #: Buffers behind pointers have no known extent: every size is a run-time argument.
 _UNKNOWN_EXTENT = 0x7FFFFFFF
 
+#: Calls that only the printer knows: how the iterations of a shared loop are split.
+JOINED, FIRST = "share.joined", "share.first"
+
 Expr = Any
 Buffer = Any
 
@@ -42,12 +45,16 @@ class Parameter:
 
 @dataclass(frozen=True)
 class TirFunction:
-    """A finished kernel: its C name, one line of documentation, its parameters and its TIR."""
+    """A finished kernel: its C name, one line of documentation, its parameters and its TIR.
+
+    ``shared`` says whether threads can share the work of one call (:meth:`Function.share`).
+    """
 
     name: str
     doc: str
     parameters: tuple[Parameter, ...]
     body: Any
+    shared: bool = False
 
 
 class Function:
@@ -57,6 +64,7 @@ class Function:
         self.name, self.doc = name, doc
         self.result: TirFunction
         self._parameters: list[Parameter] = []
+        self._shared = False
         self._builder = IRBuilder()
 
     def __enter__(self) -> Function:
@@ -71,7 +79,7 @@ class Function:
         self._builder.__exit__(*error)
         if error[0] is None:
             body = clean(self.name, self._builder.get())
-            self.result = TirFunction(self.name, self.doc, tuple(self._parameters), body)
+            self.result = TirFunction(self.name, self.doc, tuple(self._parameters), body, self._shared)
 
     def parameters(self, *parameters: Parameter) -> list[Any]:
         """Declare all C parameters, in order; a buffer for each pointer, a variable for each scalar."""
@@ -90,6 +98,34 @@ class Function:
     def loop(self, name: str, extent: Expr) -> Iterator[Expr]:
         """``for (name = 0; name < extent; ++name)``."""
         with build.serial(0, extent) as variable:
+            IRBuilder.name(name, variable)
+            yield variable
+
+    @contextmanager
+    def share(self, name: str, extent: Expr, joined: Expr = 0) -> Iterator[Expr]:
+        """A loop whose iterations threads may share: the plain loop in a build for one thread.
+
+        In a build for several, every thread calls the kernel with its number, and the loop runs over that
+        thread's part of ``range(extent)``. What a kernel must keep to, so that any number of threads gives
+        the same bytes without a lock:
+
+        - Every store to an output lies in a ``share`` loop, and each element is written by one iteration.
+          All else (bindings, locals, stores to a workspace) is done by every thread for itself.
+        - No iteration reads what another one writes, be it in this ``share`` loop or in another of the
+          kernel: there is no barrier inside a kernel. In place is possible where every iteration reads just
+          what it overwrites.
+        - ``share`` may be inside plain loops, never inside another ``share``.
+        - Tiles that overlap: where the last tile writes again what the one before wrote, give
+          ``joined = (pixels % tile != 0)``, and the last two iterations stay with one thread.
+        - What must happen in a thread's first iteration asks :func:`first_of_share`.
+
+        The workspace is each thread's own. Where a loop has few iterations (a dense layer of one row), share
+        another one: which is a choice for the generator, by the sizes of the operator.
+        """
+        self._shared = True
+        whole = isinstance(joined, int) and joined == 0
+        iterations = extent if whole else inline("int32", JOINED, extent, joined)
+        with build.parallel(0, iterations) as variable:
             IRBuilder.name(name, variable)
             yield variable
 
@@ -169,6 +205,11 @@ def cast(dtype: str, value: Expr) -> Expr:
 def inline(dtype: str, name: str, *args: Expr) -> Expr:
     """Call a ``static inline`` function of the support header; it has no effect but its value."""
     return tirx.call_pure_extern(dtype, name, *[as_expr(a) for a in args])
+
+
+def first_of_share(variable: Expr) -> Expr:
+    """Whether the variable of a :meth:`Function.share` loop is at its first value for this thread."""
+    return tirx.call_pure_extern("bool", FIRST, variable)
 
 
 def address(buffer: Buffer, index: Expr) -> Expr:
