@@ -35,9 +35,16 @@ class Build:
     program: Program
     backend: Backend
 
-    def __call__(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """One inference on real numbers: arrays by input name in, arrays by output name out."""
-        outputs = self.run([encode_inputs(self.program, feeds)]).outputs[0]
+    def __call__(self, feeds: Mapping[str, NDArray[Any]], *, stored: bool = False) -> dict[str, NDArray[Any]]:
+        """One inference: arrays by input name in, arrays by output name out, both numbers of the model.
+
+        Args:
+            stored: the inputs hold stored values, quantized as the build takes them.
+
+        Raises:
+            SamplesError: see :func:`irshrink.ports.encode_inputs`.
+        """
+        outputs = self.run([encode_inputs(self.program, feeds, stored=stored)]).outputs[0]
         ports = self.program.outputs
         return {p.name: decode(self.program, p, v) for p, v in zip(ports, outputs, strict=True)}
 

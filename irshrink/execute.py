@@ -16,9 +16,9 @@ import numpy as np
 from irshrink.artifact import Build, load_build
 from irshrink.backend import Values
 from irshrink.console import Progress, count, counted, plural, size, table
-from irshrink.errors import InternalError
+from irshrink.errors import InternalError, SamplesError
 from irshrink.files import write_bytes
-from irshrink.ports import Array, encode_inputs
+from irshrink.ports import Array, encode_inputs, stored_type
 from irshrink.program.program import Program
 from irshrink.report.report import REPORT_NAME
 from irshrink.samples import ImageOptions, InputSpec, Samples, load_samples
@@ -34,16 +34,18 @@ def execute(
     *,
     output: Path | None = None,
     samples: int | None = None,
+    stored: bool = False,
     progress: Progress = lambda _: None,
 ) -> dict[str, Any]:
     """Run a build and compare it with the NumPy reference, some inferences at a time.
 
     Args:
         folder: a build.
-        data: ``.npz`` with inputs by name, as the model takes them or int8 as the build does; or a folder of
-            images, if the build's recipe declares their preprocessing.
+        data: ``.npz`` with inputs by name, as the model takes them; or a folder of images, if the build's
+            recipe declares their preprocessing.
         output: where to write the outputs (``.npz``, by output name, first axis the samples), as stored.
         samples: how many, all when not given.
+        stored: the arrays of ``data`` are quantized already, as the build stores them.
 
     Returns:
         Plain data: the counts that ``render`` shows.
@@ -55,10 +57,10 @@ def execute(
     """
     build = load_build(folder)
     report = json.loads((folder / REPORT_NAME).read_text("utf-8"))
-    chosen = open_inputs(data, build.program, report["recipe"].get("images"))
+    chosen = open_inputs(data, build.program, report["recipe"].get("images"), stored=stored)
     chosen = chosen if samples is None else chosen.head(samples)
     tally = _Tally()
-    for inputs in _chunks(encode_inputs(build.program, feeds) for feeds in chosen.feeds()):
+    for inputs in _chunks(encode_inputs(build.program, feeds, stored=stored) for feeds in chosen.feeds()):
         _run(build, inputs, tally, len(chosen), keep=output is not None, progress=progress)
     if output is not None:
         write_outputs(output, build.program, tally.outputs)
@@ -92,20 +94,40 @@ def render(facts: dict[str, Any]) -> str:
     return table(rows)
 
 
-def open_inputs(data: Path, program: Program, images: dict[str, Any] | None) -> Samples:
-    """Inputs of a program, checked; arrays may be what the graph takes or what the build stores.
+def open_inputs(
+    data: Path, program: Program, images: dict[str, Any] | None, *, stored: bool = False
+) -> Samples:
+    """Inputs of a program, checked: arrays of what the graph takes or, if so said, of what the build stores.
 
     Raises:
         SamplesError: the file is missing or damaged, or does not fit the program.
     """
+    if stored and data.is_dir():
+        raise SamplesError(f"{data}: --stored is about arrays of an .npz, and this is a folder of images.")
+    if stored:
+        specs = _stored_specs(data, program)
+    else:
+        specs = [InputSpec(p.name, p.shape, np.dtype(p.element), p.codes) for p in program.inputs]
+    options = msgspec.convert(images, ImageOptions) if images else None
+    return load_samples(data, specs, image=options, role="input")
+
+
+def _stored_specs(data: Path, program: Program) -> list[InputSpec]:
+    """
+    Raises:
+        SamplesError: an array is not of the type that the build stores.
+    """
     headers = read_headers(data) if data.is_file() else {}
     specs = []
     for port in program.inputs:
-        stored, given = np.dtype(program.tensors[port.tensor].dtype), headers.get(port.name)
-        as_stored = given is not None and given.dtype == stored
-        specs.append(InputSpec(port.name, port.shape, stored if as_stored else np.dtype(port.element)))
-    options = msgspec.convert(images, ImageOptions) if images else None
-    return load_samples(data, specs, image=options, role="input")
+        given = headers[port.name].dtype if port.name in headers else None
+        wanted = stored_type(program, port, given)
+        if given is not None and given != wanted:
+            raise SamplesError(
+                f"{data}: '{port.name}' is {given}, the build stores {wanted}. Leave --stored out."
+            )
+        specs.append(InputSpec(port.name, port.shape, wanted))
+    return specs
 
 
 def mismatches(expected: Sequence[Values], outputs: Sequence[Values]) -> tuple[int, int]:

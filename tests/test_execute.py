@@ -14,6 +14,7 @@ from onnx import numpy_helper
 from PIL import Image
 
 import irshrink
+from irshrink.diff import diff_models
 from irshrink.errors import SamplesError, UserError
 from irshrink.execute import execute, mismatches, render
 from irshrink.recipe import make_recipe
@@ -46,6 +47,56 @@ def saved(folder: Path, **arrays: Any) -> Path:
     return folder / "in.npz"
 
 
+def test_integers_that_could_mean_either_are_refused(build: Path, tmp_path: Path) -> None:
+    """int8: the model's numbers, or stored ones? In a file and in memory, the same rule."""
+    values = np.clip(X * 10, -128, 127).astype(np.int8)
+    question = "x'.* int8.* numbers as the model takes them, or quantized ones"
+    with pytest.raises(SamplesError, match=f"{question}.* as float32. If they are quantized .* --stored"):
+        execute(build, saved(tmp_path, x=values))
+    loaded = irshrink.load_build(build)
+    with pytest.raises(SamplesError, match=f"{question}.* as float32; with stored=True"):
+        loaded({"x": values[0]})
+    recipe = make_recipe({"target": "host", "calibration": str(saved(tmp_path, x=values))})
+    with pytest.raises(SamplesError, match=rf"{question}.* these are \(values - zero_point\) \* scale"):
+        irshrink.compile_model(build.parent / "conv.onnx", recipe, tmp_path / "build")
+    with pytest.raises(SamplesError, match=question):
+        diff_models(
+            build.parent / "conv.onnx",
+            build / "model.onnx",
+            data=saved(tmp_path, x=values),
+            shapes={"x": (1, 3, 8, 8)},
+        )
+    by_code, by_number = loaded({"x": values[0]}, stored=True), loaded({"x": real(build, values[0])})
+    assert np.array_equal(by_code["y"], by_number["y"])
+
+
+def test_pixels_are_numbers(build: Path, tmp_path: Path) -> None:
+    """A float model takes uint8 for what it is: no build stores that."""
+    pixels = np.random.default_rng(5).integers(0, 3, X.shape).astype(np.uint8)
+    execute(build, saved(tmp_path, x=pixels), output=tmp_path / "pixels.npz")
+    execute(build, saved(tmp_path, x=pixels.astype(np.float32)), output=tmp_path / "floats.npz")
+    with np.load(tmp_path / "pixels.npz") as left, np.load(tmp_path / "floats.npz") as right:
+        assert np.array_equal(left["y"], right["y"])
+
+
+def test_what_is_said_to_be_stored_must_be(build: Path, tmp_path: Path) -> None:
+    with pytest.raises(SamplesError, match="'x' is float32, the build stores int8"):
+        execute(build, saved(tmp_path, x=X), stored=True)
+    with pytest.raises(SamplesError, match="input 'x' is stored as int8, the array is float32"):
+        irshrink.load_build(build)({"x": X[0]}, stored=True)
+    with pytest.raises(SamplesError, match=r"--stored is about arrays of an \.npz"):
+        execute(build, tmp_path, stored=True)
+
+
+def real(build: Path, stored: Array) -> Array:
+    """The numbers that stored ones stand for."""
+    program = irshrink.load_build(build).program
+    held = program.tensors[program.inputs[0].tensor].quantization
+    assert held is not None
+    numbers: Array = (stored.astype(np.float32) - held.zero_point) * np.float32(held.scale)
+    return numbers
+
+
 def test_real_numbers_and_stored_ones_give_the_same_bytes(build: Path, tmp_path: Path) -> None:
     port = irshrink.load_build(build).program.inputs[0]
     quantization = irshrink.load_build(build).program.tensors[port.tensor].quantization
@@ -54,7 +105,11 @@ def test_real_numbers_and_stored_ones_give_the_same_bytes(build: Path, tmp_path:
     for name, values in (("real", X), ("stored", np.clip(stored, -128, 127).astype(np.int8))):
         said: list[str] = []
         facts = execute(
-            build, saved(tmp_path, x=values), output=tmp_path / f"{name}.npz", progress=said.append
+            build,
+            saved(tmp_path, x=values),
+            output=tmp_path / f"{name}.npz",
+            stored=name == "stored",
+            progress=said.append,
         )
         assert (facts["inputs"], facts["compared_bytes"], facts["mismatched_bytes"]) == (6, 6 * 144, 0)
         assert said[-1] == "reference 5 of 6"

@@ -19,10 +19,20 @@ from irshrink.console import echo, print_json, progress
     type=click.Path(path_type=Path),
     help="Inputs as .npz: arrays named like the model's inputs, first axis the samples.",
 )
-@click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Write the outputs as .npz.")
+@click.option(
+    "--stored", is_flag=True, help="The inputs are quantized already: int8 as the build stores them."
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write the outputs as .npz, as the build stores them.",
+)
 @click.option("--samples", type=click.IntRange(min=1), metavar="N", help="Only the first N.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def run_command(*, build: Path, data: Path, output: Path | None, samples: int | None, as_json: bool) -> None:
+def run_command(
+    *, build: Path, data: Path, stored: bool, output: Path | None, samples: int | None, as_json: bool
+) -> None:
     """Run the build in folder BUILD and compare every output byte with the NumPy reference.
 
     A build for another machine runs in an emulator, which counts instructions and stack; Linux on Arm and
@@ -31,5 +41,5 @@ def run_command(*, build: Path, data: Path, output: Path | None, samples: int | 
     from irshrink.execute import execute, render
 
     with progress("run") as step:
-        result = execute(build, data, output=output, samples=samples, progress=step)
+        result = execute(build, data, output=output, samples=samples, stored=stored, progress=step)
     print_json(result) if as_json else echo(render(result))

@@ -58,6 +58,7 @@ class Port:
         shape: logical shape of the ONNX graph, which is also the order of the bytes.
         element: element type in the ONNX graph. Where it is float32 and the tensor int8, the caller
             quantizes; uint8 x is stored as int8 x - 128, int64 as int32, bool as uint8, float64 as float32.
+        codes: the integer type that the model itself quantizes an input to, if it does.
         classes: names of the classes that the numbers of an output stand for or, of an output of scores, that
             its columns belong to; () where there are none.
     """
@@ -67,6 +68,7 @@ class Port:
     shape: tuple[int, ...]
     element: str = "float32"
     classes: tuple[str, ...] = ()
+    codes: str | None = None
 
 
 @dataclass

@@ -5,7 +5,7 @@ images; either way only one batch is in memory at a time, however many samples t
 """
 
 from irshrink.samples.samples import Samples, input_specs, load_samples
-from irshrink.samples.source import Array, ImageOptions, InputSpec, Role, Source, castable
+from irshrink.samples.source import Array, ImageOptions, InputSpec, Role, Source, castable, may_be_stored
 
 __all__ = [
     "Array",
@@ -17,4 +17,5 @@ __all__ = [
     "castable",
     "input_specs",
     "load_samples",
+    "may_be_stored",
 ]

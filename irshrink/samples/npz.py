@@ -14,7 +14,16 @@ import numpy as np
 from numpy.lib import format as npy
 
 from irshrink.errors import SamplesError, nearest
-from irshrink.samples.source import Array, InputSpec, castable, fit, hash_labels, new_digest
+from irshrink.samples.source import (
+    Array,
+    InputSpec,
+    Role,
+    castable,
+    fit,
+    hash_labels,
+    may_be_stored,
+    new_digest,
+)
 
 LABELS = "y"
 _BLOCK = 1 << 20
@@ -46,11 +55,12 @@ class NpzSource:
     labels: Array | None
 
     @classmethod
-    def open(cls, path: Path, inputs: Sequence[InputSpec]) -> NpzSource:
+    def open(cls, path: Path, inputs: Sequence[InputSpec], role: Role) -> NpzSource:
         """Read the headers and the labels.
 
         Raises:
-            SamplesError: not an ``.npz``, or an array is missing, unknown, or of a wrong shape or dtype.
+            SamplesError: not an ``.npz``, or an array is missing, unknown, or of a wrong shape or dtype, or
+                of one that leaves open what its numbers mean.
         """
         members = read_headers(path)
         wanted = {spec.name: spec for spec in inputs}
@@ -67,7 +77,7 @@ class NpzSource:
                     f"labels '{LABELS}'. Leave it out."
                 )
         for spec in inputs:
-            _check_member(path, members[spec.name], spec)
+            _check_member(path, members[spec.name], spec, role)
         count = _count(path, {name: members[name] for name in wanted})
         labels = None
         if LABELS in members and LABELS not in wanted:
@@ -187,7 +197,17 @@ def _skip(stream: IO[bytes], size: int) -> None:
         size -= len(_read(stream, min(size, _BLOCK)))
 
 
-def _check_member(path: Path, member: Member, spec: InputSpec) -> None:
+def _check_member(path: Path, member: Member, spec: InputSpec, role: Role) -> None:
+    if may_be_stored(member.dtype, spec.dtype, spec.codes):
+        raise SamplesError(
+            f"{path}: '{spec.name}' is {member.dtype}: numbers as the model takes them, or quantized ones? "
+            f"Save the model's numbers as {spec.dtype}."
+            + (
+                " If they are quantized as the build stores them, say so with --stored."
+                if role == "input"
+                else " Of quantized ones these are (values - zero_point) * scale."
+            )
+        )
     if not castable(member.dtype, spec.dtype):
         raise SamplesError(
             f"{path}: '{spec.name}' is {member.dtype}, the model takes {spec.dtype}, and the conversion "

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from irshrink.errors import ModelError, SamplesError
+from irshrink.graph.quantized import quantization_of
 from irshrink.samples.source import Array, ImageOptions, InputSpec, Role, Source
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def load_samples(
     if path.is_dir():
         source = ImageSource.open(path, inputs, image)
     elif path.is_file():
-        source = NpzSource.open(path, inputs)
+        source = NpzSource.open(path, inputs, role)
     else:
         raise SamplesError(
             f"{path}: no such file or folder. Give the {role} data as .npz or a folder of images."
@@ -134,7 +135,9 @@ def input_specs(graph: ir.Graph) -> list[InputSpec]:
             )
         if value.dtype is None:
             raise ModelError(f"input '{value.name}' is not a tensor.")
-        specs.append(InputSpec(str(value.name), value.shape.numpy(), value.dtype.numpy()))
+        held = quantization_of(value)
+        codes = None if held is None else held.dtype
+        specs.append(InputSpec(str(value.name), value.shape.numpy(), value.dtype.numpy(), codes))
     return specs
 
 

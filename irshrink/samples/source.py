@@ -18,11 +18,16 @@ Role = Literal["calibration", "evaluation", "input"]
 
 @dataclass(frozen=True)
 class InputSpec:
-    """One input of the graph: its name, static shape with the batch dimension, and dtype."""
+    """One input of the graph: its name, static shape with the batch dimension, and dtype.
+
+    Attributes:
+        codes: the integer type (NumPy's name) that the graph itself quantizes the input to, if it does.
+    """
 
     name: str
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
+    codes: str | None = None
 
     @property
     def sample_shape(self) -> tuple[int, ...]:
@@ -104,6 +109,23 @@ def castable(given: np.dtype[Any], wanted: np.dtype[Any]) -> bool:
     if given.kind in "iub" and wanted.kind in "iub":
         return True  # :func:`fit` looks at the values
     return bool(np.can_cast(given, wanted, "safe"))
+
+
+def may_be_stored(given: np.dtype[Any], wanted: np.dtype[Any], codes: str | None) -> bool:
+    """Whether an array could hold the model's numbers or just as well the integers that stand for them.
+
+    Builds store a quantized input as int8 (of a uint8 input ``x - 128``), and a model that quantizes its
+    input to uint8 is often given uint8. Such arrays are refused wherever one is read: nobody but the user
+    knows what they hold, and the wrong guess gives plausible results.
+
+    Args:
+        given: of the array.
+        wanted: of the model's input.
+        codes: see :class:`InputSpec`.
+    """
+    if wanted.kind in "iub":
+        return wanted == np.uint8 and given == np.int8
+    return given == np.int8 or (given == np.uint8 and codes == "uint8")
 
 
 def hash_labels(digest: Any, labels: Array | None, select: Array) -> None:

@@ -11,6 +11,7 @@ import onnx_ir as ir
 from irshrink.class_names import class_names, column_names
 from irshrink.errors import ModelError, UnsupportedModelError
 from irshrink.graph import edit
+from irshrink.graph.quantized import quantization_of
 from irshrink.module import Module
 from irshrink.program import elements
 from irshrink.program.lower.builder import label
@@ -168,7 +169,9 @@ def _input_port(module: Module, lowering: Lowering, value: ir.Value, io: Io) -> 
     tensor = lowering.builder.tensor(identifier(name), shape, dtype, quantization)
     view = view_of(tensor, shape)
     lowering.bind(value, view if stored is None else View(tensor, view.axes, stored))
-    return Port(name, tensor, shape, stored or _element(value))
+    quantized = quantization_of(value)
+    codes = None if quantized is None else quantized.dtype
+    return Port(name, tensor, shape, stored or _element(value), codes=codes)
 
 
 def _element(value: ir.Value) -> str:
