@@ -88,6 +88,7 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         backend: which backend compiles for it.
         emulation: how to emulate it, or None for the machine irshrink itself runs on.
         flash_bytes, ram_bytes: budget of the memory, None for no limit; boards set them.
+        memory: whether the arena may be made smaller at the price of instructions (docs/memory.md).
     """
 
     name: str
@@ -100,6 +101,7 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     emulation: Emulation | None = None
     flash_bytes: int | None = None
     ram_bytes: int | None = None
+    memory: Literal["fast", "small"] = "fast"
     board: str | None = None
 
     def has(self, feature: str) -> bool:

@@ -24,6 +24,7 @@ from irshrink.target import Target
 if TYPE_CHECKING:
     from irshrink.backends.toolchain.elf import Sizes
     from irshrink.backends.tvm.emit import Step
+    from irshrink.backends.tvm.kernels.call import KernelCall
 
 
 class TvmBackend:
@@ -115,7 +116,7 @@ def write_sources(
     from irshrink.backends.tvm.emit import emit_sources
 
     steps = choose_kernels(program, target)
-    plan = plan_memory(program, _demands(program, steps))
+    plan = plan_memory(program, _demands(program, steps, target))
     _require_ram(plan, target)
     return steps, plan, emit_sources(program, steps, plan, target, title)
 
@@ -129,12 +130,18 @@ def choose_kernels(program: Program, target: Target) -> list[Step]:
     return [Step(op, kernel_for(op, program, target)) for op in ops]
 
 
-def _demands(program: Program, steps: Sequence[Step]) -> list[Demand]:
+def _demands(program: Program, steps: Sequence[Step], target: Target) -> list[Demand]:
     calls = {step.op.name: step.call for step in steps}
-    needs = [calls.get(op.name) for op in program.ops]
-    return [
-        Demand(c.workspace_bytes, c.overread_bytes, c.in_place) if c is not None else Demand() for c in needs
-    ]
+    return [_demand(calls.get(op.name), target) for op in program.ops]
+
+
+def _demand(call: KernelCall | None, target: Target) -> Demand:
+    if call is None:
+        return Demand()
+    # threads that share a call are at different places of its output
+    shared = call.function.shared and not zig.is_bare_metal(target)
+    distances = () if shared else call.distances
+    return Demand(call.workspace_bytes, call.overread_bytes, call.in_place, distances)
 
 
 def _require_ram(plan: MemoryPlan, target: Target) -> None:

@@ -1,26 +1,19 @@
 """Addresses in the arena: which tensors may share memory, and how little memory suffices.
 
-Tensors and workspaces are live over intervals of operators; two that are live together may not overlap, with
-one exception: an operator that works in place may put its output exactly where an input begins that dies
-with it. Placement is greedy first fit over an order of the slots; several orders, then seeded random ones,
-are tried until the lower bound is met (dynamic storage allocation is NP-hard: Garey and Johnson 1979, SR2).
+Tensors and workspaces are live over intervals of operators. What is live together lies apart, but an operator
+may be able to write its output over an input that dies with it (:class:`Demand`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from irshrink.program.ops import Reshape
+from irshrink.program.placement import ALIGNMENT, Item, Overlap, aligned, place
 from irshrink.program.program import Program
 
-#: Everything in the arena starts at a multiple of this: kernels load words, floats need it.
-ALIGNMENT = 4
-#: Random orders that are tried before a plan above the lower bound is accepted: so many, or as many as place
-#: so many items in all.
-ATTEMPTS, PLACEMENTS = 300, 20_000
+__all__ = ["ALIGNMENT", "Demand", "MemoryPlan", "Slot", "plan_memory"]
 
 
 @dataclass(frozen=True)
@@ -67,28 +60,21 @@ class Demand:
         workspace_bytes: scratch memory during the operator.
         overread_bytes: how far past the end of an input it may read.
         in_place: indices of the inputs at whose address the output may be written.
+        distances: ``(index, bytes)`` of inputs that the output may overlap in any way, as long as it begins
+            at least so many bytes before them: what is overwritten has been read by then.
     """
 
     workspace_bytes: int = 0
     overread_bytes: int = 0
     in_place: tuple[int, ...] = ()
+    distances: tuple[tuple[int, int], ...] = ()
 
-
-@dataclass
-class _Item:
-    name: str
-    nbytes: int
-    first: int
-    last: int
-    overread: int = 0
-    shares: frozenset[str] = frozenset()  # names of items that may begin at the same address
-
-    @property
-    def reserved(self) -> int:
-        return -(-self.nbytes // ALIGNMENT) * ALIGNMENT
-
-    def overlaps(self, other: _Item) -> bool:
-        return self.first <= other.last and other.first <= self.last
+    def overlap(self, index: int) -> Overlap | None:
+        """How the output may lie over input ``index``, if at all."""
+        distance = dict(self.distances).get(index)
+        if index not in self.in_place and distance is None:
+            return None
+        return Overlap(index in self.in_place, distance)
 
 
 def plan_memory(program: Program, demands: Sequence[Demand], seed: int = 0) -> MemoryPlan:
@@ -96,19 +82,10 @@ def plan_memory(program: Program, demands: Sequence[Demand], seed: int = 0) -> M
     aliases = _aliases(program)
     items = _items(program, demands, aliases)
     bound = _lower_bound(items, len(program.ops))
-    best: dict[str, int] = {}
-    best_size = -1
-    rivals = _rivals(items)
-    for order in _orders(items, seed):
-        offsets = _first_fit(order, rivals)
-        size = max((offsets[i.name] + i.reserved for i in items), default=0)
-        if best_size < 0 or size < best_size:
-            best, best_size = offsets, size
-        if best_size <= bound:
-            break
-    total = max((best[i.name] + max(i.reserved, i.nbytes + i.overread) for i in items), default=0)
-    slots = tuple(Slot(i.name, best[i.name], i.nbytes, i.first, i.last) for i in items)
-    return MemoryPlan(slots, -(-total // ALIGNMENT) * ALIGNMENT, bound, aliases)
+    offsets = place(items, bound, seed)
+    total = max((offsets[i.name] + max(i.reserved, i.nbytes + i.overread) for i in items), default=0)
+    slots = tuple(Slot(i.name, offsets[i.name], i.nbytes, i.first, i.last) for i in items)
+    return MemoryPlan(slots, aligned(total), bound, aliases)
 
 
 def _aliases(program: Program) -> dict[str, str]:
@@ -120,13 +97,13 @@ def _aliases(program: Program) -> dict[str, str]:
     return roots
 
 
-def _items(program: Program, demands: Sequence[Demand], aliases: dict[str, str]) -> list[_Item]:
-    items: dict[str, _Item] = {}
+def _items(program: Program, demands: Sequence[Demand], aliases: dict[str, str]) -> list[Item]:
+    items: dict[str, Item] = {}
     end = len(program.ops)
 
-    def touch(name: str, index: int) -> _Item:
+    def touch(name: str, index: int) -> Item:
         tensor = program.tensors[aliases.get(name, name)]
-        item = items.setdefault(tensor.name, _Item(tensor.name, tensor.nbytes, index, index))
+        item = items.setdefault(tensor.name, Item(tensor.name, tensor.nbytes, index, index))
         item.last = max(item.last, index)
         return item
 
@@ -139,7 +116,7 @@ def _items(program: Program, demands: Sequence[Demand], aliases: dict[str, str])
         touch(op.output, index)
         if demand.workspace_bytes:
             name = f"{op.name}.workspace"
-            items[name] = _Item(name, demand.workspace_bytes, index, index)
+            items[name] = Item(name, demand.workspace_bytes, index, index)
     for port in program.outputs:
         touch(port.tensor, end)
     _mark_sharing(program, demands, aliases, items)
@@ -152,78 +129,30 @@ def _stored(names: Sequence[str], program: Program) -> list[str]:
 
 
 def _mark_sharing(
-    program: Program, demands: Sequence[Demand], aliases: dict[str, str], items: dict[str, _Item]
+    program: Program, demands: Sequence[Demand], aliases: dict[str, str], items: dict[str, Item]
 ) -> None:
-    """An output may begin where an input begins that dies with the operator."""
+    """An output may share the memory of an input that dies with the operator and is read as that one only."""
     for index, (op, demand) in enumerate(zip(program.ops, demands, strict=True)):
         if isinstance(op, Reshape):
             continue
         output = items[aliases.get(op.output, op.output)]
         names = [aliases.get(name, name) for name in op.inputs]
-        for k in demand.in_place:
-            source = items.get(names[k])
-            if source is None:
+        for k, name in enumerate(names):
+            source, overlap = items.get(name), demand.overlap(k)
+            if source is None or overlap is None:
                 continue
-            if source.last == index and output.first == index and names.count(names[k]) == 1:
-                output.shares |= {source.name}
-                source.shares |= {output.name}
+            if source.last == index and output.first == index and names.count(name) == 1:
+                output.over[name] = overlap
 
 
-def _lower_bound(items: Sequence[_Item], steps: int) -> int:
-    """Largest sum of live bytes; of items that may share an address only the larger counts."""
+def _lower_bound(items: Sequence[Item], steps: int) -> int:
+    """Largest sum of live bytes, less what outputs can have in common with the inputs that they overwrite."""
     bound = 0
     for step in range(steps + 1):
-        live = [i for i in items if i.first <= step <= i.last]
-        total = sum(i.nbytes for i in live)
-        for born in (i for i in live if i.first == step):
-            dying = [i.nbytes for i in live if i.name in born.shares and i.last == step]
-            total -= min(born.nbytes, max(dying, default=0))
+        live = {i.name: i for i in items if i.first <= step <= i.last}
+        total = sum(i.nbytes for i in live.values())
+        for born in (i for i in live.values() if i.first == step):
+            dying = [(live[n].nbytes, rule) for n, rule in born.over.items() if n in live]
+            total -= min(born.nbytes, sum(rule.shared(n, born.nbytes) for n, rule in dying))
         bound = max(bound, total)
     return bound
-
-
-def _orders(items: Sequence[_Item], seed: int) -> Iterator[list[_Item]]:
-    by_size = sorted(items, key=lambda i: (-i.reserved, i.first, i.name))
-    by_time = sorted(items, key=lambda i: (i.first, -i.reserved, i.name))
-    by_area = sorted(items, key=lambda i: (-i.reserved * (i.last - i.first + 1), i.first, i.name))
-    yield from (by_size, by_area, by_time)
-    rng = np.random.default_rng(seed)
-    for _ in range(min(ATTEMPTS, PLACEMENTS // max(len(items), 1)) if len(items) > 2 else 0):
-        keys = rng.uniform(0.3, 1.0, len(items))
-        ranked = sorted(zip(items, keys, strict=True), key=lambda p: -p[0].reserved * p[1])
-        yield [item for item, _ in ranked]
-
-
-def _rivals(items: Sequence[_Item]) -> dict[str, list[_Item]]:
-    """For every item the others that are in use while it is."""
-    return {a.name: [b for b in items if b is not a and b.overlaps(a)] for a in items}
-
-
-def _first_fit(order: Sequence[_Item], rivals: dict[str, list[_Item]]) -> dict[str, int]:
-    """Place the items one after the other at the lowest address that is free while they live."""
-    offsets: dict[str, int] = {}
-    for item in order:
-        placed = [(offsets[o.name], o) for o in rivals[item.name] if o.name in offsets]
-        taken = sorted((at, at + other.reserved) for at, other in placed)
-        best = _lowest_gap(taken, item.reserved)
-        for at, partner in placed:
-            if at < best and partner.name in item.shares and _fits(item, at, partner, placed):
-                best = at
-        offsets[item.name] = best
-    return offsets
-
-
-def _lowest_gap(taken: Sequence[tuple[int, int]], size: int) -> int:
-    """Start of the lowest free stretch of ``size`` bytes between sorted intervals."""
-    start = 0
-    for begin, end in taken:
-        if start + size <= begin:
-            break
-        start = max(start, end)
-    return start
-
-
-def _fits(item: _Item, at: int, partner: _Item, placed: Sequence[tuple[int, _Item]]) -> bool:
-    """Whether ``item`` at its partner's address ``at`` stays clear of everything else."""
-    end = at + item.reserved
-    return all(o is partner or end <= begin or begin + o.reserved <= at for begin, o in placed)

@@ -59,6 +59,8 @@ class KernelCall:
         workspace_bytes: scratch memory in the arena, 4-byte aligned, live during this call only.
         overread_bytes: how far past the end of an input the kernel may read (never write).
         in_place: inputs whose address the output may share.
+        distances: ``(index, bytes)`` of inputs that the output may overlap when it begins at least so many
+            bytes before them (negative: after them).
         specialized: whether the sizes are constants of a C function that only equal calls share: fewer
             instructions for more code.
         schedule: the frozen dataclass of choices that it was made from, where its family has any; of equal
@@ -70,6 +72,7 @@ class KernelCall:
     workspace_bytes: int = 0
     overread_bytes: int = 0
     in_place: tuple[int, ...] = ()
+    distances: tuple[tuple[int, int], ...] = ()
     specialized: bool = False
     schedule: Schedule | None = None
 

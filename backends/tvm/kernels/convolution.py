@@ -20,6 +20,7 @@ from irshrink.backends.tvm.kernels.depthwise import (
     select_depthwise,
 )
 from irshrink.backends.tvm.kernels.epilogue import Epilogue, epilogue_arguments
+from irshrink.backends.tvm.kernels.overlap import tiles_distance
 from irshrink.backends.tvm.kernels.tiles import (
     Accumulators,
     Tile,
@@ -76,6 +77,7 @@ def select_convolution(
     tile = schedule or choose_tile(target, pixels, group_out, depth)
     direct = op.window.kernel == (1, 1) and op.window.strides == (1, 1) and not any(op.window.pads)
     patch = not direct or op.groups > 1
+    in_order = patch or tile.style != "simd"
     epilogue = Epilogue.of(op.requantization, op.residual)
     arguments: list[Argument] = [
         Input(0),
@@ -92,14 +94,23 @@ def select_convolution(
         arguments += [op.groups, in_channels // op.groups]
     overlaps = pixels % tile.pixels != 0 or group_out % tile.channels != 0
     return KernelCall(
-        function=convolution(tile, patch, epilogue),
+        function=convolution(tile, patch, epilogue, in_order),
         arguments=tuple(arguments),
         workspace_bytes=tile.pixels * _pitch(depth) + _SLACK if patch else 0,
         overread_bytes=_SLACK if patch else tile.overread(depth),
         # a value that was added to already would be added to again where tiles overlap
         in_place=(1,) if op.residual is not None and not overlaps else (),
+        distances=_distances(op, program, tile, patch) if in_order else (),
         schedule=tile,
     )
+
+
+def _distances(op: ConvInt8, program: Program, tile: Tile, patch: bool) -> tuple[tuple[int, int], ...]:
+    """How far before its inputs the output has to begin, when pixels are computed in order."""
+    x, y = program.tensors[op.inputs[0]].shape, program.tensors[op.output].shape
+    first = tiles_distance(op.window, x, y, tile.pixels, reads_first=patch and op.groups == 1)
+    residual = [(1, tile.pixels * y[3])] if op.residual is not None else []
+    return ((0, first), *residual)
 
 
 def _pitch(depth: int) -> int:
@@ -136,9 +147,13 @@ class _Layer:
 
 
 @cache
-def convolution(tile: Tile, patch: bool, epilogue: Epilogue) -> TirFunction:
-    """The C function for one tile, geometry and epilogue; all sizes are run-time arguments."""
-    name = f"conv_s8_{tile.suffix}{'_patch' if patch else ''}{epilogue.suffix}"
+def convolution(tile: Tile, patch: bool, epilogue: Epilogue, in_order: bool = False) -> TirFunction:
+    """The C function for one tile, geometry and epilogue; all sizes are run-time arguments.
+
+    With ``in_order`` every pixel is finished before the next: the output may overwrite the input behind it.
+    """
+    kind = "_patch" if patch else "_ordered" if in_order else ""
+    name = f"conv_s8_{tile.suffix}{kind}{epilogue.suffix}"
     extra = epilogue.parameters()
     with Function(name, "Convolution of int8: dot products of contiguous bytes.") as f:
         x, weight, bias, *rest = f.parameters(
@@ -158,6 +173,8 @@ def convolution(tile: Tile, patch: bool, epilogue: Epilogue) -> TirFunction:
         blocks = f.bind("blocks", quotient(group_out + (tile.channels - 1), tile.channels))
         if patch:
             _patch_loops(layer, x, window, pixels, group_out, tiles, blocks)
+        elif in_order:
+            _ordered_loops(layer, x, pixels, group_out, tiles, blocks)
         else:
             _direct_loops(layer, x, pixels, group_out, tiles, blocks)
     return f.result
@@ -171,6 +188,19 @@ def _direct_loops(layer: _Layer, x: Buffer, pixels: Expr, group_out: Expr, tiles
         with f.loop("t", tiles) as t:
             pixel = f.bind("pixel", minimum(t * tile.pixels, pixels - tile.pixels))
             layer.tile(x, f.bind("start", pixel * layer.pitch), b, pixel, channel)
+
+
+def _ordered_loops(
+    layer: _Layer, x: Buffer, pixels: Expr, group_out: Expr, tiles: Expr, blocks: Expr
+) -> None:
+    """Pixels outside, in order: no pixel is read again once the tiles behind it are written."""
+    f, tile = layer.f, layer.sums.tile
+    with f.loop("t", tiles) as t:
+        pixel = f.bind("pixel", minimum(t * tile.pixels, pixels - tile.pixels))
+        start = f.bind("start", pixel * layer.pitch)
+        with f.loop("b", blocks) as b:
+            channel = f.bind("channel", minimum(b * tile.channels, group_out - tile.channels))
+            layer.tile(x, start, b, pixel, channel)
 
 
 def _patch_loops(

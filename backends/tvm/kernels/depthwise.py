@@ -106,14 +106,15 @@ def select_depthwise(
         *ring.arguments(),
     ]
     overlaps = out_w % tile.pixels != 0 or channels % tile.channels != 0
-    in_place = [0] if ring.in_place else []
-    if op.residual is not None and not overlaps:
-        in_place.append(1)
+    distances = [(0, ring.distance)]
+    if op.residual is not None:
+        distances.append((1, out_w * channels))
     return KernelCall(
         function=depthwise(tile, epilogue),
         arguments=tuple(arguments),
         workspace_bytes=ring.nbytes,
-        in_place=tuple(in_place),
+        in_place=(1,) if op.residual is not None and not overlaps else (),
+        distances=tuple(distances),
         schedule=tile,
     )
 

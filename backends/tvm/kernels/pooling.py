@@ -19,6 +19,7 @@ from irshrink.backends.tvm.kernels.windows import (
     Position,
     Sums,
     each_window,
+    pool_distances,
     size_arguments,
     size_parameters,
 )
@@ -48,7 +49,8 @@ def select_max_pool(op: MaxPool, program: Program, target: Target) -> KernelCall
     x = program.tensors[op.inputs[0]]
     block = Block.choose(target, op.window, x.shape[3], x.dtype, packed=target.has("dsp"))
     function = _max_pool_words(block) if block.style == "packed" else _max_pool(block, x.dtype)
-    return KernelCall(function, (Input(0), Output(), *size_arguments(op, program)))
+    arguments = (Input(0), Output(), *size_arguments(op, program))
+    return KernelCall(function, arguments, distances=pool_distances(op, program))
 
 
 @cache
@@ -136,7 +138,8 @@ def select_average_pool_int8(op: AveragePoolInt8, program: Program, target: Targ
     zero = op.input_zero_point + (128 if block.style == "packed" else 0)
     arguments: list[Argument] = [Input(0), Output(), *size_arguments(op, program), zero, *counts.arguments()]
     arguments += [op.zero_point, *([op.low, op.high] if clamp else [])]
-    return KernelCall(_average_pool_s8(block, counts.table, clamp), tuple(arguments))
+    function = _average_pool_s8(block, counts.table, clamp)
+    return KernelCall(function, tuple(arguments), distances=pool_distances(op, program))
 
 
 @cache
@@ -174,7 +177,8 @@ def select_average_pool_f32(op: AveragePoolF32, program: Program, target: Target
     used = used_counts(op.window, height, width, op.count_padding)
     counts = Counts.of({n: 1.0 / n for n in range(1, max(used) + 1)}, used)
     arguments = (Input(0), Output(), *size_arguments(op, program), *counts.arguments())
-    return KernelCall(_average_pool_f32(block, counts.table), arguments)
+    function = _average_pool_f32(block, counts.table)
+    return KernelCall(function, arguments, distances=pool_distances(op, program))
 
 
 @cache

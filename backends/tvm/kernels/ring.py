@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from irshrink.backends.tvm.kernels.call import Argument
+from irshrink.backends.tvm.kernels.overlap import rows_distance
 from irshrink.backends.tvm.tir import (
     Buffer,
     Expr,
@@ -33,7 +34,8 @@ class Ring:
     Attributes:
         span: rows that one window reaches over, which is the number of rows kept.
         fresh: rows that are new for each further output row.
-        in_place: whether output row y may overwrite the input once its window is in the ring.
+        distance: how far before the input the output has to begin so that its row y overwrites only rows
+            that are in the ring; bytes, negative if it may begin behind.
     """
 
     in_rows: int
@@ -46,7 +48,7 @@ class Ring:
     fresh: int
     row_stride: int
     dilation: int
-    in_place: bool
+    distance: int
 
     @property
     def nbytes(self) -> int:
@@ -61,11 +63,7 @@ class Ring:
         reads = (
             (window.extent()[1] + (y[2] - 1) * window.strides[1]) - left - width
         )  # columns right of the input
-        in_place = all(
-            (oy + 1) * y[2] * y[3] <= (oy * stride - top + span) * width * channels
-            for oy in range(y[1])
-            if oy * stride - top + span < height
-        )
+        read = [max(oy * stride - top + span, 0) for oy in range(y[1])]
         return Ring(
             in_rows=height,
             row_bytes=width * channels,
@@ -77,7 +75,7 @@ class Ring:
             fresh=min(stride, span),
             row_stride=stride,
             dilation=window.dilations[0],
-            in_place=in_place and y[1] * y[2] * y[3] <= height * width * channels,
+            distance=rows_distance(x, y, read),
         )
 
     def arguments(self) -> list[Argument]:

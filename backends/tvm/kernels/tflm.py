@@ -32,6 +32,7 @@ from irshrink.backends.tvm.kernels.windows import (
     Position,
     Sums,
     each_window,
+    pool_distances,
     size_arguments,
     size_parameters,
 )
@@ -95,7 +96,7 @@ def select_average_pool(op: AveragePoolTflm, program: Program, target: Target) -
     bounds = (op.low, op.high) if clamp else ()
     zero = _BIAS if block.style == "packed" else 0
     arguments = (Input(0), Output(), *size_arguments(op, program), zero, *bounds)
-    return KernelCall(_average_pool(block, clamp), arguments)
+    return KernelCall(_average_pool(block, clamp), arguments, distances=pool_distances(op, program))
 
 
 @cache

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from irshrink.backends.tvm.kernels.overlap import tiles_distance
 from irshrink.backends.tvm.tir import (
     Buffer,
     Expr,
@@ -105,6 +106,13 @@ def size_arguments(op: _Pool, program: Program) -> list[int]:
     sizes = [images, out_h, out_w, height, width, channels]
     sizes += [*window.kernel, *window.strides, *window.dilations]
     return sizes + (list(window.pads[:2]) if any(window.pads) else [])
+
+
+def pool_distances(op: _Pool, program: Program) -> tuple[tuple[int, int], ...]:
+    """How far before its input the output has to begin: pixels are finished one after the other."""
+    x, y = program.tensors[op.inputs[0]], program.tensors[op.output]
+    elements = tiles_distance(op.window, x.shape, y.shape, 1, reads_first=False)
+    return ((0, elements * (x.nbytes // x.elements)),)
 
 
 def each_window(

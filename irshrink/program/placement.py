@@ -1,0 +1,173 @@
+"""Placing items at addresses: first fit over many orders, under pairwise rules of distance.
+
+Two items that are in use at once lie apart, with two exceptions between an output and an input that dies with
+the operator: they may begin at the same address, where the operator works in place; and they may overlap when
+the output begins at least some distance before the input, so that every byte is read before it is overwritten
+(diagonal memory optimization: Blacker, Bridges and Hadfield 2020, arXiv:2010.01668). Dynamic storage
+allocation is NP-hard (Garey and Johnson 1979, SR2), so orders are tried until the lower bound is met.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+#: Everything in the arena starts at a multiple of this: kernels load words, floats need it.
+ALIGNMENT = 4
+#: Random orders that are tried before a plan above the lower bound is accepted: so many, or as many as place
+#: so many items in all.
+ATTEMPTS, PLACEMENTS = 300, 20_000
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """How an output may share memory with an input.
+
+    Attributes:
+        same: they may begin at the same address.
+        distance: they may overlap when the output begins at least so many bytes before the input (after it,
+            where this is negative); None if that helps nothing.
+    """
+
+    same: bool = False
+    distance: int | None = None
+
+    def shared(self, source: int, output: int) -> int:
+        """Most bytes that an input of ``source`` and an output of ``output`` bytes can have in common."""
+        found = min(source, output) if self.same else 0
+        if self.distance is None:
+            return found
+        return max(found, min(source, output, max(output - max(self.distance, 0), 0)))
+
+
+@dataclass
+class Item:
+    """Something that needs memory from operator ``first`` to operator ``last``.
+
+    Attributes:
+        overread: bytes behind its end that may be read.
+        over: for an output, the inputs whose memory it may share.
+    """
+
+    name: str
+    nbytes: int
+    first: int
+    last: int
+    overread: int = 0
+    over: dict[str, Overlap] = field(default_factory=dict)
+
+    @property
+    def reserved(self) -> int:
+        return aligned(self.nbytes)
+
+    def meets(self, other: Item) -> bool:
+        """Whether both are in use at some operator."""
+        return self.first <= other.last and other.first <= self.last
+
+
+def aligned(nbytes: int) -> int:
+    """``nbytes`` or the next larger multiple of the alignment."""
+    return -(-nbytes // ALIGNMENT) * ALIGNMENT
+
+
+def place(items: Sequence[Item], bound: int, seed: int = 0) -> dict[str, int]:
+    """Offsets by name: of all orders tried, the first that met ``bound`` or the one with the lowest top."""
+    rivals = {a.name: [b for b in items if b is not a and b.meets(a)] for a in items}
+    best: dict[str, int] = {}
+    best_order: list[Item] = []
+    best_size = -1
+    search = _Search(items, seed)
+    for order in search.orders():
+        offsets = first_fit(order, rivals)
+        size = top(items, offsets)
+        if best_size < 0 or size <= best_size:
+            best_order = order
+        if best_size < 0 or size < best_size:
+            best, best_size = offsets, size
+        search.best, search.offsets = best_order, best
+        if best_size <= aligned(bound):
+            break
+    return best
+
+
+def top(items: Sequence[Item], offsets: dict[str, int]) -> int:
+    """Bytes from the start of the arena to the end of its last item."""
+    return max((offsets[i.name] + i.reserved for i in items), default=0)
+
+
+def first_fit(order: Sequence[Item], rivals: dict[str, list[Item]]) -> dict[str, int]:
+    """Place the items one after the other at the lowest address that their rivals leave free."""
+    offsets: dict[str, int] = {}
+    for item in order:
+        closed: list[tuple[int, int]] = []
+        for other in rivals[item.name]:
+            if other.name in offsets:
+                closed += forbidden(item, other, offsets[other.name])
+        offsets[item.name] = _lowest(closed)
+    return offsets
+
+
+def forbidden(item: Item, other: Item, at: int) -> list[tuple[int, int]]:
+    """Open intervals in which ``item`` cannot start while ``other`` starts at ``at``."""
+    low, high = at - item.reserved, at + other.reserved
+    rule = item.over.get(other.name)
+    if rule is not None and rule.distance is not None:
+        low = max(low, at - rule.distance)
+    if rule is None:
+        rule = other.over.get(item.name)
+        if rule is not None and rule.distance is not None:
+            high = min(high, at + rule.distance)
+    if low >= high:
+        return []
+    if rule is not None and rule.same and low < at < high:
+        return [(low, at), (at, high)]
+    return [(low, high)]
+
+
+def _lowest(closed: list[tuple[int, int]]) -> int:
+    """The lowest aligned address, 0 or above, inside none of the open intervals."""
+    start = 0
+    for low, high in sorted(closed):
+        if start <= low:
+            break
+        if start < high:
+            start = aligned(high)
+    return start
+
+
+class _Search:
+    """Orders to place items in: some fixed ones, random ones, then changes of the best so far."""
+
+    def __init__(self, items: Sequence[Item], seed: int) -> None:
+        self.items = items
+        self.rng = np.random.default_rng(seed)
+        self.best: list[Item] = []
+        self.offsets: dict[str, int] = {}
+
+    def orders(self) -> Iterator[list[Item]]:
+        items = self.items
+        yield sorted(items, key=lambda i: (-i.reserved, i.first, i.name))
+        yield sorted(items, key=lambda i: (-i.reserved * (i.last - i.first + 1), i.first, i.name))
+        yield sorted(items, key=lambda i: (i.first, -i.reserved, i.name))
+        # an output lies below its input: going back in time, each is placed right above the one before
+        yield sorted(items, key=lambda i: (-i.last, -i.first, -i.reserved, i.name))
+        attempts = min(ATTEMPTS, PLACEMENTS // max(len(items), 1)) if len(items) > 2 else 0
+        for number in range(attempts):
+            yield self._by_size() if number % 2 else self._raised()
+
+    def _by_size(self) -> list[Item]:
+        """Large ones first, more or less."""
+        keys = self.rng.uniform(0.3, 1.0, len(self.items))
+        ranked = sorted(zip(self.items, keys, strict=True), key=lambda p: -p[0].reserved * p[1])
+        return [item for item, _ in ranked]
+
+    def _raised(self) -> list[Item]:
+        """The best order with an item from the top of the arena placed earlier."""
+        ends = [self.offsets[i.name] + i.reserved for i in self.best]
+        highest = [k for k, end in enumerate(ends) if end == max(ends)]
+        chosen = highest[int(self.rng.integers(len(highest)))]
+        order = list(self.best)
+        order.insert(int(self.rng.integers(chosen + 1)), order.pop(chosen))
+        return order
