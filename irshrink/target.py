@@ -82,7 +82,8 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         triple: target triple of the C compiler.
         cpu: CPU name with feature suffixes, in the C compiler's spelling.
         gcc_flags: the same core in GCC's spelling, for the user's own build.
-        features: what kernels may use: ``dsp`` (SMLAD, SXTB16, QADD), ``fpu`` (hardware float32), ``simd``
+        features: what kernels may use: ``dsp`` (SMLAD, SXTB16, QADD), ``fpu`` (hardware float32), ``fma``
+            (float32 multiply-add with one rounding: changes the last bits of float sums), ``simd``
             (vectors that the C compiler makes of loops), and what the core has besides: ``neon``, ``mve``,
             ``dotprod``, ``i8mm``, ``fp16``.
         backend: which backend compiles for it.

@@ -14,6 +14,7 @@ from irshrink.backends.tvm.backend import TvmBackend
 from irshrink.backends.tvm.kernels import kernel_for
 from irshrink.backends.tvm.printer import print_function
 from irshrink.program import ops
+from irshrink.program.lower.finish import with_fused_sums
 from irshrink.program.ops import Window
 from irshrink.target import load_target
 from irshrink.testing.kernels import EXTREMES, KernelBench
@@ -139,6 +140,21 @@ def rows_float(b: KernelBench) -> None:
 
 
 FAMILIES: tuple[Family, ...] = (products, convolutions, binary_float, unary_float, rows_float)
+
+
+@pytest.mark.parametrize("target", ["host", "cortex-m4", "cortex-m7", "cortex-m33"])
+def test_fused_sums_equal_the_reference(target: str, tmp_path: Path) -> None:
+    """Also where sums underflow, half of them to -0."""
+    bench = KernelBench()
+    products(bench)
+    convolutions(bench)
+    tiny = (np.full((4, 8), 1e-30, np.float32), np.where(np.arange(40) % 2, 1e-30, -1e-30).astype(np.float32))
+    bench.add(
+        ops.DenseF32, tiny[0], shape=(4, 5), dtype="float32", weight=tiny[1].reshape(5, 8),
+        bias=np.array([0, -0.0, 1e-44, -1e-44, 1], np.float32), low=-inf, high=inf,
+    )  # fmt: skip
+    bench.program.ops = with_fused_sums(bench.program.ops)
+    bench.check(TvmBackend(), load_target(target), tmp_path)
 
 
 @pytest.mark.parametrize("target", TARGETS)

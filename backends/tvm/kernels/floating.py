@@ -34,6 +34,7 @@ from irshrink.backends.tvm.tir import (
     constant,
     f32,
     i32,
+    inline,
     minimum,
     quotient,
     read,
@@ -64,6 +65,7 @@ class Form:
         padded: windows may lie partly outside the input.
         low, high: which bounds of the fused clip are finite.
         codes: weights are int8, each times the scale of its channel.
+        fused: products are added with a single rounding.
     """
 
     pixels: int
@@ -74,6 +76,7 @@ class Form:
     low: bool
     high: bool
     codes: bool
+    fused: bool
 
     @property
     def suffix(self) -> str:
@@ -83,6 +86,7 @@ class Form:
             ("_low", self.low),
             ("_high", self.high),
             ("_w8", self.codes),
+            ("_fma", self.fused),
         ]
         style = "simd" if self.vector else "plain"
         return f"_{style}_{self.pixels}x{self.channels}" + "".join(name for name, has in parts if has)
@@ -142,6 +146,7 @@ def _select(
         low=low != -inf,
         high=high != inf,
         codes=op.codes is not None,
+        fused=op.fused,
     )
     groups = 1 if depthwise else groups
     arguments: list[Argument] = [
@@ -180,6 +185,11 @@ def _pack(weight: NDArray[Any], groups: int, width: int) -> NDArray[Any]:
 
 def _pack_bias(bias: NDArray[np.float32], channels: int, groups: int, width: int) -> NDArray[np.float32]:
     return _pack(np.broadcast_to(bias, (channels,)).reshape(channels, 1, 1, 1), groups, width)
+
+
+def multiply_add(fused: bool, x: Expr, w: Expr, acc: Expr) -> Expr:
+    """``x * w + acc``, rounded once where ``fused``."""
+    return inline("float32", "irs_fma_f32", x, w, acc) if fused else acc + x * w
 
 
 @cache
@@ -297,13 +307,14 @@ class _Convolution:
 
         def add(p: int, j: Any, x: Expr, weight: Expr) -> None:
             here = self._at(p, j)
-            f.store(self.acc, here, self.acc[here] + x * weight)
+            f.store(self.acc, here, multiply_add(form.fused, x, weight, self.acc[here]))
 
         if form.depthwise and form.vector and not form.codes:
             for p in range(form.pixels):
                 here = inside[p] if form.padded else i32(1)
                 sums, x = address(self.acc, self._at(p, 0)), address(self.x, at[p])
-                f.call("irs_mla16_f32", sums, here, x, address(self.weight, w))
+                name = "irs_fma16_f32" if form.fused else "irs_mla16_f32"
+                f.call(name, sums, here, x, address(self.weight, w))
             return
         if form.depthwise:
             weights = self._weights(w)
@@ -327,4 +338,6 @@ class _Convolution:
                 f.store(self.y, at + j, self.done[self._at(p, j)])
 
     def _clipped(self, value: Expr) -> Expr:
-        return clipped(value, self.size.get("low"), self.size.get("high"))
+        return clipped(
+            value + f32(0.0) if self.form.fused else value, self.size.get("low"), self.size.get("high")
+        )

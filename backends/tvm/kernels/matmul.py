@@ -21,6 +21,7 @@ from irshrink.backends.tvm.kernels.epilogue import (
     scaled,
     scaling_of,
 )
+from irshrink.backends.tvm.kernels.floating import multiply_add
 from irshrink.backends.tvm.tir import (
     Buffer,
     Expr,
@@ -130,12 +131,14 @@ def _matmul_s8(columns: Columns, clamp: bool, scaling: Scaling) -> TirFunction:
 def select_matmul_f32(op: MatMulF32, program: Program, target: Target) -> KernelCall:
     """float32 product, each element summed in order of k."""
     sizes = _sizes(op, program)
-    return KernelCall(_matmul_f32(Columns.choose(target, sizes[3])), (Input(0), Input(1), Output(), *sizes))
+    function = _matmul_f32(Columns.choose(target, sizes[3]), op.fused)
+    return KernelCall(function, (Input(0), Input(1), Output(), *sizes))
 
 
 @cache
-def _matmul_f32(columns: Columns) -> TirFunction:
-    with Function(f"matmul_f32{columns.suffix}", "Product of float32 matrices.") as f:
+def _matmul_f32(columns: Columns, fused: bool) -> TirFunction:
+    name = f"matmul_f32{columns.suffix}{'_fma' if fused else ''}"
+    with Function(name, "Product of float32 matrices.") as f:
         a, b, y, *sizes = f.parameters(
             read("a", "float32"), read("b", "float32"), write("y", "float32"), *scalars(*_SIZES)
         )
@@ -143,7 +146,10 @@ def _matmul_f32(columns: Columns) -> TirFunction:
 
         def step(left: Expr, b_at: Expr) -> None:
             value = f.bind("value", left)
-            columns.each(f, lambda j: f.store(acc, j, acc[i32(j)] + value * b[b_at + j]))
+            columns.each(f, lambda j: f.store(acc, j, multiply_add(fused, value, b[b_at + j], acc[i32(j)])))
+
+        def sum_of(j: Any) -> Expr:
+            return acc[i32(j)] + f32(0.0) if fused else acc[i32(j)]
 
         _products(
             f,
@@ -152,7 +158,7 @@ def _matmul_f32(columns: Columns) -> TirFunction:
             a,
             lambda: columns.each(f, lambda j: f.store(acc, j, f32(0.0))),
             step,
-            lambda column, y_at: columns.each(f, lambda j: f.store(y, y_at + j, acc[i32(j)])),
+            lambda column, y_at: columns.each(f, lambda j: f.store(y, y_at + j, sum_of(j))),
         )
     return f.result
 

@@ -25,7 +25,9 @@
 #endif
 
 #define IRS_INLINE static inline __attribute__((always_inline, unused))
+#ifndef IRS_NOINLINE
 #define IRS_NOINLINE static __attribute__((noinline, unused))
+#endif
 
 IRS_INLINE int32_t irs_min_i32(int32_t a, int32_t b) { return a < b ? a : b; }
 IRS_INLINE int32_t irs_max_i32(int32_t a, int32_t b) { return a > b ? a : b; }
@@ -94,6 +96,20 @@ IRS_INLINE void irs_mla16_f32(float *acc, int32_t inside, const float *x, const 
     }
     sums += values * weights;
     __builtin_memcpy(acc, &sums, sizeof sums);
+}
+
+/* a * b + c, rounded once. */
+IRS_INLINE float irs_fma_f32(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
+
+/* irs_mla16_f32, each rounded once */
+IRS_INLINE void irs_fma16_f32(float *acc, int32_t inside, const float *x, const float *w)
+{
+    if (!inside) {
+        return; /* a product with 0 changes nothing but the sign of 0, which is lost at the end */
+    }
+    for (int32_t i = 0; i < 16; ++i) {
+        acc[i] = __builtin_fmaf(x[i], w[i], acc[i]);
+    }
 }
 
 /* Bytes 0 and 2, or 1 and 3, of a word as two int16. */

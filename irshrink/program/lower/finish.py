@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from irshrink.program.ops import AddInt8, Addition, ConvInt8, Op
+from irshrink.program.ops import AddInt8, Addition, ConvF32, ConvInt8, DenseF32, MatMulF32, Op
 from irshrink.program.program import Tensor
 
 
@@ -18,6 +18,11 @@ def without_dead(ops: Sequence[Op], outputs: Collection[str]) -> list[Op]:
             needed.update(op.inputs)
             kept.insert(0, op)
     return kept
+
+
+def with_fused_sums(ops: Sequence[Op]) -> list[Op]:
+    """Sums of float32 products that add each product with a single rounding."""
+    return [replace(op, fused=True) if isinstance(op, ConvF32 | DenseF32 | MatMulF32) else op for op in ops]
 
 
 def with_residuals(ops: Sequence[Op], tensors: dict[str, Tensor], outputs: Collection[str]) -> list[Op]:

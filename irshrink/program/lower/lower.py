@@ -16,7 +16,7 @@ from irshrink.module import Module
 from irshrink.program import elements
 from irshrink.program.lower.builder import label
 from irshrink.program.lower.chains import leaves, parameters
-from irshrink.program.lower.finish import with_residuals, without_dead
+from irshrink.program.lower.finish import with_fused_sums, with_residuals, without_dead
 from irshrink.program.lower.lowering import Lowering, Requantize
 from irshrink.program.lower.names import identifier
 from irshrink.program.lower.refusal import MALFORMED, MOST_ELEMENTS, Refusal, Unsupported
@@ -30,7 +30,9 @@ _MOST_CLASSES = 12
 Io = Literal["quantized", "float"]
 
 
-def lower(module: Module, *, io: Io = "quantized", requantize: Requantize = "float32") -> Program:
+def lower(
+    module: Module, *, io: Io = "quantized", requantize: Requantize = "float32", fused: bool = False
+) -> Program:
     """The program of a graph; QDQ regions in integers, the rest in float32.
 
     Args:
@@ -38,6 +40,7 @@ def lower(module: Module, *, io: Io = "quantized", requantize: Requantize = "flo
         io: ``quantized`` makes ports int8 where the graph quantizes its inputs and dequantizes its outputs;
             ``float`` keeps them as the graph has them.
         requantize: ``tflm`` computes int8 operators as TensorFlow Lite Micro does.
+        fused: sums of float32 products take each with one rounding, as targets with the feature ``fma`` do.
 
     Raises:
         UnsupportedModelError: some nodes cannot run; the message lists every one and what would help.
@@ -47,7 +50,8 @@ def lower(module: Module, *, io: Io = "quantized", requantize: Requantize = "flo
     if run.failures:
         lines = "\n".join(f"  {failure}" for failure in run.failures)
         raise UnsupportedModelError(f"{_where(module)}these nodes cannot run on the target:\n{lines}")
-    return _program(module, run, io)
+    program = _program(module, run, io)
+    return replace(program, ops=with_fused_sums(program.ops)) if fused else program
 
 
 def unsupported(module: Module) -> list[Unsupported]:

@@ -1,4 +1,9 @@
-"""Operators that compute in float32."""
+"""Operators that compute in float32.
+
+Matrix products and convolutions are ``fused`` where the target multiplies and adds with a single rounding:
+their sums take ``fma(x, w, acc)`` instead of ``acc + x * w``, and end with an addition of 0, which removes
+the sign of -0.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +28,7 @@ class ConvF32(Op):
     low: float
     high: float
     codes: WeightCodes | None = None
+    fused: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -34,11 +40,14 @@ class DenseF32(Op):
     low: float
     high: float
     codes: WeightCodes | None = None
+    fused: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class MatMulF32(Op):
     """Product of two float32 tensors [B..., M, K] and [B..., K, N] (batches equal), from 0 in order of k."""
+
+    fused: bool = False
 
 
 BinaryKind = Literal["add", "sub", "mul", "div", "min", "max", "prelu", "pow"]

@@ -9,6 +9,7 @@ import numpy as np
 from irshrink.program.ops import ConvF32, ConvInt8, Window
 from irshrink.program.program import Program
 from irshrink.program.reference.dispatch import Array, evaluate_op, float32
+from irshrink.program.reference.fused import FusedSums, blocks
 from irshrink.program.reference.mathematics import clip
 from irshrink.program.reference.requantize import add, exact_int32, requantize
 
@@ -55,9 +56,28 @@ def _(op: ConvF32, arrays: list[Array], program: Program) -> Array:
     channels, _, _, per_group = op.weight.shape
     weight = op.weight.reshape(op.groups, channels // op.groups, *op.weight.shape[1:])
     acc: Array = op.bias.reshape(op.groups, channels // op.groups)
+    if op.fused:
+        acc = _fused(op, arrays[0], acc, weight)
+        return clip(acc.reshape(*acc.shape[:3], channels), float32(op.low), float32(op.high))
     for ky, kx, values in taps(arrays[0], op.window, 0.0):
         x = _by_group(values, op.groups)
         for ci in range(per_group):
             acc = acc + x[..., ci, None] * weight[:, :, ky, kx, ci]
     acc = acc.reshape(*acc.shape[:3], channels)
     return clip(acc, float32(op.low), float32(op.high))
+
+
+def _fused(op: ConvF32, x: Array, bias: Array, weight: Array) -> Array:
+    """The sums of a fused convolution [N, Ho, Wo, groups, Co / groups], some rows at a time."""
+    places = list(taps(x, op.window, 0.0))
+    images, height, width, _ = places[0][2].shape
+    real = weight.astype(np.float64)
+    acc = np.empty((images, height, width, *bias.shape), np.float32)
+    for rows in blocks(height, images * width * bias.size):
+        sums = FusedSums(np.broadcast_to(bias, acc[:, rows].shape))
+        for ky, kx, values in places:
+            seen = _by_group(values[:, rows].astype(np.float64), op.groups)
+            for ci in range(real.shape[-1]):
+                sums.add(seen[..., ci, None], real[:, :, ky, kx, ci])
+        acc[:, rows] = sums.finished()
+    return acc

@@ -7,6 +7,7 @@ import numpy as np
 from irshrink.program.ops import DenseF32, DenseInt8, MatMulF32, MatMulInt8
 from irshrink.program.program import Program
 from irshrink.program.reference.dispatch import Array, evaluate_op, float32
+from irshrink.program.reference.fused import FusedSums, blocks
 from irshrink.program.reference.mathematics import clip
 from irshrink.program.reference.requantize import centred, exact_int32, requantize
 
@@ -25,17 +26,29 @@ def _(op: MatMulInt8, arrays: list[Array], program: Program) -> Array:
 
 @evaluate_op.register
 def _(op: DenseF32, arrays: list[Array], program: Program) -> Array:
-    x = arrays[0]
-    acc: Array = op.bias
-    for k in range(op.weight.shape[1]):
-        acc = acc + x[..., k, None] * op.weight[:, k]
-    return clip(acc, float32(op.low), float32(op.high))
+    x = arrays[0].reshape(-1, op.weight.shape[1])
+    acc = _products(x, op.weight.T, np.broadcast_to(op.bias, (len(x), len(op.weight))), op.fused)
+    return clip(acc.reshape(*arrays[0].shape[:-1], -1), float32(op.low), float32(op.high))
 
 
 @evaluate_op.register
 def _(op: MatMulF32, arrays: list[Array], program: Program) -> Array:
     a, b = arrays
-    acc = np.zeros((*a.shape[:-1], b.shape[-1]), np.float32)
-    for k in range(a.shape[-1]):
-        acc = acc + a[..., :, k, None] * b[..., k, None, :]
+    return _products(a, b, np.zeros((*a.shape[:-1], b.shape[-1]), np.float32), op.fused)
+
+
+def _products(a: Array, b: Array, start: Array, fused: bool) -> Array:
+    """``start`` plus the products of [..., M, K] and [..., K, N], one after the other in the order of k."""
+    if not fused:
+        acc = start
+        for k in range(a.shape[-1]):
+            acc = acc + a[..., :, k, None] * b[..., k, None, :]
+        return acc
+    left, right = a.astype(np.float64), b.astype(np.float64)
+    acc = np.empty(start.shape, np.float32)
+    for rows in blocks(a.shape[-2], start.size // max(a.shape[-2], 1)):
+        sums = FusedSums(start[..., rows, :])
+        for k in range(a.shape[-1]):
+            sums.add(left[..., rows, k, None], right[..., k, None, :])
+        acc[..., rows, :] = sums.finished()
     return acc
