@@ -74,16 +74,21 @@ def collapse(extents: Sequence[int], *strides: Sequence[int]) -> Nest:
 
 
 @contextmanager
-def loops(f: Function, rank: int, given: Sequence[Expr], arrays: Sequence[str]) -> Iterator[list[Expr]]:
+def loops(
+    f: Function, rank: int, given: Sequence[Expr], arrays: Sequence[str], *, shared: bool = False
+) -> Iterator[list[Expr]]:
     """Loops over a nest whose values are ``given`` in the order of :func:`nest_parameters`.
 
-    Yields the offset of each array, kept under the name ``<array>_at``.
+    Yields the offset of each array, kept under the name ``<array>_at``. With ``shared``, threads may share
+    the outermost loop.
     """
     if rank == 0:
         yield [i32(0)] * len(arrays)
         return
     with ExitStack() as stack:
-        indices = [stack.enter_context(f.loop(f"i{axis}", given[axis])) for axis in range(rank)]
+        kinds = [f.share if shared and axis == 0 else f.loop for axis in range(rank)]
+        nest = [loop(f"i{axis}", given[axis]) for axis, loop in enumerate(kinds)]
+        indices = [stack.enter_context(loop) for loop in nest]
         offsets = []
         for number, array in enumerate(arrays):
             steps = given[rank * (number + 1) : rank * (number + 2)]

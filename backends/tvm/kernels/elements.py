@@ -38,15 +38,28 @@ def style_of(target: Target, otherwise: Style = "plain") -> Style:
     return "simd" if target.has("simd") else otherwise
 
 
-def for_each(f: Function, n: Expr, style: Style, y: Buffer, y_at: Expr, value: Callable[[Any], Expr]) -> None:
-    """``y[y_at + k] = value(k)`` for k < n; element k is read before it is written (in place works)."""
+def for_each(
+    f: Function,
+    n: Expr,
+    style: Style,
+    y: Buffer,
+    y_at: Expr,
+    value: Callable[[Any], Expr],
+    *,
+    shared: bool = False,
+) -> None:
+    """``y[y_at + k] = value(k)`` for k < n; element k is read before it is written (in place works).
+
+    With ``shared``, threads may share the elements.
+    """
+    walk = f.share if shared else f.loop
     if style == "plain":
-        with f.loop("k", n) as k:
+        with walk("k", n) as k:
             f.store(y, y_at + k, value(k))
         return
     step = BLOCK if style == "simd" else 4
     block = f.local("block", str(y.dtype), BLOCK) if style == "simd" else None
-    with f.loop("i", quotient(n, step)) as i:
+    with walk("i", quotient(n, step)) as i:
         if block is None:
             for j in range(step):
                 f.store(y, y_at + (i * step + j), value(i * step + j))
@@ -55,7 +68,7 @@ def for_each(f: Function, n: Expr, style: Style, y: Buffer, y_at: Expr, value: C
                 f.store(block, j, value(i * step + j))
             with f.loop("j", step) as j:
                 f.store(y, y_at + (i * step + j), block[j])
-    with f.loop("rest", remainder(n, step)) as rest:
+    with walk("rest", remainder(n, step)) as rest:
         k = f.bind("k", n - remainder(n, step) + rest)
         f.store(y, y_at + k, value(k))
 
@@ -104,7 +117,7 @@ def binary_body(
     )
     sizes = rest[: len(rest) - len(extra)]
     constants = rest[len(sizes) :]
-    with loops(f, shape.outer, sizes, ("a", "b", "y")) as (a_at, b_at, y_at):
+    with loops(f, shape.outer, sizes, ("a", "b", "y"), shared=True) as (a_at, b_at, y_at):
         a_fixed = None if shape.a_moves else f.bind("a_value", a[a_at])
         b_fixed = None if shape.b_moves else f.bind("b_value", b[b_at])
 
@@ -113,7 +126,7 @@ def binary_body(
             right = b[b_at + k] if b_fixed is None else b_fixed
             return value(left, right, *constants)
 
-        for_each(f, n, style, y, y_at, element)
+        for_each(f, n, style, y, y_at, element, shared=shape.outer == 0)
 
 
 def inputs_like_output(op: Op, program: Program) -> tuple[int, ...]:
@@ -128,5 +141,5 @@ def unary_kernel(
     """A kernel ``y[k] = value(x[k], *extra)``; constants stand between ``y`` and ``n``."""
     with Function(name, doc) as f:
         x, y, *constants, n = f.parameters(read("x", types[0]), write("y", types[1]), *extra, *scalars("n"))
-        for_each(f, n, style, y, 0, lambda k: value(x[k], *constants))
+        for_each(f, n, style, y, 0, lambda k: value(x[k], *constants), shared=True)
     return f.result

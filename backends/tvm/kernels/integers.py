@@ -123,7 +123,7 @@ def _where(dtype: str, rank: int) -> TirFunction:
             read("condition", "uint8"), read("a", dtype), read("b", dtype), write("y", dtype),
             *nest_parameters(rank, *arrays),
         )  # fmt: skip
-        with loops(f, rank, given, arrays) as (condition_at, a_at, b_at, y_at):
+        with loops(f, rank, given, arrays, shared=True) as (condition_at, a_at, b_at, y_at):
             f.store(y, y_at, select(condition[condition_at] != cast("uint8", i32(0)), a[a_at], b[b_at]))
     return f.result
 

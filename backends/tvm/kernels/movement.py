@@ -80,8 +80,10 @@ def _walk_parameters(rank: int, runs: bool) -> list[Parameter]:
     return [*nest_parameters(rank, "x", "y"), *(scalars("run") if runs else [])]
 
 
-def _emit_walk(f: Function, x: Buffer, y: Buffer, given: list[Expr], rank: int, runs: bool) -> None:
-    with loops(f, rank, given, ("x", "y")) as (x_at, y_at):
+def _emit_walk(
+    f: Function, x: Buffer, y: Buffer, given: list[Expr], rank: int, runs: bool, *, shared: bool = False
+) -> None:
+    with loops(f, rank, given, ("x", "y"), shared=shared) as (x_at, y_at):
         if runs:
             f.call("irs_copy", address(y, y_at), address(x, x_at), given[-1])
         else:
@@ -93,7 +95,7 @@ def _copy(dtype: str, rank: int, runs: bool) -> TirFunction:
     """``y[y_at] = x[x_at]`` over a nest of loops."""
     with Function("copy" + _suffix(dtype, rank, runs), "Copy between strided arrays.") as f:
         x, y, *given = f.parameters(read("x", dtype), write("y", dtype), *_walk_parameters(rank, runs))
-        _emit_walk(f, x, y, given, rank, runs)
+        _emit_walk(f, x, y, given, rank, runs, shared=rank > 0)
     return f.result
 
 
@@ -188,7 +190,7 @@ def _concat(tables: tuple[bool, ...]) -> TirFunction:
         given = dict(zip([p.name for p in parameters], f.parameters(*parameters), strict=True))
         y, sizes = given["y"], [given[f"n{i}"] for i in range(len(tables))]
         total = f.bind("total", sum(sizes[1:], start=sizes[0]))
-        with f.loop("row", given["rows"]) as row:
+        with f.share("row", given["rows"]) as row:
             start: Any = row * total
             for i, table in enumerate(tables):
                 x, n = given[f"x{i}"], sizes[i]

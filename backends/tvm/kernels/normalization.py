@@ -71,7 +71,7 @@ def _softmax_s8() -> TirFunction:
         )
         largest = f.local("largest", "int32", 1)
         total = f.local("total", "float32", 1)
-        with f.loop("row", rows) as row:
+        with f.share("row", rows) as row:
             at = f.bind("at", row * n)
             f.store(largest, 0, i32(-128))
             with f.loop("i", n) as i:
@@ -95,7 +95,7 @@ def _softmax_f32() -> TirFunction:
     with Function("softmax_f32", "Softmax of float32 rows.") as f:
         x, y, rows, n = f.parameters(read("x", "float32"), write("y", "float32"), *scalars("rows", "n"))
         best = f.local("best", "float32", 1)
-        with f.loop("row", rows) as row:
+        with f.share("row", rows) as row:
             at = f.bind("at", row * n)
             f.store(best, 0, x[at])
             with f.loop("i", n) as i:
@@ -148,7 +148,7 @@ def _layer_norm() -> TirFunction:
             scalar("reciprocal", "float32"),
             scalar("epsilon", "float32"),
         )
-        with f.loop("row", rows) as row:
+        with f.share("row", rows) as row:
             at = f.bind("at", row * n)
             mean = f.bind("mean", _ordered_sum(f, "total", n, lambda i: x[at + i]) * reciprocal)
             squares = _ordered_sum(f, "squares", n, lambda i: (x[at + i] - mean) * (x[at + i] - mean))
@@ -189,7 +189,7 @@ def _reduce(kind: str, outer: int, inner: int) -> TirFunction:
         kept, reduced = given[: len(parameters[0])], given[len(parameters[0]) :]
         acc = f.local("acc", "float32", 1)
         first = {"prod": f32(1.0)}.get(kind, f32(-0.0))
-        with loops(f, outer, kept, ("x", "y")) as (x_at, y_at):
+        with loops(f, outer, kept, ("x", "y"), shared=True) as (x_at, y_at):
             f.store(acc, 0, x[x_at] if kind in ("max", "min") else first)
             with loops(f, inner, reduced, ("inner",)) as (at,):
                 f.store(acc, 0, _STEPS[kind](acc[_ZERO], f.bind("value", x[x_at + at])))
@@ -226,7 +226,7 @@ def _cumulative_sum(exclusive: bool, reverse: bool) -> TirFunction:
             read("x", "float32"), write("y", "float32"), *scalars("outer", "n", "inner")
         )
         acc = f.local("acc", "float32", 1)
-        with f.loop("row", outer) as row, f.loop("column", inner) as column:
+        with f.share("row", outer) as row, f.loop("column", inner) as column:
             f.store(acc, 0, f32(0.0 if exclusive else -0.0))
             with f.loop("i", n) as i:
                 place = n - 1 - i if reverse else i

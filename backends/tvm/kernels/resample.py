@@ -163,7 +163,7 @@ class _Body:
         channels, n = size["channels"], self.block.channels
         self.row = f.local("row", self.dtype, n)
         self.total = f.local("total", self.dtype, n)
-        with f.loop("image", size["images"]) as image, f.loop("oy", size["out_h"]) as oy:
+        with f.loop("image", size["images"]) as image, f.share("oy", size["out_h"]) as oy:
             first = f.bind("first", image * size["height"] * size["width"] * channels)
             with f.loop("ox", size["out_w"]) as ox:
                 pixel = f.bind("pixel", ((image * size["out_h"] + oy) * size["out_w"] + ox) * channels)

@@ -121,7 +121,7 @@ def each_window(
     """All windows of all blocks: feed ``sums`` every position inside the input, then ``finish``."""
     size = dict(zip([p.name for p in size_parameters(block)], sizes, strict=True))
     channels, width = size["channels"], size["width"]
-    with f.loop("image", size["images"]) as image, f.loop("out_y", size["out_h"]) as oy:
+    with f.loop("image", size["images"]) as image, f.share("out_y", size["out_h"]) as oy:
         first_y, rows = _valid(f, "y", block, size, oy)
         with f.loop("out_x", size["out_w"]) as ox:
             first_x, columns = _valid(f, "x", block, size, ox)
