@@ -12,7 +12,9 @@ from irshrink.target import Target
 LIBRARY, ARCHIVE = "lib/libirshrink_model.so", "lib/libirshrink_model.a"
 
 
-def compile_library(folder: Path, target: Target, scratch: Path, *, optimize: str = "-O2") -> list[Path]:
+def compile_library(
+    folder: Path, target: Target, scratch: Path, *, optimize: str = "-O2", flags: Sequence[str] = ()
+) -> list[Path]:
     """Objects of everything in ``src/`` that compiles, in ``scratch``, in the order of their names.
 
     Raises:
@@ -20,7 +22,7 @@ def compile_library(folder: Path, target: Target, scratch: Path, *, optimize: st
     """
     source = folder / "src"
     sources = sorted([*source.glob("*.c"), *source.glob("*.S")])
-    return zig.compile_objects(sources, target, scratch, include=[source], optimize=optimize)
+    return zig.compile_objects(sources, target, scratch, include=[source], optimize=optimize, flags=flags)
 
 
 def link_libraries(folder: Path, target: Target, objects: Sequence[Path]) -> None:

@@ -17,20 +17,31 @@ from irshrink.backends.tvm.images import calls_of
 from irshrink.errors import BudgetError, ToolError
 from irshrink.pipeline import Pass
 from irshrink.program.arena import Demand, plan_memory
-from irshrink.program.ops import Reshape
+from irshrink.program.ops import Op, Reshape
 from irshrink.program.program import Program
 from irshrink.target import Target
+from irshrink.tuning.database import Schedule, Schedules, schedules_for
+from irshrink.tuning.tunable import Clock
 
 if TYPE_CHECKING:
     from irshrink.backends.toolchain.elf import Sizes
     from irshrink.backends.tvm.emit import Step
+    from irshrink.backends.tvm.schedules import Chooser
     from irshrink.backends.tvm.kernels.call import KernelCall
 
 
 class TvmBackend:
-    """TIR kernels printed as C; the host, Linux and every Cortex-M that a TOML file describes."""
+    """TIR kernels printed as C; the host, Linux and every Cortex-M that a TOML file describes.
+
+    Args:
+        schedules: what kernels are chosen by; by default the database that ships for the target.
+        measuring: no kernel knows the sizes it is called with unless it is specialized, as where layers share it.
+    """
 
     name: ClassVar[str] = "tvm"
+
+    def __init__(self, schedules: Schedules | None = None, *, measuring: bool = False) -> None:
+        self._schedules, self._measuring = schedules, measuring
 
     def available(self, target: Target) -> str | None:
         import importlib.util
@@ -59,7 +70,8 @@ class TvmBackend:
         from irshrink.backends.package.measure import library_sizes
         from irshrink.backends.runners import runner_for
 
-        steps, plan, sources = write_sources(program, target, title)
+        chooser = self._chooser(target)
+        steps, plan, sources = write_sources(program, target, title, chooser)
         for name, content in sources.items():
             files.write(folder / "src" / name, content)
         compiled = sorted(name for name in sources if name.endswith((".c", ".S")))
@@ -69,12 +81,13 @@ class TvmBackend:
         if not zig.is_bare_metal(target):
             files.write_text(folder / LOADER, loader_text(program, plan.nbytes, target, title))
         with tempfile.TemporaryDirectory(prefix="irshrink-") as scratch:
-            objects = compile_library(folder, target, Path(scratch), optimize=optimize)
+            flags = _OPAQUE if self._measuring else ()
+            objects = compile_library(folder, target, Path(scratch), optimize=optimize, flags=flags)
             sizes = library_sizes(objects, target)
             _require_flash(sizes, steps, target)
             link_libraries(folder, target, objects)
             runner_for(target).build(folder, target, objects, optimize)
-        return _artifact(program, steps, plan, sizes, target, folder)
+        return _artifact(program, steps, plan, sizes, target, folder, chooser.notes())
 
     def run(
         self,
@@ -99,6 +112,33 @@ class TvmBackend:
             native=runner.native,
         )
 
+    def with_schedules(self, schedules: Schedules, *, measuring: bool = False) -> TvmBackend:
+        return TvmBackend(schedules, measuring=measuring)
+
+    def candidates(self, op: Op, program: Program, target: Target) -> list[Schedule]:
+        from irshrink.backends.tvm.schedules import candidates
+
+        return list(candidates(op, program, target))
+
+    def kernels_digest(self) -> str:
+        from irshrink.backends.tvm.schedules import kernels_digest
+
+        return kernels_digest()
+
+    def clock(self, folder: Path, target: Target, inputs: Sequence[bytes]) -> Clock:
+        from irshrink.backends.native.clock import native_clock
+
+        return native_clock(folder, inputs)
+
+    def _chooser(self, target: Target) -> Chooser:
+        from irshrink.backends.tvm.schedules import Chooser
+
+        return Chooser(target, schedules_for(target) if self._schedules is None else self._schedules)
+
+
+#: Functions that anything might call: the compiler does not look where the sizes come from.
+_OPAQUE = ("-DIRS_NOINLINE=__attribute__((noinline,unused))",)
+
 
 def optimization(target: Target) -> str:
     """-O3 where the vectorizer pays, -O2 where code size does."""
@@ -106,7 +146,7 @@ def optimization(target: Target) -> str:
 
 
 def write_sources(
-    program: Program, target: Target, title: str
+    program: Program, target: Target, title: str, chooser: Chooser | None = None
 ) -> tuple[list[Step], MemoryPlan, dict[str, str | bytes]]:
     """Kernels, places in memory, and the C files by name; nothing is built.
 
@@ -115,19 +155,20 @@ def write_sources(
     """
     from irshrink.backends.tvm.emit import emit_sources
 
-    steps = choose_kernels(program, target)
+    steps = choose_kernels(program, target, chooser)
     plan = plan_memory(program, _demands(program, steps, target))
     _require_ram(plan, target)
     return steps, plan, emit_sources(program, steps, plan, target, title)
 
 
-def choose_kernels(program: Program, target: Target) -> list[Step]:
-    """A kernel call for every operator that computes something."""
+def choose_kernels(program: Program, target: Target, chooser: Chooser | None = None) -> list[Step]:
+    """A kernel call for every operator that computes something; by default as the shipped database says."""
     from irshrink.backends.tvm.emit import Step
-    from irshrink.backends.tvm.kernels import kernel_for
+    from irshrink.backends.tvm.schedules import Chooser
 
+    chooser = chooser or Chooser(target, schedules_for(target))
     ops = [op for op in program.ops if not isinstance(op, Reshape)]
-    return [Step(op, kernel_for(op, program, target)) for op in ops]
+    return [Step(op, chooser.call(op, program)) for op in ops]
 
 
 def _demands(program: Program, steps: Sequence[Step], target: Target) -> list[Demand]:
@@ -173,7 +214,13 @@ def _require_flash(sizes: Sizes, steps: Sequence[Step], target: Target) -> None:
 
 
 def _artifact(
-    program: Program, steps: Sequence[Step], plan: MemoryPlan, sizes: Sizes, target: Target, folder: Path
+    program: Program,
+    steps: Sequence[Step],
+    plan: MemoryPlan,
+    sizes: Sizes,
+    target: Target,
+    folder: Path,
+    notes: Sequence[str],
 ) -> Artifact:
     costs = tuple(
         OpCost(
@@ -194,6 +241,7 @@ def _artifact(
         weights_bytes=sizes.rodata,
         flash_bytes=sizes.flash,
         ram_bytes=sizes.ram,
+        notes=tuple(notes),
     )
 
 

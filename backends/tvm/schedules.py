@@ -1,0 +1,119 @@
+"""Schedules as data: kernels chosen by what is given, by what a database knows, or by rule.
+
+A schedule is the frozen dataclass of its family; as plain values it is its fields beside ``kernel``, the name
+of the dataclass. What a database holds is only taken where the family still lists it
+as a candidate for the operator: an old or foreign file can make code slower, never wrong.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import re
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from irshrink.backends.tvm.kernels import candidates_for, kernel_for
+from irshrink.backends.tvm.kernels.call import KernelCall
+from irshrink.errors import InternalError
+from irshrink.program.ops import Op
+from irshrink.program.program import Program
+from irshrink.target import Target
+from irshrink.tuning.database import Schedules
+from irshrink.tuning.workload import workload
+
+HERE = Path(__file__).parent
+
+
+def plain(schedule: Any) -> dict[str, Any]:
+    """A family's schedule as plain values, its kernel first; fields that are None are left out.
+
+    Raises:
+        InternalError: a field is neither a number nor text nor a truth value.
+    """
+    values = {f.name: getattr(schedule, f.name) for f in dataclasses.fields(schedule)}
+    for name, value in values.items():
+        if value is not None and not isinstance(value, bool | int | float | str):
+            raise InternalError(
+                f"{type(schedule).__name__}.{name} is a {type(value).__name__}, no plain value"
+            )
+    kernel = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", type(schedule).__name__).lower()
+    return {"kernel": kernel, **{k: v for k, v in values.items() if v is not None}}
+
+
+def candidates(op: Op, program: Program, target: Target) -> list[dict[str, Any]]:
+    """Every schedule of an operator, the rule's first; one or none where there is nothing to choose."""
+    found = [plain(c) for c in candidates_for(op, program, target)]
+    if not found:
+        return []
+    rule = plain(kernel_for(op, program, target).schedule)
+    return [rule, *(one for one in found if one != rule)]
+
+
+@dataclass
+class Chooser:
+    """Chooses the kernels of one build, and remembers how.
+
+    Attributes:
+        tuned: operators whose schedule came from a database.
+        by_rule: those that could have one, and have none there.
+        stale: those whose schedule there is none of the family's any more, chosen by rule as well.
+    """
+
+    target: Target
+    schedules: Schedules
+    tuned: list[str] = field(default_factory=list)
+    by_rule: list[str] = field(default_factory=list)
+    stale: list[str] = field(default_factory=list)
+
+    def call(self, op: Op, program: Program) -> KernelCall:
+        """The kernel call for ``op``: what is given for it, else what was tuned, else the rule's.
+
+        Raises:
+            InternalError: what is given is no candidate.
+        """
+        every = candidates_for(op, program, self.target)
+        if not every:
+            return kernel_for(op, program, self.target)
+        wanted = self.schedules.find(op.name, workload(op, program))
+        chosen = None if wanted is None else next((c for c in every if plain(c) == wanted), None)
+        if chosen is not None:
+            self.tuned.append(op.name)
+            return kernel_for(op, program, self.target, chosen)
+        call = kernel_for(op, program, self.target)
+        if wanted is None:
+            self.by_rule.append(op.name)
+        elif plain(call.schedule) == wanted:
+            self.tuned.append(op.name)
+        elif op.name in self.schedules.given:
+            raise InternalError(f"{op.name}: {dict(wanted)} is no schedule of its kernels")
+        else:
+            self.stale.append(op.name)
+        return call
+
+    def notes(self) -> list[str]:
+        """Sentences for the report."""
+        layers = len(self.tuned) + len(self.by_rule) + len(self.stale)
+        notes = []
+        if self.by_rule:
+            notes.append(
+                f"{len(self.by_rule)} of {layers} layers have no tuned schedule for {self.target.name}; a "
+                "rule chose for them. `irshrink tune` measures what is better."
+            )
+        if self.stale:
+            notes.append(
+                f"{len(self.stale)} of {layers} layers have a schedule in the database that their kernels do "
+                "not have; a rule chose for them. Tune again."
+            )
+        return notes
+
+
+@cache
+def kernels_digest() -> str:
+    """SHA-256 of the sources that kernels are generated from: figures are comparable where it is equal."""
+    digest = hashlib.sha256()
+    for file in sorted([*HERE.rglob("*.py"), *HERE.rglob("*.h")]):
+        digest.update(file.relative_to(HERE).as_posix().encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()

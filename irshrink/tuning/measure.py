@@ -1,0 +1,112 @@
+"""One trial: schedules of one workload built, checked byte for byte, and measured."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from irshrink.backend import Inference
+from irshrink.errors import BudgetError, ToolError
+from irshrink.program.reference.evaluate import run_program
+from irshrink.target import Target, with_memory
+from irshrink.tuning.costs import Built, CostSource
+from irshrink.tuning.database import Schedule, Schedules
+from irshrink.tuning.journal import Measurement
+from irshrink.tuning.tasks import Task
+from irshrink.tuning.tunable import Tunable
+
+#: Weights of one build, bytes: more would make compilers slow.
+_MOST_CONSTANTS = 4 << 20
+#: Memory that is assumed: schedules side by side take more than a board has.
+_FLASH, _RAM = 64 << 20, 64 << 20
+WRONG = "gives other bytes than the reference"
+
+
+@dataclass(frozen=True)
+class Measurer:
+    """Measures schedules of tasks on one target."""
+
+    backend: Tunable
+    target: Target
+    source: CostSource
+
+    def trial(self, task: Task, schedules: Sequence[Schedule]) -> list[Measurement]:
+        """One measurement a schedule, in order; those that fail have a reason instead of a cost.
+
+        Raises:
+            UserError: the user's command cannot be run.
+        """
+        inputs = task.inputs()
+        wanted = run_program(task.side_by_side(1), inputs)[0]
+        failures: dict[int, str] = {}
+        built: list[tuple[Built, list[int]]] = []
+        with ExitStack() as stack:
+            for numbers in self._groups(task, len(schedules)):
+                built += self._build(task, schedules, numbers, inputs, wanted, stack, failures)
+            costs = self._costs(built, failures)
+        return [Measurement(s, costs.get(i), failures.get(i)) for i, s in enumerate(schedules)]
+
+    def _groups(self, task: Task, count: int) -> Iterator[list[int]]:
+        room = _MOST_CONSTANTS // max(1, task.constant_bytes())
+        size = max(1, min(self.source.side_by_side, room))
+        for start in range(0, count, size):
+            yield list(range(start, min(start + size, count)))
+
+    def _build(
+        self,
+        task: Task,
+        schedules: Sequence[Schedule],
+        numbers: list[int],
+        inputs: Sequence[NDArray[Any]],
+        wanted: NDArray[Any],
+        stack: ExitStack,
+        failures: dict[int, str],
+    ) -> list[tuple[Built, list[int]]]:
+        """Builds without the schedules that fail; what does not build or run is halved to find out which."""
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="irshrink-")))
+        program = task.side_by_side(len(numbers))
+        given = {f"op{i}": schedules[n] for i, n in enumerate(numbers)}
+        backend = self.backend.with_schedules(Schedules(given), measuring=True)
+        target = with_memory(self.target, _FLASH, _RAM)
+        vector = Inference(inputs, [wanted] * len(numbers))
+        try:
+            backend.compile(program, target, folder, [vector], "trial")
+            run = backend.run(folder, target, program, [inputs])
+        except (ToolError, BudgetError) as e:
+            if len(numbers) == 1:
+                failures[numbers[0]] = str(e)
+                return []
+            half = len(numbers) // 2
+            parts = (numbers[:half], numbers[half:])
+            return [
+                b for n in parts for b in self._build(task, schedules, n, inputs, wanted, stack, failures)
+            ]
+        for number, output in zip(numbers, run.outputs[0], strict=True):
+            if _bytes(output) != _bytes(wanted):
+                failures[number] = WRONG
+        plain = [np.ascontiguousarray(x).tobytes() for x in inputs]
+        return [(Built(folder, target, program, plain, run), numbers)]
+
+    def _costs(self, built: Sequence[tuple[Built, list[int]]], failures: dict[int, str]) -> dict[int, float]:
+        try:
+            costs = self.source.costs(self.backend, [b for b, _ in built]) if built else []
+        except ToolError as e:
+            failures.update({n: str(e) for _, numbers in built for n in numbers})
+            return {}
+        found = {}
+        for (_, numbers), values in zip(built, costs, strict=True):
+            found.update({n: v for n, v in zip(numbers, values, strict=True) if n not in failures})
+        return found
+
+
+def _bytes(x: NDArray[Any]) -> bytes:
+    if x.dtype.kind == "f":
+        x = np.where(np.isnan(x), x.dtype.type(np.nan), x)
+    return np.ascontiguousarray(x).tobytes()
