@@ -85,10 +85,11 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         features: what kernels may use: ``dsp`` (SMLAD, SXTB16, QADD), ``fpu`` (hardware float32), ``fma``
             (float32 multiply-add with one rounding: changes the last bits of float sums), ``simd``
             (vectors that the C compiler makes of loops), and what the core has besides: ``neon``, ``mve``,
-            ``dotprod``, ``i8mm``, ``fp16``.
+            ``dotprod``, ``i8mm``, ``fp16``; ``threads`` (several cores under Linux, atomic instructions).
         backend: which backend compiles for it.
         emulation: how to emulate it, or None for the machine irshrink itself runs on.
         flash_bytes, ram_bytes: budget of the memory, None for no limit; boards set them.
+        threads: how many threads a build can use at most; 1 is a build without any.
         memory: whether the arena may be made smaller at the price of instructions (docs/memory.md).
     """
 
@@ -104,6 +105,7 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ram_bytes: int | None = None
     memory: Literal["fast", "small"] = "fast"
     board: str | None = None
+    threads: int = 1
 
     def has(self, feature: str) -> bool:
         return feature in self.features

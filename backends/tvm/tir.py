@@ -116,7 +116,7 @@ class Function:
           what it overwrites.
         - ``share`` may be inside plain loops, never inside another ``share``.
         - Tiles that overlap: where the last tile writes again what the one before wrote, give
-          ``joined = (pixels % tile != 0)``, and the last two iterations stay with one thread.
+          ``joined = last_overlaps(pixels, tile)``, and the last two iterations stay with one thread.
         - What must happen in a thread's first iteration asks :func:`first_of_share`.
 
         The workspace is each thread's own. Where a loop has few iterations (a dense layer of one row), share
@@ -205,6 +205,11 @@ def cast(dtype: str, value: Expr) -> Expr:
 def inline(dtype: str, name: str, *args: Expr) -> Expr:
     """Call a ``static inline`` function of the support header; it has no effect but its value."""
     return tirx.call_pure_extern(dtype, name, *[as_expr(a) for a in args])
+
+
+def last_overlaps(n: Expr, tile: int) -> Expr:
+    """What :meth:`Function.share` takes as ``joined`` when tiles of ``tile`` elements cover ``n``."""
+    return 0 if tile == 1 else remainder(n, tile) != 0
 
 
 def first_of_share(variable: Expr) -> Expr:

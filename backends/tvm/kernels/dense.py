@@ -5,6 +5,7 @@ from __future__ import annotations
 from irshrink.backends.tvm.kernels.call import Constant, Input, KernelCall, Output
 from irshrink.backends.tvm.kernels.convolution import convolution
 from irshrink.backends.tvm.kernels.epilogue import Epilogue, epilogue_arguments
+from irshrink.backends.tvm.kernels.sharing import shares_blocks
 from irshrink.backends.tvm.kernels.tiles import Tile, choose_tile, pack_weights, tile_candidates
 from irshrink.program.ops import DenseInt8
 from irshrink.program.program import Program
@@ -22,6 +23,7 @@ def select_dense(op: DenseInt8, program: Program, target: Target, schedule: Tile
     channels, depth = op.weight.shape
     pixels = program.tensors[op.output].elements // channels
     tile = schedule or choose_tile(target, pixels, channels, depth)
+    by_blocks = shares_blocks(target, -(-pixels // tile.pixels), -(-channels // tile.channels))
     arguments = (
         Input(0),
         Constant("weight", pack_weights(op.weight[None], tile)),
@@ -31,7 +33,7 @@ def select_dense(op: DenseInt8, program: Program, target: Target, schedule: Tile
         *(pixels, channels, channels, tile.steps(depth), depth),
     )
     return KernelCall(
-        function=convolution(tile, False, Epilogue.of(op.requantization)),
+        function=convolution(tile, False, Epilogue.of(op.requantization), by_blocks=by_blocks),
         arguments=arguments,
         overread_bytes=tile.overread(depth),
         schedule=tile,

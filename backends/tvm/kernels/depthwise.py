@@ -165,7 +165,7 @@ def depthwise(tile: DepthwiseTile, epilogue: Epilogue) -> TirFunction:
         given, (y, *sizes) = rest[: len(extra)], rest[len(extra) :]
         n = dict(zip(names, sizes, strict=False))
         body = _Body(f, tile, epilogue, given, weight, bias, y, n)
-        with f.loop("out_y", n["out_h"]) as oy:
+        with f.share("out_y", n["out_h"]) as oy:
             ring = Ring.emit(f, sizes[len(names) :], x, oy)
             rows = [f.bind(f"row{ky}", ring.row(f, ky)) for ky in range(tile.rows)]
             with f.loop("b", quotient(n["channels"] + (tile.channels - 1), tile.channels)) as b:

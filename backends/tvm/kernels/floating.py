@@ -13,16 +13,18 @@ because -0.0 + 0.0 is 0.0.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
 from math import inf
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from irshrink.backends.tvm.kernels.call import Argument, Constant, Input, KernelCall, Output
 from irshrink.backends.tvm.kernels.elementwise_f32 import clipped, finite_bounds
+from irshrink.backends.tvm.kernels.sharing import shares_blocks
 from irshrink.backends.tvm.tir import (
     Buffer,
     Expr,
@@ -35,6 +37,7 @@ from irshrink.backends.tvm.tir import (
     f32,
     i32,
     inline,
+    last_overlaps,
     minimum,
     quotient,
     read,
@@ -54,6 +57,10 @@ _SIZES = (
 )  # fmt: skip
 
 
+#: Loops of the kernel: rows of the output, tiles of pixels in one, blocks of channels.
+Shared = Literal["lines", "tiles", "blocks"]
+
+
 @dataclass(frozen=True)
 class Form:
     """Generator arguments.
@@ -66,6 +73,7 @@ class Form:
         low, high: which bounds of the fused clip are finite.
         codes: weights are int8, each times the scale of its channel.
         fused: products are added with a single rounding.
+        shared: which loop threads share.
     """
 
     pixels: int
@@ -77,6 +85,7 @@ class Form:
     high: bool
     codes: bool
     fused: bool
+    shared: Shared = "lines"
 
     @property
     def suffix(self) -> str:
@@ -89,6 +98,7 @@ class Form:
             ("_fma", self.fused),
         ]
         style = "simd" if self.vector else "plain"
+        parts += [(f"_{self.shared}", self.shared != "lines")]
         return f"_{style}_{self.pixels}x{self.channels}" + "".join(name for name, has in parts if has)
 
     def each(self, f: Function, do: Callable[[int, Any], None]) -> None:
@@ -147,6 +157,7 @@ def _select(
         high=high != inf,
         codes=op.codes is not None,
         fused=op.fused,
+        shared=_shared(target, sizes, -(-group_out // width)),
     )
     groups = 1 if depthwise else groups
     arguments: list[Argument] = [
@@ -160,6 +171,14 @@ def _select(
     ]
     overread = -group_out % width * 4 if depthwise else 0
     return KernelCall(_convolution(form), tuple(arguments), overread_bytes=overread)
+
+
+def _shared(target: Target, sizes: list[int], blocks: int) -> Shared:
+    """The outermost loop that has work for all threads."""
+    images, lines, columns = sizes[:3]
+    if target.threads == 1 or images * lines >= 2 * target.threads:
+        return "lines"
+    return "blocks" if shares_blocks(target, -(-columns // 4), blocks) else "tiles"
 
 
 def _packed_weights(
@@ -232,18 +251,22 @@ class _Convolution:
         blocks = f.bind("blocks", quotient(size["group_out"] + (form.channels - 1), form.channels))
         step = f.bind("block_step", size["kernel_h"] * size["kernel_w"] * size["group_in"] * form.channels)
         with (
-            f.loop("line", size["images"] * size["out_h"]) as line,
-            f.loop("b", size["groups"] * blocks) as b,
+            self._loop("lines", "line", size["images"] * size["out_h"]) as line,
+            self._loop("blocks", "b", size["groups"] * blocks) as b,
         ):
             image, oy = quotient(line, size["out_h"]), remainder(line, size["out_h"])
             channel = f.bind("channel", remainder(b, blocks) * form.channels)
             group = f.bind("group", quotient(b, blocks))
-            with f.loop("t", quotient(size["out_w"] + (form.pixels - 1), form.pixels)) as t:
+            tiles = quotient(size["out_w"] + (form.pixels - 1), form.pixels)
+            with self._loop("tiles", "t", tiles, last_overlaps(size["out_w"], form.pixels)) as t:
                 column = f.bind("column", minimum(t * form.pixels, size["out_w"] - form.pixels))
                 self._start(b)
                 first = channel if form.depthwise else group * size["group_in"]
                 self._window(f.bind("image", image), f.bind("y", oy), column, first, b * step)
                 self._store(line * size["out_w"] + column, group, channel)
+
+    def _loop(self, what: Shared, name: str, n: Expr, joined: Expr = 0) -> AbstractContextManager[Expr]:
+        return self.f.share(name, n, joined) if self.form.shared == what else self.f.loop(name, n)
 
     def _start(self, block: Expr) -> None:
         first = block * self.form.channels

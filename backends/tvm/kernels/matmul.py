@@ -174,7 +174,7 @@ def _products(
 ) -> None:
     """All blocks: ``start()``, ``step(a value, offset in b)`` for each k, ``finish(column, offset in y)``."""
     batches, rows, depth, width = sizes
-    with f.loop("batch", batches) as batch, f.loop("row", rows) as row:
+    with f.loop("batch", batches) as batch, f.share("row", rows) as row:
         line = f.bind("line", batch * rows + row)
         with f.loop("block", quotient(width + (columns.count - 1), columns.count)) as block:
             column = f.bind("column", minimum(block * columns.count, width - columns.count))

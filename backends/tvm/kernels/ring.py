@@ -14,6 +14,7 @@ from irshrink.backends.tvm.tir import (
     Function,
     Parameter,
     address,
+    first_of_share,
     remainder,
     scalars,
     select,
@@ -91,12 +92,12 @@ class Ring:
 
     @staticmethod
     def emit(f: Function, given: Sequence[Any], x: Buffer, oy: Expr) -> RingRows:
-        """Copy the rows that output row ``oy`` is the first to need."""
+        """Copy the rows that output row ``oy``, of a loop that threads may share, is the first to need."""
         rows, values = given[0], dict(zip(_SCALARS, given[1:], strict=True))
         row_bytes, left, right, span = (values[k] for k in ("row_bytes", "pad_left", "pad_right", "span"))
         pitch = f.bind("pitch", left + row_bytes + right)
         top = f.bind("first_row", oy * values["row_stride"])
-        old = f.bind("old", select(oy == 0, 0, span - values["fresh"]))
+        old = f.bind("old", select(first_of_share(oy), 0, span - values["fresh"]))
         with f.loop("r", span - old) as r:
             row = f.bind("row", top + old + r)
             f.call(
