@@ -68,7 +68,7 @@ class Functions:
 
 def remaining(call: KernelCall, parameter: Parameter) -> bool:
     """Whether ``parameter`` is still an argument of the C function for ``call``."""
-    return parameter.pointer or not call.specialized
+    return parameter.pointer or not call.specialized or parameter.name in call.varying
 
 
 def wrap(text: str, indent: str) -> str:
@@ -81,7 +81,8 @@ def wrap(text: str, indent: str) -> str:
 
 def _sizes(call: KernelCall) -> list[tuple[str, int | float]]:
     pairs = zip(call.function.parameters, call.arguments, strict=True)
-    return [(p.name, a) for p, a in pairs if not p.pointer and isinstance(a, int | float)]
+    fixed = [(p, a) for p, a in pairs if not p.pointer and p.name not in call.varying]
+    return [(p.name, a) for p, a in fixed if isinstance(a, int | float)]
 
 
 def _wrap_signature(text: str) -> str:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from irshrink.backends.tvm.tir import TirFunction
 from irshrink.program.program import Program
+from irshrink.program.stripes import Reach
 from irshrink.target import Target
 
 
@@ -50,6 +51,37 @@ Argument = Input | Output | Workspace | Constant | int | float
 
 
 @dataclass(frozen=True)
+class RowCall:
+    """How a call is made for some rows of its output: which parameters then have other values.
+
+    The output begins at those rows. A kernel that takes ``pad_top`` sees the input from the first row that is
+    in memory, as its first input; others and further inputs begin at the first row that is needed.
+
+    Attributes:
+        reaches: of every input.
+        pixels, out_rows: names of what counts the output's pixels, the output's rows.
+        in_rows, pad_top: names of the input's rows and of the rows of padding above it.
+        table: role of a constant that holds these two, and their places in it, where it is no parameter.
+        ring: whether the workspace is a ring, which has to last from call to call.
+    """
+
+    reaches: tuple[Reach, ...]
+    pixels: str | None = None
+    out_rows: str | None = None
+    in_rows: str | None = None
+    pad_top: str | None = None
+    table: tuple[str, int, int] | None = None
+    ring: bool = False
+
+    @property
+    def names(self) -> frozenset[str]:
+        named = (self.pixels, self.out_rows, self.in_rows, self.pad_top)
+        return frozenset(n for n in named if n is not None) | (
+            {"ring_row", "remembered"} if self.ring else set()
+        )
+
+
+@dataclass(frozen=True)
 class KernelCall:
     """One call of one kernel.
 
@@ -61,8 +93,10 @@ class KernelCall:
         in_place: inputs whose address the output may share.
         distances: ``(index, bytes)`` of inputs that the output may overlap when it begins at least so many
             bytes before them (negative: after them).
+        rows: how to call it for some rows of its output only; None if that cannot be done.
         specialized: whether the sizes are constants of a C function that only equal calls share: fewer
             instructions for more code.
+        by_rows: whether it is called for some rows at a time.
         schedule: the frozen dataclass of choices that it was made from, where its family has any; of equal
             fields, so that a database can hold it.
     """
@@ -73,8 +107,15 @@ class KernelCall:
     overread_bytes: int = 0
     in_place: tuple[int, ...] = ()
     distances: tuple[tuple[int, int], ...] = ()
+    rows: RowCall | None = None
     specialized: bool = False
     schedule: Schedule | None = None
+    by_rows: bool = False
+
+    @property
+    def varying(self) -> frozenset[str]:
+        """Parameters that have no one value, because the call is made for some rows at a time."""
+        return self.rows.names if self.by_rows and self.rows is not None else frozenset()
 
     def constants(self) -> list[Constant]:
         return [a for a in self.arguments if isinstance(a, Constant)]

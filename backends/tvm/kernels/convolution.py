@@ -9,12 +9,19 @@ before, and so does the last block of channels.
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from irshrink.backends.tvm.kernels.call import Argument, Constant, Input, KernelCall, Output, Workspace
+from irshrink.backends.tvm.kernels.call import (
+    Argument,
+    Constant,
+    Input,
+    KernelCall,
+    Output,
+    RowCall,
+    Workspace,
+)
 from irshrink.backends.tvm.kernels.depthwise import (
     DepthwiseTile,
     depthwise_candidates,
@@ -22,7 +29,6 @@ from irshrink.backends.tvm.kernels.depthwise import (
 )
 from irshrink.backends.tvm.kernels.epilogue import Epilogue, epilogue_arguments
 from irshrink.backends.tvm.kernels.overlap import tiles_distance
-from irshrink.backends.tvm.kernels.sharing import shares_blocks
 from irshrink.backends.tvm.kernels.tiles import (
     Accumulators,
     Tile,
@@ -37,7 +43,6 @@ from irshrink.backends.tvm.tir import (
     TirFunction,
     address,
     constant,
-    last_overlaps,
     minimum,
     quotient,
     read,
@@ -46,6 +51,7 @@ from irshrink.backends.tvm.tir import (
 )
 from irshrink.program.ops import ConvInt8
 from irshrink.program.program import Program
+from irshrink.program.stripes import Reach
 from irshrink.target import Target
 
 #: Word copies may write this far past the end of a patch, and read as far past the end of the input.
@@ -81,7 +87,6 @@ def select_convolution(
     direct = op.window.kernel == (1, 1) and op.window.strides == (1, 1) and not any(op.window.pads)
     patch = not direct or op.groups > 1
     in_order = patch or tile.style != "simd"
-    by_blocks = shares_blocks(target, -(-pixels // tile.pixels), -(-group_out // tile.channels))
     epilogue = Epilogue.of(op.requantization, op.residual)
     arguments: list[Argument] = [
         Input(0),
@@ -98,13 +103,14 @@ def select_convolution(
         arguments += [op.groups, in_channels // op.groups]
     overlaps = pixels % tile.pixels != 0 or group_out % tile.channels != 0
     return KernelCall(
-        function=convolution(tile, patch, epilogue, in_order, by_blocks),
+        function=convolution(tile, patch, epilogue, in_order),
         arguments=tuple(arguments),
         workspace_bytes=tile.pixels * _pitch(depth) + _SLACK if patch else 0,
         overread_bytes=_SLACK if patch else tile.overread(depth),
         # a value that was added to already would be added to again where tiles overlap
         in_place=(1,) if op.residual is not None and not overlaps else (),
         distances=_distances(op, program, tile, patch) if in_order else (),
+        rows=_rows(op, y.shape[2], tile, patch) if in_order else None,
         schedule=tile,
     )
 
@@ -115,6 +121,18 @@ def _distances(op: ConvInt8, program: Program, tile: Tile, patch: bool) -> tuple
     first = tiles_distance(op.window, x, y, tile.pixels, reads_first=patch and op.groups == 1)
     residual = [(1, tile.pixels * y[3])] if op.residual is not None else []
     return ((0, first), *residual)
+
+
+def _rows(op: ConvInt8, out_w: int, tile: Tile, patch: bool) -> RowCall | None:
+    """Calls for some rows; there have to be enough pixels in one for a tile."""
+    if tile.pixels > out_w:
+        return None
+    window = op.window
+    reach = Reach(window.extent()[0], window.strides[0], window.pads[0])
+    reaches = (reach, Reach()) if op.residual is not None else (reach,)
+    if not patch:
+        return RowCall(reaches, pixels="pixels")
+    return RowCall(reaches, pixels="pixels", in_rows="in_h", pad_top="pad_top")
 
 
 def _pitch(depth: int) -> int:
@@ -136,19 +154,6 @@ class _Layer:
     channels: Expr
     steps: Expr
     pitch: Expr
-    by_blocks: bool
-
-    def tiles(self, tiles: Expr, pixels: Expr) -> AbstractContextManager[Expr]:
-        """The loop over tiles of pixels."""
-        if self.by_blocks:
-            return self.f.loop("t", tiles)
-        return self.f.share("t", tiles, last_overlaps(pixels, self.sums.tile.pixels))
-
-    def blocks(self, blocks: Expr, channels: Expr) -> AbstractContextManager[Expr]:
-        """The loop over blocks of channels."""
-        if not self.by_blocks:
-            return self.f.loop("b", blocks)
-        return self.f.share("b", blocks, last_overlaps(channels, self.sums.tile.channels))
 
     def tile(self, source: Buffer, start: Expr, block: Expr, pixel: Expr, channel: Expr) -> None:
         """One tile: pixels at ``source[start]``, weights of block ``block``, results stored."""
@@ -164,16 +169,13 @@ class _Layer:
 
 
 @cache
-def convolution(
-    tile: Tile, patch: bool, epilogue: Epilogue, in_order: bool = False, by_blocks: bool = False
-) -> TirFunction:
+def convolution(tile: Tile, patch: bool, epilogue: Epilogue, in_order: bool = False) -> TirFunction:
     """The C function for one tile, geometry and epilogue; all sizes are run-time arguments.
 
     With ``in_order`` every pixel is finished before the next: the output may overwrite the input behind it.
-    Threads share tiles of pixels, with ``by_blocks`` blocks of channels.
     """
     kind = "_patch" if patch else "_ordered" if in_order else ""
-    name = f"conv_s8_{tile.suffix}{kind}{'_blocks' if by_blocks else ''}{epilogue.suffix}"
+    name = f"conv_s8_{tile.suffix}{kind}{epilogue.suffix}"
     extra = epilogue.parameters()
     with Function(name, "Convolution of int8: dot products of contiguous bytes.") as f:
         x, weight, bias, *rest = f.parameters(
@@ -188,7 +190,7 @@ def convolution(
         given, rest = rest[: len(extra)], rest[len(extra) :]
         y, pixels, channels, group_out, steps, pitch, *window = rest
         sums = Accumulators.allocate(f, tile)
-        layer = _Layer(f, sums, epilogue, given, weight, bias, y, channels, steps, pitch, by_blocks)
+        layer = _Layer(f, sums, epilogue, given, weight, bias, y, channels, steps, pitch)
         tiles = f.bind("tiles", quotient(pixels + (tile.pixels - 1), tile.pixels))
         blocks = f.bind("blocks", quotient(group_out + (tile.channels - 1), tile.channels))
         if patch:
@@ -203,9 +205,9 @@ def convolution(
 def _direct_loops(layer: _Layer, x: Buffer, pixels: Expr, group_out: Expr, tiles: Expr, blocks: Expr) -> None:
     """Blocks of channels outside, so that their bias and multipliers are loaded once."""
     f, tile = layer.f, layer.sums.tile
-    with layer.blocks(blocks, group_out) as b:
+    with f.loop("b", blocks) as b:
         channel = f.bind("channel", minimum(b * tile.channels, group_out - tile.channels))
-        with layer.tiles(tiles, pixels) as t:
+        with f.loop("t", tiles) as t:
             pixel = f.bind("pixel", minimum(t * tile.pixels, pixels - tile.pixels))
             layer.tile(x, f.bind("start", pixel * layer.pitch), b, pixel, channel)
 
@@ -215,10 +217,10 @@ def _ordered_loops(
 ) -> None:
     """Pixels outside, in order: no pixel is read again once the tiles behind it are written."""
     f, tile = layer.f, layer.sums.tile
-    with layer.tiles(tiles, pixels) as t:
+    with f.loop("t", tiles) as t:
         pixel = f.bind("pixel", minimum(t * tile.pixels, pixels - tile.pixels))
         start = f.bind("start", pixel * layer.pitch)
-        with layer.blocks(blocks, group_out) as b:
+        with f.loop("b", blocks) as b:
             channel = f.bind("channel", minimum(b * tile.channels, group_out - tile.channels))
             layer.tile(x, start, b, pixel, channel)
 
@@ -229,7 +231,7 @@ def _patch_loops(
     """Pixels outside: a patch is copied once and serves all channels of its group."""
     f, tile = layer.f, layer.sums.tile
     patch, w = window[0], dict(zip(_WINDOW, window[1:], strict=True))
-    with layer.tiles(tiles, pixels) as t:
+    with f.loop("t", tiles) as t:
         pixel = f.bind("pixel", minimum(t * tile.pixels, pixels - tile.pixels))
         with f.loop("g", w["groups"]) as g:
             for p in range(tile.pixels):
@@ -241,7 +243,7 @@ def _patch_loops(
                     *(w[k] for k in ("rows", "columns", "dilation_h", "dilation_w", "in_h", "in_w")),
                     *(w[k] for k in ("in_channels", "group_in", "pad_value")),
                 )  # fmt: skip
-            with layer.blocks(blocks, group_out) as b:
+            with f.loop("b", blocks) as b:
                 inside = minimum(b * tile.channels, group_out - tile.channels)
                 channel = f.bind("channel", g * group_out + inside)
                 layer.tile(patch, 0, g * blocks + b, pixel, channel)

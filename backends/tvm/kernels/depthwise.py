@@ -18,7 +18,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from irshrink.backends.tvm.kernels.call import Argument, Constant, Input, KernelCall, Output, Workspace
+from irshrink.backends.tvm.kernels.call import (
+    Argument,
+    Constant,
+    Input,
+    KernelCall,
+    Output,
+    RowCall,
+    Workspace,
+)
 from irshrink.backends.tvm.kernels.epilogue import Epilogue, epilogue_arguments
 from irshrink.backends.tvm.kernels.ring import Ring, RingRows
 from irshrink.backends.tvm.kernels.tiles import Style, block_starts
@@ -39,6 +47,7 @@ from irshrink.backends.tvm.tir import (
 )
 from irshrink.program.ops import ConvInt8, Window
 from irshrink.program.program import Program
+from irshrink.program.stripes import Reach
 from irshrink.target import Target
 
 
@@ -106,15 +115,17 @@ def select_depthwise(
         *ring.arguments(),
     ]
     overlaps = out_w % tile.pixels != 0 or channels % tile.channels != 0
-    distances = [(0, ring.distance)]
+    distances, reaches = [(0, ring.distance)], [ring.reach]
     if op.residual is not None:
         distances.append((1, out_w * channels))
+        reaches.append(Reach())
     return KernelCall(
         function=depthwise(tile, epilogue),
         arguments=tuple(arguments),
         workspace_bytes=ring.nbytes,
         in_place=(1,) if op.residual is not None and not overlaps else (),
         distances=tuple(distances),
+        rows=RowCall(tuple(reaches), out_rows="out_h", in_rows="in_rows", pad_top="pad_top", ring=True),
         schedule=tile,
     )
 

@@ -21,10 +21,11 @@ from irshrink.backends.tvm.tir import (
     write,
 )
 from irshrink.program.ops import Window
+from irshrink.program.stripes import Reach
 
 _SCALARS = (
     "in_rows", "row_bytes", "pad_top", "pad_left", "pad_right", "pad_value",
-    "span", "fresh", "row_stride", "dilation",
+    "span", "fresh", "row_stride", "dilation", "ring_row", "remembered",
 )  # fmt: skip
 
 
@@ -79,11 +80,16 @@ class Ring:
             distance=rows_distance(x, y, read),
         )
 
+    @property
+    def reach(self) -> Reach:
+        """The rows of the input that an output row is the first to need."""
+        return Reach(self.span, self.row_stride, self.top, kept=True)
+
     def arguments(self) -> list[Argument]:
         """Values of :meth:`parameters`, after the workspace."""
         return [
             self.in_rows, self.row_bytes, self.top, self.left, self.right, self.pad_value,
-            self.span, self.fresh, self.row_stride, self.dilation,
+            self.span, self.fresh, self.row_stride, self.dilation, 0, 0,
         ]  # fmt: skip
 
     @staticmethod
@@ -92,19 +98,24 @@ class Ring:
 
     @staticmethod
     def emit(f: Function, given: Sequence[Any], x: Buffer, oy: Expr) -> RingRows:
-        """Copy the rows that output row ``oy``, of a loop that threads may share, is the first to need."""
+        """Copy the rows that output row ``oy`` is the first to need.
+
+        The call's first row is that of the image's padded row ``ring_row``; ``remembered`` rows of its window
+        are in the ring from the call before.
+        """
         rows, values = given[0], dict(zip(_SCALARS, given[1:], strict=True))
         row_bytes, left, right, span = (values[k] for k in ("row_bytes", "pad_left", "pad_right", "span"))
         pitch = f.bind("pitch", left + row_bytes + right)
         top = f.bind("first_row", oy * values["row_stride"])
-        old = f.bind("old", select(first_of_share(oy), 0, span - values["fresh"]))
+        old = f.bind("old", select(first_of_share(oy), values["remembered"], span - values["fresh"]))
         with f.loop("r", span - old) as r:
             row = f.bind("row", top + old + r)
+            place = f.bind("place", remainder(values["ring_row"] + row, span) * pitch)
             f.call(
-                "irs_pad_row", address(rows, remainder(row, span) * pitch), address(x, 0),
-                row - values["pad_top"], values["in_rows"], row_bytes, left, right, values["pad_value"],
+                "irs_pad_row", address(rows, place), address(x, 0), row - values["pad_top"], values["in_rows"],
+                row_bytes, left, right, values["pad_value"],
             )  # fmt: skip
-        slot = f.bind("slot", remainder(top, span))
+        slot = f.bind("slot", remainder(values["ring_row"] + top, span))
         return RingRows(rows, pitch, slot, span, values["dilation"])
 
 
