@@ -27,6 +27,7 @@ from irshrink.commands.optimize import optimize_command
 from irshrink.commands.passes import passes_command
 from irshrink.commands.run import run_command
 from irshrink.commands.targets import targets_command
+from irshrink.commands.tune import tune_command
 from irshrink.console import echo
 from irshrink.errors import InternalError, IrshrinkError, nearest
 
@@ -57,7 +58,7 @@ def app() -> None:
 
 for _command in (
     compile_command, import_command, inspect_command, run_command, passes_command, targets_command,
-    diff_command, optimize_command,
+    diff_command, optimize_command, tune_command,
 ):  # fmt: skip
     app.add_command(_command)
 

@@ -28,6 +28,8 @@ from irshrink.report.report import BuildFacts, DataFacts, ModelFacts, build_repo
 from irshrink.soundness import require_sound
 from irshrink.static_shapes import fix_input_shapes
 from irshrink.target import Target
+from irshrink.tuning.database import Schedules, schedules_for
+from irshrink.tuning.tunable import Tunable
 from irshrink.verify import verify_structure
 
 
@@ -60,8 +62,9 @@ def compile_model(
     """
     recipe = Recipe.checked(recipe)
     path, target = Path(model), recipe.resolved_target()
-    backend = _backend(target)
-    passes = _chosen_passes(recipe)
+    schedules = schedules_for(target, recipe.schedules)
+    backend = _going_by(usable_backend(target), schedules, recipe)
+    passes = chosen_passes(recipe)
     proof.require_data(recipe)
 
     progress("reading the model and the data")
@@ -94,8 +97,9 @@ def compile_model(
         checked = proof.run_tests(backend, built, tests, progress)
         accuracy = proof.measure(original, built, data, tests, recipe.max_drop, progress)
         module.save(folder / MODEL_NAME)
-        digests = {role: samples.digest() for role, samples in data.by_role().items()}
-        lock = make_lock(recipe, imported.sha256, digests | _weights_digest(original), imported.versions)
+        digests: dict[str, str | None] = {role: samples.digest() for role, samples in data.by_role().items()}
+        digests |= {"schedules": schedules.digest(), **_weights_digest(original)}
+        lock = make_lock(recipe, imported.sha256, digests, imported.versions)
         facts = BuildFacts(
             model=_model_facts(path, imported, original),
             target=target,
@@ -120,7 +124,12 @@ def compile_model(
     return report
 
 
-def _backend(target: Target) -> Backend:
+def usable_backend(target: Target) -> Backend:
+    """The backend of a target.
+
+    Raises:
+        ToolError: it cannot compile for it, or not here.
+    """
     backend = backend_for(target)
     if not backend.supports(target):
         raise ToolError(f"backend '{backend.name}' cannot compile for target '{target.name}'.")
@@ -130,7 +139,20 @@ def _backend(target: Target) -> Backend:
     return backend
 
 
-def _chosen_passes(recipe: Recipe) -> list[Pass]:
+def _going_by(backend: Backend, schedules: Schedules, recipe: Recipe) -> Backend:
+    """The backend with the schedules that it is to choose kernels by.
+
+    Raises:
+        RecipeError: a database is given for a backend that chooses none.
+    """
+    if isinstance(backend, Tunable):
+        return backend.with_schedules(schedules)
+    if recipe.schedules is not None:
+        raise RecipeError(f"backend '{backend.name}' chooses no schedules. Leave --schedules out.")
+    return backend
+
+
+def chosen_passes(recipe: Recipe) -> list[Pass]:
     """The recipe's explicit steps, or what its shorthands stand for; options are checked here.
 
     Raises:

@@ -41,7 +41,8 @@ class Lock(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         lock: version of this format.
         model_sha256: of the model as it was given: of its file, or of the names and digests of its files.
         data: SHA-256 by role: ``calibration`` and ``eval`` of the samples' content, ``weights`` of the
-            model's external data, ``target`` of the user's own target or board file.
+            model's external data, ``target`` of the user's own target or board file, ``schedules`` of the
+            databases that kernels were chosen by.
         versions: by package.
         converter: versions of what turned another framework's model into ONNX, by distribution.
         recipe: the resolved recipe without paths.
@@ -68,7 +69,7 @@ def make_lock(
         converter: versions of what turned the model into ONNX.
     """
     plain = recipe.to_dict(defaults=True)
-    for role in ("calibration", "eval"):
+    for role in ("calibration", "eval", "schedules"):
         plain.pop(role, None)
     plain["frontend"] = reproducible_options(recipe.frontend)
     if not plain["frontend"]:
@@ -147,7 +148,11 @@ def differences(old: Lock, new: Lock) -> list[str]:
 
 
 #: What messages call data that is not samples.
-_ROLES = {"weights": "the model's external data", "target": "the target file"}
+_ROLES = {
+    "weights": "the model's external data",
+    "target": "the target file",
+    "schedules": "the database of schedules",
+}
 
 
 def installed_versions() -> dict[str, str]:

@@ -39,7 +39,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-_PATHS = ("calibration", "eval")
+_PATHS = ("calibration", "eval", "schedules")
 
 
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
@@ -59,6 +59,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         io: whether the C function takes and gives int8 or float32, where the model is quantized.
         requantize: whose arithmetic int8 operators use: ``float32`` is irshrink's, ``tflm`` gives the bytes
             of TensorFlow Lite Micro (docs/integer-semantics.md).
+        schedules: a database of `irshrink tune`, asked before the one that ships for the target.
         max_drop: largest loss of accuracy that is accepted, as a fraction: 0.01 is one percentage point
             of top-1 (or of agreement with the float model, where there are no labels).
         verify: check every pass that must not change the outputs on the samples.
@@ -82,6 +83,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     keep_float: tuple[str, ...] = ()
     io: Literal["quantized", "float"] = "quantized"
     requantize: Literal["float32", "tflm"] = "float32"
+    schedules: str | None = None
     max_drop: float | None = None
     verify: bool = False
     test_inputs: int = 4

@@ -48,10 +48,10 @@ class CostSource(Protocol):
         exact: measuring again gives the same number.
     """
 
-    measured: str
-    side_by_side: int
-    at_once: int
-    exact: bool
+    measured: ClassVar[str]
+    side_by_side: ClassVar[int]
+    at_once: ClassVar[int]
+    exact: ClassVar[bool]
 
     def missing(self, backend: Tunable, target: Target) -> str | None:
         """None, or why it cannot measure here and what to do."""

@@ -87,7 +87,7 @@ class Schedules:
         return hashlib.sha256("".join(d.digest() for d in self.databases).encode("ascii")).hexdigest()
 
 
-def schedules_for(target: Target, file: Path | None = None) -> Schedules:
+def schedules_for(target: Target, file: str | Path | None = None) -> Schedules:
     """The user's database, if any, before the one that ships for the target, if any.
 
     Raises:
@@ -96,7 +96,7 @@ def schedules_for(target: Target, file: Path | None = None) -> Schedules:
     shipped = shipped_database(target.name)
     databases = [] if shipped is None else [shipped]
     if file is not None:
-        own = read_database(file)
+        own = read_database(Path(file))
         if own.target != target.name:
             raise RecipeError(
                 f"{file}: schedules for {own.target}, not for {target.name}. Tune for this target: "

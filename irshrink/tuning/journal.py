@@ -34,7 +34,6 @@ class Journal:
 
     Attributes:
         found: measurements by workload, in the order they were made.
-        trials: how many it holds.
         notes: sentences for the user.
 
     Raises:
@@ -45,7 +44,7 @@ class Journal:
     def __init__(self, path: Path, identity: Mapping[str, str]) -> None:
         self.path, self._identity = path, dict(identity)
         self.found: dict[str, list[Measurement]] = {}
-        self.trials = 0
+        self._trials: dict[str, int] = {}
         self.notes: list[str] = []
         try:
             self._open()
@@ -60,17 +59,22 @@ class Journal:
         """
         results = [[dict(m.schedule), m.cost, m.failure] for m in measured]
         self._write({"workload": workload, "results": results})
+        self._take(workload, measured)
+
+    def trials_of(self, workload: str) -> int:
+        """How many it holds."""
+        return self._trials.get(workload, 0)
+
+    def _take(self, workload: str, measured: Sequence[Measurement]) -> None:
         self.found.setdefault(workload, []).extend(measured)
-        self.trials += 1
+        self._trials[workload] = self.trials_of(workload) + 1
 
     def _open(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         lines, whole = self._lines()
         if lines and self._continues(lines[0]):
             for line in lines[1:]:
-                measured = [Measurement(*result) for result in line["results"]]
-                self.found.setdefault(line["workload"], []).extend(measured)
-                self.trials += 1
+                self._take(line["workload"], [Measurement(*result) for result in line["results"]])
             os.truncate(self.path, whole)
             return
         self.path.write_bytes(b"")

@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from irshrink.backend import Inference
 from irshrink.errors import BudgetError, ToolError
+from irshrink.program.program import Program
 from irshrink.program.reference.evaluate import run_program
 from irshrink.target import Target, with_memory
 from irshrink.tuning.costs import Built, CostSource
 from irshrink.tuning.database import Schedule, Schedules
 from irshrink.tuning.journal import Measurement
-from irshrink.tuning.tasks import Task
+from irshrink.tuning.tasks import Task, random_inputs
 from irshrink.tuning.tunable import Tunable
 
 #: Weights of one build, bytes: more would make compilers slow.
@@ -27,6 +28,15 @@ _MOST_CONSTANTS = 4 << 20
 #: Memory that is assumed: schedules side by side take more than a board has.
 _FLASH, _RAM = 64 << 20, 64 << 20
 WRONG = "gives other bytes than the reference"
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A whole model: its cost, and the bytes of code and arena."""
+
+    cost: float
+    code_bytes: int
+    arena_bytes: int
 
 
 @dataclass(frozen=True)
@@ -52,6 +62,24 @@ class Measurer:
                 built += self._build(task, schedules, numbers, inputs, wanted, stack, failures)
             costs = self._costs(built, failures)
         return [Measurement(s, costs.get(i), failures.get(i)) for i, s in enumerate(schedules)]
+
+    def whole(self, program: Program, schedules: Schedules) -> Whole:
+        """A whole model on random inputs, by these schedules, checked like a trial.
+
+        Raises:
+            ToolError: it could not be measured, or gives other bytes than the reference.
+        """
+        inputs = random_inputs(program, 0)
+        wanted = run_program(program, inputs)
+        target, backend = with_memory(self.target, _FLASH, _RAM), self.backend.with_schedules(schedules)
+        with tempfile.TemporaryDirectory(prefix="irshrink-") as folder:
+            artifact = backend.compile(program, target, Path(folder), [Inference(inputs, wanted)], "model")
+            run = backend.run(Path(folder), target, program, [inputs])
+            if [_bytes(x) for x in run.outputs[0]] != [_bytes(x) for x in wanted]:
+                raise ToolError(f"the whole model {WRONG}.")
+            built = Built(Path(folder), target, program, _plain(inputs), run)
+            cost = sum(self.source.costs(backend, [built])[0])
+        return Whole(cost, artifact.code_bytes, artifact.plan.nbytes)
 
     def _groups(self, task: Task, count: int) -> Iterator[list[int]]:
         room = _MOST_CONSTANTS // max(1, task.constant_bytes())
@@ -91,8 +119,7 @@ class Measurer:
         for number, output in zip(numbers, run.outputs[0], strict=True):
             if _bytes(output) != _bytes(wanted):
                 failures[number] = WRONG
-        plain = [np.ascontiguousarray(x).tobytes() for x in inputs]
-        return [(Built(folder, target, program, plain, run), numbers)]
+        return [(Built(folder, target, program, _plain(inputs), run), numbers)]
 
     def _costs(self, built: Sequence[tuple[Built, list[int]]], failures: dict[int, str]) -> dict[int, float]:
         try:
@@ -104,6 +131,10 @@ class Measurer:
         for (_, numbers), values in zip(built, costs, strict=True):
             found.update({n: v for n, v in zip(numbers, values, strict=True) if n not in failures})
         return found
+
+
+def _plain(inputs: Sequence[NDArray[Any]]) -> list[bytes]:
+    return [np.ascontiguousarray(x).tobytes() for x in inputs]
 
 
 def _bytes(x: NDArray[Any]) -> bytes:

@@ -55,9 +55,7 @@ class Task:
 
     def inputs(self) -> list[NDArray[Any]]:
         """Random values of every input, always the same for a workload."""
-        rng = np.random.default_rng(zlib.crc32(self.workload.encode("utf-8")))
-        program = self.side_by_side(1)
-        return [_random(rng, program.tensors[port.tensor].dtype, port.shape) for port in program.inputs]
+        return random_inputs(self.side_by_side(1), zlib.crc32(self.workload.encode("utf-8")))
 
 
 def find_tasks(backend: Tunable, program: Program, target: Target) -> list[Task]:
@@ -71,6 +69,12 @@ def find_tasks(backend: Tunable, program: Program, target: Target) -> list[Task]
         if len(candidates) > 1:
             tasks.append(Task(key, ops[0], program, tuple(op.name for op in ops), tuple(candidates)))
     return tasks
+
+
+def random_inputs(program: Program, seed: int) -> list[NDArray[Any]]:
+    """A value of every input: floats standard normal, int8 from the whole range, other integers 0 or 1."""
+    rng = np.random.default_rng(seed)
+    return [_random(rng, program.tensors[port.tensor].dtype, port.shape) for port in program.inputs]
 
 
 def same_schedule(a: Schedule, b: Schedule) -> bool:
