@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from irshrink.errors import ModelError, UnsupportedModelError
+from irshrink.cli import explain
+from irshrink.errors import InternalError, ModelError, UnsupportedModelError
 from irshrink.module import Module, module_from_text
 from irshrink.program.lower import lower, unsupported
 from irshrink.program.lower.names import Names, identifier
+from irshrink.program.lower.table import RULES
 
 
 def graph(signature: str, body: str, initializers: str = "", opset: int = 17) -> Module:
@@ -142,3 +144,98 @@ class TestRefusals:
         opset = 21 if "int16" in constants else 17
         found = unsupported(graph(signature, body, constants, opset))
         assert reason in str(found[0])
+
+
+class TestBugsOfOurs:
+    MODEL = graph("(float[1,4] x) => (float[1,4] y)", "[act] y = Relu(x)")
+
+    @pytest.mark.parametrize(
+        "bug", [KeyError("kind"), AssertionError(), TypeError("'NoneType'"), RuntimeError()]
+    )
+    def test_are_no_refusals(self, bug: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The node is named, and the exit code tells a bug from a model that does not fit."""
+
+        def rule(*_: object) -> None:
+            raise bug
+
+        monkeypatch.setitem(RULES, "Relu", rule)
+        for run in (lower, unsupported):
+            with pytest.raises(
+                InternalError, match=f"Relu 'act' cannot be lowered: {type(bug).__name__}"
+            ) as e:
+                run(self.MODEL)
+            assert e.value.__cause__ is bug
+        sentence, code = explain(e.value)
+        assert (code, "Relu 'act'" in sentence) == (70, True)
+
+    def test_what_needs_too_much_memory_is_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def rule(*_: object) -> None:
+            raise MemoryError
+
+        monkeypatch.setitem(RULES, "Relu", rule)
+        [found] = unsupported(self.MODEL)
+        assert found.reason == "memory ran out over it"
+
+    def test_a_user_s_error_in_a_rule_stays_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def rule(*_: object) -> None:
+            raise ModelError("a sentence")
+
+        monkeypatch.setitem(RULES, "Relu", rule)
+        with pytest.raises(ModelError, match=r"^a sentence$"):
+            lower(self.MODEL)
+
+
+class TestWhatDoesNotFit:
+    """ONNX's checks let these pass; each is refused in words, not by an exception of NumPy's."""
+
+    @pytest.mark.parametrize(
+        ("signature", "body", "constants", "reason"),
+        [
+            ("(float[2,3] x) => (float[2,3] y)", "y = Hardmax <axis = 4> (x)", "", "its axis 4 is none of 2"),
+            (
+                "(float[2,3] x) => (float[2,3] y)",
+                "y = CumSum(x, a)",
+                "int64 a = {5}",
+                "its axis 5 is none of 2",
+            ),
+            (
+                "(float[1,1,2,2] x) => (float[1,1,4,4] y)",
+                'y = Resize <mode = "nearest", nearest_mode = "edge"> (x, , s)',
+                "float[4] s = {1.0, 1.0, 2.0, 2.0}",
+                "its nearest_mode is 'edge'. Use ceil, floor",
+            ),
+            (
+                "(float[1,1,2,2] x) => (float[1,1,4,4] y)",
+                "y = Resize(x, , s)",
+                "float[3] s = {1.0, 2.0, 2.0}",
+                "it has 3 scales for 4 axes",
+            ),
+            (
+                "(float[2,3] x, float[2,2] u) => (float[2,3] y)",
+                'y = ScatterElements <reduction = "VALID"> (x, i, u)',
+                "int64[2,2] i = {0, 0, 1, 1}",
+                "its reduction is 'VALID'",
+            ),
+            (
+                "(float[4,2] x, float[3,2] u) => (float[4,2] y)",
+                "y = ScatterND(x, i, u)",
+                "int64[2,1] i = {0, 1}",
+                r"its updates of shape [3, 2] do not fit indices of shape [2, 1]",
+            ),
+            (
+                "(float[2,3] x) => (float[2,3] y)",
+                "y = LayerNormalization(x, s)",
+                "float[2] s = {1.0, 1.0}",
+                "its scales of shape [2] do not fit [3]",
+            ),
+            (
+                "(float[2,3] x, float[3,2] y0) => (float[2,3] y)",
+                "y = Mul(x, y0)",
+                "",
+                "the shapes [2, 3] and [3, 2] do not fit each other",
+            ),
+        ],
+    )
+    def test_says_what(self, signature: str, body: str, constants: str, reason: str) -> None:
+        module = graph(signature, body, constants, 18)
+        assert reason in str(unsupported(module)[0])

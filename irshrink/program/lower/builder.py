@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
 from irshrink.graph.edit import base_name
+from irshrink.program.lower.fitting import require
 from irshrink.program.lower.names import Names
 from irshrink.program.lower.view import View, view_of
 from irshrink.program.ops import Dequantize, Op, Reshape, Transpose
@@ -101,7 +103,12 @@ class Builder:
         return View(tensor, view_of(tensor, view.shape).axes, view.stored)
 
     def view_as(self, view: View, shape: Sequence[int]) -> View:
-        """The view under another logical shape of as many elements."""
+        """The view under another logical shape.
+
+        Raises:
+            Refusal: of another number of elements.
+        """
+        require(prod(shape) == prod(view.shape), f"{list(view.shape)} does not fit {list(shape)}")
         reshaped = view.reshaped(shape)
         if reshaped is None:
             reshaped = self.row_major(view).reshaped(shape)
@@ -109,7 +116,13 @@ class Builder:
         return reshaped
 
     def reshaped(self, tensor: str, shape: Sequence[int]) -> str:
-        """The same bytes under another physical shape; of a constant, another constant."""
+        """The same bytes under another physical shape; of a constant, another constant.
+
+        Raises:
+            Refusal: of another number of elements.
+        """
+        own = self.shape(tensor)
+        require(prod(shape) == prod(own), f"{list(own)} does not fit {list(shape)}")
         source = self._source.get(tensor, tensor)
         for known in (tensor, source):
             if self.shape(known) == tuple(shape):

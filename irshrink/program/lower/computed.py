@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from irshrink.graph import edit
+from irshrink.program.lower.fitting import data_type, positive, require
 from irshrink.program.reference.dispatch import Array
 
 #: Elements of an array that nothing but its sizes has to be read for.
@@ -19,7 +20,11 @@ Inputs = Sequence[Array | None]
 
 def _concat(node: ir.Node, inputs: Inputs) -> Array | None:
     arrays = [array for array in inputs if array is not None]
-    return np.concatenate(arrays, axis=edit.attribute_int(node, "axis", 0))
+    require(len({array.ndim for array in arrays}) == 1, "its parts have different numbers of axes")
+    axis = positive(edit.attribute_int(node, "axis", 0), arrays[0].ndim)
+    sizes = {array.shape[:axis] + array.shape[axis + 1 :] for array in arrays}
+    require(len(sizes) == 1, "its parts do not fit each other")
+    return np.concatenate(arrays, axis=axis)
 
 
 def _slice(node: ir.Node, inputs: Inputs) -> Array | None:
@@ -31,16 +36,18 @@ def _slice(node: ir.Node, inputs: Inputs) -> Array | None:
     )
     index = [slice(None)] * x.ndim
     axes, steps = axes or list(range(len(starts))), steps or [1] * len(starts)
-    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+    require(len(starts) == len(ends) == len(axes) == len(steps), "it has not one bound for each axis")
+    require(0 not in steps, "it makes no steps")
+    places = [positive(axis, x.ndim) for axis in axes]
+    for start, end, axis, step in zip(starts, ends, places, steps, strict=True):
         size = x.shape[axis]
-        places = range(*slice(start, end, step).indices(size))
-        stop = places.stop if places.stop >= 0 else None
-        index[axis] = slice(places.start, stop, step)
+        kept = range(*slice(start, end, step).indices(size))
+        index[axis] = slice(kept.start, kept.stop if kept.stop >= 0 else None, step)
     return x[tuple(index)]
 
 
 def _cast(node: ir.Node, inputs: Inputs) -> Array | None:
-    target = ir.DataType(edit.attribute_int(node, "to", 1))
+    target = data_type(node, "to", 1)
     if inputs[0] is None or target == ir.DataType.STRING or inputs[0].dtype.kind not in "iub":
         return None  # a cast of reals rounds, or saturates in ways of its own
     return inputs[0].astype(target.numpy())
@@ -57,6 +64,8 @@ def _constant_of_shape(node: ir.Node, inputs: Inputs) -> Array | None:
 
 def _range(node: ir.Node, inputs: Inputs) -> Array | None:
     start, limit, delta = inputs
+    if any(array is not None and array.size != 1 for array in inputs):
+        return None
     if start is None or limit is None or delta is None or start.dtype.kind not in "iu":
         return None
     numbers = [int(array.reshape(())) for array in (start, limit, delta)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ from numpy.typing import NDArray
 from irshrink.graph import edit
 from irshrink.program import elements
 from irshrink.program.lower.computed import COMPUTED
-from irshrink.program.lower.refusal import MALFORMED
+from irshrink.program.lower.fitting import positive, require
+from irshrink.program.lower.refusal import Refusal
 from irshrink.program.ops import Float32
 from irshrink.program.reference.dispatch import Array
 
@@ -75,7 +77,7 @@ class Constants:
         if value not in self._known:
             try:
                 self._known[value] = self._find(value)
-            except MALFORMED:
+            except Refusal:
                 self._known[value] = None
         return self._known[value]
 
@@ -141,7 +143,10 @@ class Constants:
         axis: int | None = None
         if scale.size > 1:
             axis = edit.attribute_int(node, "axis", 1)
-            axis += integers.ndim if axis < 0 else 0
+            axis = positive(axis, integers.ndim)
+            require(scale.shape == (integers.shape[axis],), "its scales are not one for each index")
+        require(zero_point.size in (1, scale.size), "its zero points are not one for each scale")
+        zero_point = np.broadcast_to(zero_point.reshape(-1), (scale.size,)).reshape(scale.shape)
         return Codes(integers, scale.astype(np.float32), zero_point.astype(np.int64), axis)
 
     def _moved(self, node: ir.Node) -> Constant | None:
@@ -153,6 +158,7 @@ class Constants:
         shape = _known_shape(node.outputs[0])
         if node.op_type == "Identity" or shape is None:
             return source if node.op_type == "Identity" else None
+        require(source.array.size == prod(shape), f"{list(source.array.shape)} does not fit {list(shape)}")
         array = source.array.reshape(shape)
         codes = source.codes
         if codes is None or codes.axis is not None:
@@ -170,6 +176,7 @@ def as_target_float(array: Array) -> Array:
 
 def _transposed(source: Constant, permutation: tuple[int, ...] | None) -> Constant:
     order = permutation or tuple(reversed(range(source.array.ndim)))
+    require(sorted(order) == list(range(source.array.ndim)), f"{list(order)} is no order of its axes")
     codes = source.codes
     if codes is not None:
         axis = None if codes.axis is None else order.index(codes.axis)

@@ -18,6 +18,13 @@ from irshrink.program.ops import Float32, Int32
 
 F = np.float32
 
+#: coordinate_transformation_mode and nearest_mode.
+MODES = (
+    "align_corners", "asymmetric", "half_pixel", "half_pixel_symmetric", "pytorch_half_pixel",
+    "tf_crop_and_resize",
+)  # fmt: skip
+ROUNDINGS = ("ceil", "floor", "round_prefer_ceil", "round_prefer_floor")
+
 
 @dataclass(frozen=True)
 class Axis:
@@ -26,7 +33,7 @@ class Axis:
     Attributes:
         size, length: of the input and of the output.
         scale: output per input.
-        mode: coordinate_transformation_mode.
+        mode: coordinate_transformation_mode, one of :data:`MODES`.
         start, end: of the region of interest, for tf_crop_and_resize.
     """
 
@@ -38,11 +45,7 @@ class Axis:
     end: float = 1.0
 
     def coordinates(self) -> Float32:
-        """The place of every output in the input, float32 [length].
-
-        Raises:
-            KeyError: an unknown mode.
-        """
+        """The place of every output in the input, float32 [length]."""
         return np.asarray(self._coordinates(), F)
 
     def _coordinates(self) -> Any:
@@ -70,7 +73,7 @@ class Axis:
 
 
 def nearest(coordinates: Float32, mode: str, size: int) -> tuple[int, ...]:
-    """The index of the nearest input of each coordinate, by ``nearest_mode``."""
+    """The index of the nearest input of each coordinate, by ``nearest_mode``, one of :data:`ROUNDINGS`."""
     roundings: dict[str, Callable[[Float32], Any]] = {
         "ceil": np.ceil,
         "floor": np.floor,

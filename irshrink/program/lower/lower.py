@@ -9,7 +9,7 @@ from typing import Literal
 import onnx_ir as ir
 
 from irshrink.class_names import class_names, column_names
-from irshrink.errors import ModelError, UnsupportedModelError
+from irshrink.errors import InternalError, IrshrinkError, ModelError, UnsupportedModelError
 from irshrink.graph import edit
 from irshrink.graph.quantized import quantization_of
 from irshrink.module import Module
@@ -19,7 +19,7 @@ from irshrink.program.lower.chains import leaves, parameters
 from irshrink.program.lower.finish import with_fused_sums, with_residuals, without_dead
 from irshrink.program.lower.lowering import Lowering, Requantize
 from irshrink.program.lower.names import identifier
-from irshrink.program.lower.refusal import MALFORMED, MOST_ELEMENTS, Refusal, Unsupported
+from irshrink.program.lower.refusal import MOST_ELEMENTS, Refusal, Unsupported
 from irshrink.program.lower.table import ADVICE, DEFAULT_ADVICE, SEVERAL_OUTPUTS, rule_of
 from irshrink.program.lower.view import View, view_of
 from irshrink.program.program import Port, Program, Quantization
@@ -81,14 +81,18 @@ def _run(module: Module, io: Io, requantize: Requantize = "float32") -> _Run:
     ]
     failures: list[Unsupported] = []
     for node in graph:
-        failure = _lower_node(lowering, node)
+        failure = _lower_node(module, lowering, node)
         if failure is not None:
             failures.append(failure)
     return _Run(lowering, inputs, failures)
 
 
-def _lower_node(lowering: Lowering, node: ir.Node) -> Unsupported | None:
-    """Run the node's rule; after a failure the known shapes of its outputs let the rest be checked."""
+def _lower_node(module: Module, lowering: Lowering, node: ir.Node) -> Unsupported | None:
+    """Run the node's rule; after a failure the known shapes of its outputs let the rest be checked.
+
+    Raises:
+        InternalError: the rule raised anything but a refusal, which is a bug of ours.
+    """
     failure: Unsupported | None = None
     try:
         if all(lowering.constants.get(output) is not None for output in node.outputs):
@@ -97,8 +101,12 @@ def _lower_node(lowering: Lowering, node: ir.Node) -> Unsupported | None:
         _apply_rule(lowering, node)
     except Refusal as refusal:
         failure = Unsupported(label(node), node.op_type, refusal.reason, refusal.advice)
-    except MALFORMED as e:
-        failure = _malformed(node, e)
+    except MemoryError:
+        failure = Unsupported(label(node), node.op_type, "memory ran out over it", "Use smaller constants.")
+    except IrshrinkError:
+        raise
+    except Exception as e:
+        raise InternalError(f"{_where(module)}{edit.describe(node)} cannot be lowered: {_first(e)}") from e
     for output in node.outputs:
         shape = edit.static_shape(output)
         if not lowering.knows(output) and shape is not None:
@@ -109,14 +117,8 @@ def _lower_node(lowering: Lowering, node: ir.Node) -> Unsupported | None:
     return failure
 
 
-def _malformed(node: ir.Node, error: BaseException) -> Unsupported:
-    """A node that its rule could not make sense of."""
-    return Unsupported(
-        label(node),
-        node.op_type,
-        f"its attributes and shapes do not fit together ({type(error).__name__}: {error})",
-        "Export the model again; if ONNX Runtime runs it, report it with the model.",
-    )
+def _first(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 def _require_sizes(node: ir.Node) -> None:

@@ -6,10 +6,6 @@ from dataclasses import dataclass
 
 #: Of one value: a gigabyte of float32.
 MOST_ELEMENTS = 2**28
-#: What rules trip over when attributes and shapes do not fit each other. ONNX's checks let much of that pass.
-MALFORMED = (
-    ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, TypeError, ValueError,
-)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import onnx_ir as ir
 
 from irshrink.program import elements
+from irshrink.program.lower.fitting import broadcast
 from irshrink.program.lower.lowering import Lowering
 from irshrink.program.lower.refusal import Refusal
 from irshrink.program.lower.view import View, view_of
@@ -38,7 +38,7 @@ def aligned(lowering: Lowering, *views: View) -> Aligned:
     if all(view.axes == first.axes for view in views):
         shape = builder.shape(first.tensor)
         return Aligned(tuple(builder.reshaped(view.tensor, shape) for view in views), shape, first)
-    logical = np.broadcast_shapes(*(view.shape for view in views))
+    logical = broadcast(*(view.shape for view in views))
     operands = [padded(lowering, view, len(logical)) for view in views]
     order = _common_order(operands, logical)
     tensors = tuple(builder.dense(view, order) for view in operands)

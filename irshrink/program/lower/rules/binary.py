@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from irshrink.program.lower.chains import Sink
+from irshrink.program.lower.fitting import broadcast
 from irshrink.program.lower.lowering import Lowering, broadcast_constant, int8_codes
 from irshrink.program.lower.numbers import OUT_OF_RANGE, addition_multipliers, layer_multiplier, usable
 from irshrink.program.lower.rules import integers
@@ -151,7 +152,7 @@ def _with_constant(lowering: Lowering, node: ir.Node, kind: BinaryKind, index: i
     """BinaryF32 whose operand ``index`` is written into the operator."""
     constant = lowering.weights(node, index, "operands").array
     x = lowering.floating(node, 1 - index)
-    logical = np.broadcast_shapes(x.shape, constant.shape)
+    logical = broadcast(x.shape, constant.shape)
     full = padded(lowering, x, len(logical))
     order = full.order()
     if constant.size == 1 and len(logical) == x.rank:

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import onnx_ir as ir
 
-from irshrink.graph import edit
 from irshrink.program import elements
+from irshrink.program.lower.fitting import data_type
 from irshrink.program.lower.lowering import Lowering
 from irshrink.program.lower.refusal import Refusal
 from irshrink.program.lower.rules.quantization import read_as
@@ -16,7 +16,7 @@ from irshrink.program.ops import Cast
 
 
 def cast(lowering: Lowering, node: ir.Node) -> None:
-    target = ir.DataType(edit.attribute_int(node, "to", 1))
+    target = data_type(node, "to", 1)
     _bind_cast(lowering, node, target)
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from irshrink.graph import edit
 from irshrink.program.lower.chains import Sink, clamp_behind, sink
 from irshrink.program.lower.constants import Codes, Constant
+from irshrink.program.lower.fitting import broadcast, require
 from irshrink.program.lower.lowering import Lowering
 from irshrink.program.lower.numbers import OUT_OF_RANGE, fits_int32, layer_multiplier, usable
 from irshrink.program.lower.refusal import Refusal
@@ -24,6 +25,8 @@ from irshrink.program.program import Quantization
 
 def gemm(lowering: Lowering, node: ir.Node) -> None:
     """``alpha * x @ w + beta * c``; a dense layer where w is constant and c a constant row."""
+    for index in (0, 1):
+        require(lowering.view(node.inputs[index]).rank == 2, "its operands are no matrices")
     if not _is_layer(lowering, node):
         _general(lowering, node)
         return
@@ -60,6 +63,7 @@ def _general(lowering: Lowering, node: ir.Node) -> None:
         return
     lowering.float_note(node, "its matrices are computed")
     factors = [lowering.builder.dense(lowering.builder.as_float(view), (0, 1)) for view in (a, b)]
+    require(a.shape[1] == b.shape[0], f"{list(a.shape)} and {list(b.shape)} do not fit each other")
     shape = (a.shape[0], b.shape[1])
     y = view_of(lowering.emit(MatMulF32, node, factors, shape), shape)
     y = _times(lowering, node, y, alpha)
@@ -228,13 +232,14 @@ def _matmul(lowering: Lowering, node: ir.Node) -> None:
         a = lowering.builder.view_as(a, (1, *a.shape))
     if vectors[1]:
         b = lowering.builder.view_as(b, (*b.shape, 1))
-    batches = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    batches = broadcast(a.shape[:-2], b.shape[:-2])
     wanted = (*batches, *a.shape[-2 + vectors[0] : -1], *b.shape[-1 + vectors[1] :][: 1 - vectors[1]])
     y = _product_of(lowering, node, *_same_batches(lowering, node, a, b))
     lowering.bind(node.outputs[0], lowering.builder.view_as(y, wanted))
 
 
 def _product_of(lowering: Lowering, node: ir.Node, a: View, b: View) -> View:
+    require(a.shape[-1] == b.shape[-2], f"{list(a.shape)} and {list(b.shape)} do not fit each other")
     shape = (*a.shape[:-1], b.shape[-1])
     builder, target = lowering.builder, lowering.sink(node)
     form = _product(builder.quantization(a), builder.quantization(b), target, a.shape[-1])
@@ -284,7 +289,7 @@ def _same_batches(lowering: Lowering, node: ir.Node, a: View, b: View) -> tuple[
     if prod(b.shape[:-2]) == 1:
         rows = builder.view_as(a, (prod(a.shape[:-1]), a.shape[-1]))
         return rows, builder.view_as(b, b.shape[-2:])
-    batches = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    batches = broadcast(a.shape[:-2], b.shape[:-2])
     return (
         expanded(lowering, node, a, (*batches, *a.shape[-2:])),
         expanded(lowering, node, b, (*batches, *b.shape[-2:])),

@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from irshrink.graph import edit
+from irshrink.program.lower.fitting import choice, positive, require
 from irshrink.program.lower.lowering import Lowering
 from irshrink.program.lower.refusal import Refusal
 from irshrink.program.lower.rules.align import constant_integers, elementwise, integers_of, same_kind
@@ -16,7 +17,6 @@ from irshrink.program.lower.rules.choice import bind_choice, index_range
 from irshrink.program.lower.rules.conversion import converted
 from irshrink.program.lower.rules.layer import weight_codes
 from irshrink.program.lower.rules.movement import sliced
-from irshrink.program.lower.rules.shapes import positive
 from irshrink.program.lower.view import View, view_of
 from irshrink.program.ops import (
     BinaryF32,
@@ -92,6 +92,10 @@ def _gather_coded(lowering: Lowering, node: ir.Node, rows: WeightCodes) -> None:
 def gather_nd(lowering: Lowering, node: ir.Node) -> None:
     data, indices = lowering.view(node.inputs[0]), _indices(lowering, node, 1)
     batch, k = edit.attribute_int(node, "batch_dims", 0), indices.shape[-1]
+    require(
+        0 <= batch < indices.rank and batch + k <= data.rank and data.shape[:batch] == indices.shape[:batch],
+        f"its indices of shape {list(indices.shape)} do not fit data of shape {list(data.shape)}",
+    )
     named, inner = data.shape[batch : batch + k], data.shape[batch + k :]
     images, count = prod(data.shape[:batch]), prod(indices.shape[batch:-1])
     rows = _row_major(lowering, data, (images, *named, prod(inner)))
@@ -108,6 +112,10 @@ def gather_elements(lowering: Lowering, node: ir.Node) -> None:
 
 def elements_at(lowering: Lowering, node: ir.Node, data: View, indices: View, axis: int) -> View:
     """``data`` at ``indices`` along ``axis``."""
+    require(
+        indices.rank == data.rank,
+        f"its indices of shape {list(indices.shape)} do not fit data of shape {list(data.shape)}",
+    )
     inputs = [_row_major(lowering, data), _row_major(lowering, indices)]
     tensor = lowering.emit_like(data, GatherElements, node, inputs, indices.shape, axis=axis)
     return View(tensor, view_of(tensor, indices.shape).axes, data.stored)
@@ -117,6 +125,10 @@ def scatter_elements(lowering: Lowering, node: ir.Node) -> None:
     axis = positive(edit.attribute_int(node, "axis", 0), lowering.view(node.inputs[0]).rank)
     data, updates, reduction = _scattered(lowering, node)
     indices = _indices(lowering, node, 1)
+    require(
+        updates.shape == indices.shape and indices.rank == data.rank,
+        f"its updates of shape {list(updates.shape)} do not fit indices of shape {list(indices.shape)}",
+    )
     inputs = [_row_major(lowering, view) for view in (data, indices, updates)]
     tensor = lowering.emit_like(
         data, ScatterElements, node, inputs, data.shape, axis=axis, reduction=reduction
@@ -129,6 +141,10 @@ def scatter_nd(lowering: Lowering, node: ir.Node) -> None:
     indices = _indices(lowering, node, 1)
     k = indices.shape[-1]
     named, run, count = data.shape[:k], prod(data.shape[k:]), prod(indices.shape[:-1])
+    require(
+        k <= data.rank and updates.shape == (*indices.shape[:-1], *data.shape[k:]),
+        f"its updates of shape {list(updates.shape)} do not fit indices of shape {list(indices.shape)}",
+    )
     inputs = [
         _row_major(lowering, data, (*named, run)),
         _row_major(lowering, indices, (count, k)),
@@ -169,7 +185,7 @@ def one_hot(lowering: Lowering, node: ir.Node) -> None:
 def _sliced(lowering: Lowering, node: ir.Node, data: View, axis: int, indices: Any) -> bool:
     """Bind a Slice when the constant indices are evenly spaced; False when they are not."""
     size = data.shape[axis]
-    places = [positive(int(i), size) for i in indices.reshape(-1)]
+    places = [int(i) + size if i < 0 else int(i) for i in indices.reshape(-1)]
     if min(places, default=0) < 0 or max(places, default=0) >= size:
         raise Refusal(f"an index is outside of its {size} elements", "The model is damaged; export it again.")
     if indices.ndim > 1 or indices.size == 0:
@@ -193,7 +209,7 @@ def _indices(lowering: Lowering, node: ir.Node, index: int) -> View:
 
 def _scattered(lowering: Lowering, node: ir.Node) -> tuple[View, View, Reduction]:
     """Data and updates in one element type, and how they meet."""
-    reduction = _REDUCTIONS[edit.attribute_string(node, "reduction", "none")]
+    reduction = _REDUCTIONS[choice(node, "reduction", "none", _REDUCTIONS)]
     views = [lowering.view(node.inputs[0]), lowering.view(node.inputs[2])]
     if reduction != "none" and views[0].stored is None:
         data, updates = (lowering.builder.as_float(view) for view in views)

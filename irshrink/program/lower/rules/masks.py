@@ -9,12 +9,12 @@ import onnx_ir as ir
 
 from irshrink.graph import edit
 from irshrink.program import elements
+from irshrink.program.lower.fitting import positive
 from irshrink.program.lower.lowering import Lowering
 from irshrink.program.lower.refusal import Refusal
 from irshrink.program.lower.rules.align import constant_integers, elementwise
 from irshrink.program.lower.rules.choice import bind_choice, index_range
 from irshrink.program.lower.rules.conversion import converted
-from irshrink.program.lower.rules.shapes import positive
 from irshrink.program.lower.view import View, view_of
 from irshrink.program.ops import ArgReduce, Compare
 from irshrink.program.reference.dispatch import Array

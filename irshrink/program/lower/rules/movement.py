@@ -9,11 +9,11 @@ import onnx_ir as ir
 
 from irshrink.graph import edit
 from irshrink.program.lower.chains import Sink
+from irshrink.program.lower.fitting import positive, require
 from irshrink.program.lower.lowering import Lowering
 from irshrink.program.lower.numbers import table
 from irshrink.program.lower.refusal import Refusal
 from irshrink.program.lower.rules import integers
-from irshrink.program.lower.rules.shapes import positive
 from irshrink.program.lower.view import View, view_of
 from irshrink.program.ops import Concat, Int8, Slice
 from irshrink.program.program import Quantization
@@ -37,8 +37,7 @@ def concat(lowering: Lowering, node: ir.Node) -> None:
     elif any(own is not None for own in held):
         lowering.float_note(node, "its inputs and its output are not all quantized")
         parts = [lowering.builder.as_float(part) for part in parts]
-    shape = list(parts[0].shape)
-    shape[axis] = sum(part.shape[axis] for part in parts)
+    shape = _joined_shape(parts, axis)
     order = _shared_order(parts)
     inputs = [lowering.builder.dense(part, order) for part in parts]
     tensor = lowering.emit(
@@ -56,10 +55,18 @@ def concat(lowering: Lowering, node: ir.Node) -> None:
     lowering.bind(node.outputs[0], view_of(tensor, shape, order))
 
 
+def _joined_shape(parts: Sequence[View], axis: int) -> list[int]:
+    first = list(parts[0].shape)
+    for part in parts:
+        others = [*part.shape[:axis], *first[axis : axis + 1], *part.shape[axis + 1 :]]
+        require(others == first, f"{first} and {list(part.shape)} cannot be joined along axis {axis}")
+    first[axis] = sum(part.shape[axis] for part in parts)
+    return first
+
+
 def joined(lowering: Lowering, node: ir.Node, parts: Sequence[View], axis: int) -> View:
     """Values of one element type and one quantization along ``axis``."""
-    shape = list(parts[0].shape)
-    shape[axis] = sum(part.shape[axis] for part in parts)
+    shape = _joined_shape(parts, axis)
     order = _shared_order(parts)
     inputs = [lowering.builder.dense(part, order) for part in parts]
     physical = [shape[place] for place in order]
@@ -78,6 +85,8 @@ def split(lowering: Lowering, node: ir.Node) -> None:
         count = len(node.outputs)
         each = -(-x.shape[axis] // count)
         sizes = (each,) * (count - 1) + (x.shape[axis] - each * (count - 1),)
+    require(len(sizes) == len(node.outputs) and min(sizes) >= 0, f"its sizes are {list(sizes)}")
+    require(sum(sizes) == x.shape[axis], f"its sizes {list(sizes)} do not add up to {x.shape[axis]}")
     start = 0
     for output, size in zip(node.outputs, sizes, strict=True):
         _bind_slice(lowering, node, output, x, {axis: (start, start + size, 1)})
@@ -92,6 +101,8 @@ def slice_(lowering: Lowering, node: ir.Node) -> None:
         edit.attribute_ints(node, "axes") or lowering.integers(node, 3, "axes") or tuple(range(len(starts)))
     )
     steps = lowering.integers(node, 4, "steps") or (1,) * len(starts)
+    require(len(starts) == len(ends) == len(axes) == len(steps), "it has not one bound for each axis")
+    require(0 not in steps, "it makes no steps")
     ranges: dict[int, tuple[int, int, int]] = {}
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         place = positive(axis, x.rank)

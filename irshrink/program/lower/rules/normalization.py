@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from irshrink.graph import edit
+from irshrink.program.lower.fitting import broadcasts_to, positive, require
 from irshrink.program.lower.lowering import Lowering, broadcast_constant
 from irshrink.program.lower.refusal import Refusal
 from irshrink.program.lower.rules.align import elementwise
@@ -20,7 +21,7 @@ def softmax(lowering: Lowering, node: ir.Node) -> None:
     x = lowering.real(node, 0)
     flat = lowering.opset < 13
     axis = edit.attribute_int(node, "axis", 1 if flat else -1)
-    axis += x.rank if axis < 0 else 0
+    axis = axis if flat and axis == x.rank else positive(axis, x.rank)
     shape = x.shape
     if flat:
         x = lowering.builder.view_as(x, (prod(shape[:axis]), prod(shape[axis:])))
@@ -52,15 +53,16 @@ def softmax(lowering: Lowering, node: ir.Node) -> None:
 def layer_normalization(lowering: Lowering, node: ir.Node) -> None:
     """Over the last axes, which are seen as one."""
     x = lowering.floating(node, 0)
-    axis = edit.attribute_int(node, "axis", -1)
-    axis += x.rank if axis < 0 else 0
+    axis = positive(edit.attribute_int(node, "axis", -1), x.rank)
     shape, size = x.shape, prod(x.shape[axis:])
-    gamma, beta = np.ones(size, np.float32), np.zeros(size, np.float32)
+    gamma, beta = np.ones(shape[axis:], np.float32), np.zeros(size, np.float32)
     constant = all(lowering.constants.get(value) is not None for value in node.inputs[1:])
     if constant:
         gamma = lowering.weights(node, 1, "scales").array
     if constant and edit.input_of(node, 2) is not None:
         beta = lowering.weights(node, 2, "biases").array
+    broadcasts_to(gamma.shape, shape[axis:], "scales")
+    require(beta.size in (1, size), f"its {beta.size} biases do not fit {size} values")
     rows = x
     if axis != x.rank - 1:
         rows = lowering.builder.view_as(x, (*shape[:axis], size))
@@ -94,6 +96,8 @@ def batch_normalization(lowering: Lowering, node: ir.Node) -> None:
         lowering.weights(node, index, name).array.astype(np.float64)
         for index, name in enumerate(names, start=1)
     )
+    for name, array in zip(names, (gamma, beta, mean, variance), strict=True):
+        require(x.rank > 1 and array.shape == (x.shape[1],), f"its {name} are not one for each channel")
     factor = gamma / np.sqrt(variance + edit.attribute_float(node, "epsilon", 1e-5))
     constants = (("mul", factor), ("add", beta - mean * factor))
     lowering.float_note(node, "it could not be folded into a layer")

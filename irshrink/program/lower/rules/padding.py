@@ -8,12 +8,12 @@ import numpy as np
 import onnx_ir as ir
 
 from irshrink.graph import edit
+from irshrink.program.lower.fitting import positive, require
 from irshrink.program.lower.lowering import Lowering
 from irshrink.program.lower.numbers import quantize
 from irshrink.program.lower.refusal import Refusal
 from irshrink.program.lower.rules.movement import joined, sliced
 from irshrink.program.lower.rules.repetition import expanded
-from irshrink.program.lower.rules.shapes import positive
 from irshrink.program.lower.view import View, view_of
 from irshrink.program.ops import Pad
 
@@ -60,6 +60,7 @@ def _borders(lowering: Lowering, node: ir.Node, rank: int) -> Borders:
     pads = edit.attribute_ints(node, "pads") or lowering.integers(node, 1, "pads") or ()
     axes = [positive(a, rank) for a in lowering.integers(node, 3, "axes") or range(rank)]
     half = len(pads) // 2
+    require(len(pads) == 2 * len(axes), f"it has {len(pads)} pads for {len(axes)} axes")
     return dict(zip(axes, zip(pads[:half], pads[half:], strict=True), strict=True))
 
 

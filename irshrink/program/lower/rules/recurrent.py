@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from irshrink.graph import edit
 from irshrink.program.lower.constants import Codes, Constant
+from irshrink.program.lower.fitting import require
 from irshrink.program.lower.lowering import Lowering
 from irshrink.program.lower.refusal import Refusal
 from irshrink.program.lower.rules.layer import weight_codes
@@ -62,6 +63,10 @@ def recurrent(lowering: Lowering, node: ir.Node) -> None:
     layer = _layer(lowering, node, cell)
     x = lowering.floating(node, 0)
     batch_first = bool(edit.attribute_int(node, "layout", 0))
+    require(
+        x.rank == 3 and x.shape[2] == layer.weight.array.shape[2],
+        f"its input of shape {list(x.shape)} does not fit weights {list(layer.weight.array.shape)}",
+    )
     if batch_first:
         x = x.transposed((1, 0, 2))
     steps, sequences, _ = x.shape
@@ -85,18 +90,21 @@ def recurrent(lowering: Lowering, node: ir.Node) -> None:
 def _layer(lowering: Lowering, node: ir.Node, cell: str) -> Layer:
     inputs, states = lowering.weights(node, 1, "weights"), lowering.weights(node, 2, "recurrent weights")
     weight, matrix = inputs.array, states.array
+    fits = weight.ndim == matrix.ndim == 3 and matrix.shape[:2] == weight.shape[:2]
+    require(
+        fits and matrix.shape[2] * GATES[cell] == weight.shape[1],
+        f"weights {list(weight.shape)} and {list(matrix.shape)} do not fit each other",
+    )
     rows = (len(weight), weight.shape[1])
-    if matrix.shape[:2] != rows or matrix.shape[2] * GATES[cell] != rows[1]:
-        raise Refusal(
-            f"weights {list(weight.shape)} and {list(matrix.shape)} do not fit each other",
-            "The model is damaged; export it again.",
-        )
     bias = np.zeros((rows[0], 2 * rows[1]), np.float32)
     if edit.input_of(node, 3) is not None:
         bias = lowering.weights(node, 3, "biases").array
+        require(bias.shape == (rows[0], 2 * rows[1]), f"its biases have the shape {list(bias.shape)}")
     peephole = None
     if edit.input_of(node, 7) is not None:
         peephole = lowering.weights(node, 7, "peepholes").array
+        wanted = (rows[0], 3 * matrix.shape[2])
+        require(peephole.shape == wanted, f"its peepholes have the shape {list(peephole.shape)}")
     return Layer(inputs, states, bias, peephole)
 
 
@@ -149,6 +157,8 @@ def _state(
     if edit.input_of(node, index) is None:
         return lowering.builder.constant("zeros", np.zeros((1, *shape[1:]), np.float32))
     state = lowering.floating(node, index)
+    wanted = (shape[1], shape[0], shape[2]) if batch_first else shape
+    require(state.shape == wanted, f"its initial state has the shape {list(state.shape)}")
     if batch_first:
         state = state.transposed((1, 0, 2))
     one = sliced(lowering, node, state, {0: (direction, direction + 1, 1)})

@@ -9,12 +9,13 @@ import numpy as np
 import onnx_ir as ir
 
 from irshrink.graph import edit
+from irshrink.program.lower.fitting import positive
 from irshrink.program.lower.lowering import Lowering
 from irshrink.program.lower.refusal import Refusal
 from irshrink.program.lower.rules import integers, search
 from irshrink.program.lower.rules.floating import binary_f32, reduce_f32, unary_f32
 from irshrink.program.lower.rules.pooling import average, largest
-from irshrink.program.lower.rules.shapes import positive, reduced_axes
+from irshrink.program.lower.rules.shapes import reduced_axes
 from irshrink.program.lower.view import View, channels_last, view_of
 from irshrink.program.ops import CumSumF32, ReduceKind, TableInt8, Window
 

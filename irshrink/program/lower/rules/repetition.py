@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from math import prod
 
-import numpy as np
 import onnx_ir as ir
 
+from irshrink.program.lower.fitting import broadcast
 from irshrink.program.lower.lowering import Lowering
 from irshrink.program.lower.refusal import Refusal
 from irshrink.program.lower.view import View, view_of
@@ -21,7 +21,7 @@ def expand(lowering: Lowering, node: ir.Node) -> None:
     """NumPy broadcasting to a constant shape."""
     x = lowering.view(node.inputs[0])
     wanted = lowering.integers(node, 1, "sizes") or ()
-    lowering.bind(node.outputs[0], expanded(lowering, node, x, np.broadcast_shapes(x.shape, wanted)))
+    lowering.bind(node.outputs[0], expanded(lowering, node, x, broadcast(x.shape, wanted)))
 
 
 def tile(lowering: Lowering, node: ir.Node) -> None:

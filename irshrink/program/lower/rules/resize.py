@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from math import floor, prod
+from math import floor, inf, prod
 from typing import Any
 
 import numpy as np
@@ -13,12 +13,21 @@ from numpy.typing import NDArray
 
 from irshrink.graph import edit
 from irshrink.program.lower.chains import Sink
-from irshrink.program.lower.interpolation import Axis, Kernel, fixed_point, nearest, outside, taps
+from irshrink.program.lower.fitting import choice, positive, require
+from irshrink.program.lower.interpolation import (
+    MODES,
+    ROUNDINGS,
+    Axis,
+    Kernel,
+    fixed_point,
+    nearest,
+    outside,
+    taps,
+)
 from irshrink.program.lower.lowering import Lowering
 from irshrink.program.lower.numbers import OUT_OF_RANGE, fits_int32, layer_multiplier, usable
 from irshrink.program.lower.refusal import Refusal
 from irshrink.program.lower.rules.repetition import expanded
-from irshrink.program.lower.rules.shapes import positive
 from irshrink.program.lower.view import View, view_of
 from irshrink.program.ops import Float32, Int32, Requantization, ResampleF32, ResampleInt8, Take
 from irshrink.program.program import Quantization
@@ -34,7 +43,7 @@ def resize(lowering: Lowering, node: ir.Node) -> None:
     """By constant sizes or scales, in any of the modes of opset 19."""
     x = lowering.real(node, 0)
     axes = _axes(lowering, node, x)
-    mode = edit.attribute_string(node, "mode", "nearest")
+    mode = choice(node, "mode", "nearest", ("cubic", "linear", "nearest"))
     extrapolates = any(outside(axis, axis.coordinates()).any() for axis in axes.values())
     if extrapolates and edit.attribute_float(node, "extrapolation_value", 0.0) != 0.0:
         raise Refusal("it extrapolates with something other than 0", "Use extrapolation_value 0.")
@@ -56,12 +65,14 @@ def _axes(lowering: Lowering, node: ir.Node, x: View) -> dict[int, Axis]:
     places = tuple(positive(axis, x.rank) for axis in places)
     old = node.op_type == "Upsample" or len(node.inputs) == 2
     sizes = None if old else lowering.integers(node, 3, "sizes")
-    mode = edit.attribute_string(
-        node, "coordinate_transformation_mode", "asymmetric" if old else "half_pixel"
-    )
+    default = "asymmetric" if old else "half_pixel"
+    mode = choice(node, "coordinate_transformation_mode", default, MODES)
     roi = None if old else lowering.constants.array(edit.input_of(node, 1))
     found: dict[int, Axis] = {}
+    require(not sizes or len(sizes) == len(places), f"it has {len(sizes or ())} sizes for {len(places)} axes")
     scales = _scales(lowering, node, old) if not sizes else _fitted(node, sizes, x, places)
+    require(len(scales) == len(places), f"it has {len(scales)} scales for {len(places)} axes")
+    require(all(0.0 < scale < inf for scale in scales), f"its scales are {list(scales)}")
     for i, (place, scale) in enumerate(zip(places, scales, strict=True)):
         size = x.shape[place]
         length = sizes[i] if sizes and _stretches(node) else floor(size * scale)
@@ -103,7 +114,7 @@ def _fitted(node: ir.Node, sizes: Sequence[int], x: View, places: Sequence[int])
 
 def _nearest(lowering: Lowering, node: ir.Node, x: View, axes: dict[int, Axis]) -> View:
     """Copies; whole repetitions need no table."""
-    mode = edit.attribute_string(node, "nearest_mode", "round_prefer_floor")
+    mode = choice(node, "nearest_mode", "round_prefer_floor", ROUNDINGS)
     if node.op_type == "Upsample":
         mode = "floor"
     indices = {place: nearest(axis.coordinates(), mode, axis.size) for place, axis in axes.items()}
@@ -132,7 +143,7 @@ def _nearest(lowering: Lowering, node: ir.Node, x: View, axes: dict[int, Axis]) 
 def _taps(node: ir.Node, axis: Axis) -> Taps:
     mode = edit.attribute_string(node, "mode", "nearest")
     if mode == "nearest":
-        rounding = edit.attribute_string(node, "nearest_mode", "round_prefer_floor")
+        rounding = choice(node, "nearest_mode", "round_prefer_floor", ROUNDINGS)
         indices = np.array(nearest(axis.coordinates(), rounding, axis.size), np.int32)[:, None]
         inside = ~outside(axis, axis.coordinates())
         return indices, inside[:, None].astype(np.float64)

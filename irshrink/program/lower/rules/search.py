@@ -8,12 +8,13 @@ from typing import Literal
 import onnx_ir as ir
 
 from irshrink.graph import edit
+from irshrink.program.lower.fitting import positive
 from irshrink.program.lower.lowering import Lowering
 from irshrink.program.lower.refusal import Refusal
 from irshrink.program.lower.rules.align import integers_of, narrowed
 from irshrink.program.lower.rules.conversion import converted
 from irshrink.program.lower.rules.indexing import elements_at
-from irshrink.program.lower.rules.shapes import positive, reduced_axes
+from irshrink.program.lower.rules.shapes import reduced_axes
 from irshrink.program.lower.view import View, view_of
 from irshrink.program.ops import ArgReduce, ReduceInteger, TopK
 

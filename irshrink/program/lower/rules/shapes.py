@@ -8,6 +8,7 @@ from math import prod
 import onnx_ir as ir
 
 from irshrink.graph import edit
+from irshrink.program.lower.fitting import positive, require
 from irshrink.program.lower.lowering import Lowering
 from irshrink.program.lower.refusal import Refusal
 from irshrink.program.lower.view import View
@@ -31,6 +32,7 @@ def dropout(lowering: Lowering, node: ir.Node) -> None:
 def transpose(lowering: Lowering, node: ir.Node) -> None:
     x = lowering.view(node.inputs[0])
     permutation = edit.attribute_ints(node, "perm") or tuple(reversed(range(x.rank)))
+    require(sorted(permutation) == list(range(x.rank)), f"{list(permutation)} is no order of {x.rank} axes")
     lowering.bind(node.outputs[0], x.transposed(permutation))
 
 
@@ -40,6 +42,7 @@ def reshape(lowering: Lowering, node: ir.Node) -> None:
     if wanted is None:
         raise Refusal("its sizes are missing", _STATIC)
     copies = not edit.attribute_int(node, "allowzero", 0)
+    require(not copies or 0 not in wanted[x.rank :], f"its sizes {list(wanted)} copy from {x.rank} axes")
     shape = [x.shape[i] if size == 0 and copies else size for i, size in enumerate(wanted)]
     if -1 in shape:
         known = -prod(shape)
@@ -50,7 +53,7 @@ def reshape(lowering: Lowering, node: ir.Node) -> None:
 def flatten(lowering: Lowering, node: ir.Node) -> None:
     x = lowering.view(node.inputs[0])
     axis = edit.attribute_int(node, "axis", 1)
-    axis += x.rank if axis < 0 else 0
+    axis = axis if axis == x.rank else positive(axis, x.rank)
     bind_shape(lowering, node, x, [prod(x.shape[:axis]), prod(x.shape[axis:])])
 
 
@@ -82,13 +85,9 @@ def axes_of(lowering: Lowering, node: ir.Node) -> tuple[int, ...] | None:
     return edit.attribute_ints(node, "axes") or lowering.integers(node, 1, "axes")
 
 
-def positive(axis: int, rank: int) -> int:
-    return axis + rank if axis < 0 else axis
-
-
 def reduced_axes(lowering: Lowering, node: ir.Node, rank: int) -> tuple[int, ...] | None:
     """Axes to reduce, ascending; None when there are none and the node does nothing."""
     axes = axes_of(lowering, node)
     if not axes:
         return None if edit.attribute_int(node, "noop_with_empty_axes", 0) else tuple(range(rank))
-    return tuple(sorted({axis + rank if axis < 0 else axis for axis in axes}))
+    return tuple(sorted({positive(axis, rank) for axis in axes}))

@@ -8,11 +8,11 @@ import numpy as np
 import onnx_ir as ir
 
 from irshrink.graph import edit
+from irshrink.program.lower.fitting import positive
 from irshrink.program.lower.lowering import Lowering
 from irshrink.program.lower.refusal import Refusal
 from irshrink.program.lower.rules.floating import binary_f32, reduce_f32, unary_f32
 from irshrink.program.lower.rules.power import powered
-from irshrink.program.lower.rules.shapes import positive
 from irshrink.program.lower.view import View, view_of
 from irshrink.program.ops import AveragePoolF32, BinaryKind, Window
 from irshrink.program.reference.dispatch import Array
