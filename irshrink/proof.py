@@ -158,8 +158,7 @@ def run_tests(
     if limit is not None and built.ram_bytes + stack > limit:
         raise BudgetError(
             f"RAM: arena and variables take {built.ram_bytes:,} bytes and the stack {stack:,}, "
-            f"{built.ram_bytes + stack - limit:,} more than the {limit:,} of "
-            f"{built.target.board or built.target.name}. "
+            f"{built.ram_bytes + stack - limit:,} more than {built.target.limit('ram')}. "
             "A smaller input, fewer channels, or a target with more RAM would help."
         )
     return Checked(run, len(tests), compared, mismatched)

@@ -91,6 +91,7 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         flash_bytes, ram_bytes: budget of the memory, None for no limit; boards set them.
         threads: how many threads a build can use at most; 1 is a build without any.
         memory: whether the arena may be made smaller at the price of instructions (docs/memory.md).
+        stated: which of "flash" and "ram" the user limited by an option, whatever the board has.
     """
 
     name: str
@@ -106,9 +107,18 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     memory: Literal["fast", "small"] = "fast"
     board: str | None = None
     threads: int = 1
+    stated: frozenset[str] = frozenset()
 
     def has(self, feature: str) -> bool:
         return feature in self.features
+
+    def limit(self, memory: Literal["flash", "ram"]) -> str:
+        """A limit that there is, and who set it: ``the 65,536 of bluepill``, ``the 1,024 of --flash 1K``."""
+        nbytes = self.flash_bytes if memory == "flash" else self.ram_bytes
+        assert nbytes is not None, memory
+        if memory in self.stated:
+            return f"the {nbytes:,} of --{memory} {_size_text(nbytes)}"
+        return f"the {nbytes:,} of {self.board or self.name}"
 
 
 class Board(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -159,6 +169,7 @@ def with_memory(target: Target, flash: int | None, ram: int | None) -> Target:
         target,
         flash_bytes=target.flash_bytes if flash is None else flash,
         ram_bytes=target.ram_bytes if ram is None else ram,
+        stated=frozenset(name for name, limit in (("flash", flash), ("ram", ram)) if limit is not None),
     )
 
 
@@ -172,6 +183,14 @@ def parse_size(text: str, what: str = "size") -> int:
     if match is None:
         raise TargetError(f"{what}: '{text}' is not a size. Write bytes or a unit: 65536, 64K, 1M.")
     return int(match[1]) * {"": 1, "K": 1 << 10, "M": 1 << 20}[match[2]]
+
+
+def _size_text(nbytes: int) -> str:
+    """The size as :func:`parse_size` takes it, in the largest unit that it is a multiple of."""
+    for unit, letter in ((1 << 20, "M"), (1 << 10, "K")):
+        if nbytes and nbytes % unit == 0:
+            return f"{nbytes // unit}{letter}"
+    return str(nbytes)
 
 
 def _from_file(path: Path) -> Target:

@@ -324,7 +324,8 @@ def test_options(
     [
         ("--flash 1K", "flash: code and weights take "),
         ("--ram 1K", "In use at once: x"),
-        ("--ram 800", "more than the 800 of cortex-m4"),
+        ("--ram 800", "more than the 800 of --ram 800"),
+        ("--flash 1K", "more than the 1,024 of --flash 1K. The largest layers"),
     ],
 )
 def test_budgets(

@@ -21,7 +21,7 @@ from irshrink.program import ops
 from irshrink.program.program import Program
 from irshrink.program.reference.evaluate import run_program
 from irshrink.recipe import Recipe
-from irshrink.target import Target, load_target, target_names
+from irshrink.target import Target, load_target, target_names, with_memory
 from irshrink.testing.kernels import KernelBench
 
 MODELS = Path(__file__).parent.parent / "models"
@@ -167,3 +167,12 @@ def test_subnormal_floats_survive_on_32_bit_arm(tmp_path: Path) -> None:
     bench.add(ops.BinaryF32, small, np.zeros_like(small), shape=(200,), dtype="float32", kind="max")
     bench.add(ops.UnaryF32, small, shape=(200,), dtype="float32", kind="sign")
     bench.check(TvmBackend(), load_target("armv7-linux"), tmp_path)
+
+
+def test_a_limit_says_who_set_it() -> None:
+    board = load_target("stm32f103-bluepill")
+    assert board.limit("flash") == "the 65,536 of stm32f103-bluepill"
+    stated = with_memory(board, 3 << 20, None)
+    assert stated.limit("flash") == "the 3,145,728 of --flash 3M"
+    assert stated.limit("ram") == "the 20,480 of stm32f103-bluepill"
+    assert with_memory(load_target("cortex-m4"), None, 1000).limit("ram") == "the 1,000 of --ram 1000"

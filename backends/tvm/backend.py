@@ -192,10 +192,10 @@ def _require_ram(plan: MemoryPlan, target: Target) -> None:
     crowded = max(steps, key=lambda i: sum(s.nbytes for s in plan.slots if s.first <= i <= s.last))
     live = (s for s in plan.slots if s.first <= crowded <= s.last)
     largest = sorted(live, key=lambda s: (-s.nbytes, s.name))[:4]
-    named = ", ".join(f"{s.name} ({s.nbytes} bytes)" for s in largest)
+    named = ", ".join(f"{s.name} ({s.nbytes:,} bytes)" for s in largest)
     raise BudgetError(
-        f"RAM: the arena takes {plan.nbytes} bytes, {plan.nbytes - target.ram_bytes} more than the "
-        f"{target.ram_bytes} of {target.board or target.name}. In use at once: {named}. "
+        f"RAM: the arena takes {plan.nbytes:,} bytes, {plan.nbytes - target.ram_bytes:,} more than "
+        f"{target.limit('ram')}. In use at once: {named}. "
         "A smaller input, fewer channels in those layers, or a target with more RAM would help."
     )
 
@@ -205,10 +205,10 @@ def _require_flash(sizes: Sizes, steps: Sequence[Step], target: Target) -> None:
         return
     weights = {s.op.name: sum(c.array.nbytes for c in s.call.constants()) for s in steps}
     largest = sorted(weights, key=lambda name: (-weights[name], name))[:4]
-    named = ", ".join(f"{name} ({weights[name]} bytes)" for name in largest)
+    named = ", ".join(f"{name} ({weights[name]:,} bytes)" for name in largest)
     raise BudgetError(
-        f"flash: code and weights take {sizes.flash} bytes, {sizes.flash - target.flash_bytes} more than the "
-        f"{target.flash_bytes} of {target.board or target.name}. The largest layers: {named}. "
+        f"flash: code and weights take {sizes.flash:,} bytes, {sizes.flash - target.flash_bytes:,} more than "
+        f"{target.limit('flash')}. The largest layers: {named}. "
         "Fewer weights there, int8 where layers are float32, or a target with more flash would help."
     )
 
