@@ -9,6 +9,7 @@ before, and so does the last block of channels.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -29,6 +30,7 @@ from irshrink.backends.tvm.kernels.depthwise import (
 )
 from irshrink.backends.tvm.kernels.epilogue import Epilogue, epilogue_arguments
 from irshrink.backends.tvm.kernels.overlap import tiles_distance
+from irshrink.backends.tvm.kernels.sharing import shares_blocks
 from irshrink.backends.tvm.kernels.tiles import (
     Accumulators,
     Tile,
@@ -43,6 +45,7 @@ from irshrink.backends.tvm.tir import (
     TirFunction,
     address,
     constant,
+    last_overlaps,
     minimum,
     quotient,
     read,
@@ -87,6 +90,7 @@ def select_convolution(
     direct = op.window.kernel == (1, 1) and op.window.strides == (1, 1) and not any(op.window.pads)
     patch = not direct or op.groups > 1
     in_order = patch or tile.style != "simd"
+    by_blocks = shares_blocks(target, -(-pixels // tile.pixels), -(-group_out // tile.channels))
     epilogue = Epilogue.of(op.requantization, op.residual)
     arguments: list[Argument] = [
         Input(0),
@@ -103,7 +107,7 @@ def select_convolution(
         arguments += [op.groups, in_channels // op.groups]
     overlaps = pixels % tile.pixels != 0 or group_out % tile.channels != 0
     return KernelCall(
-        function=convolution(tile, patch, epilogue, in_order),
+        function=convolution(tile, patch, epilogue, in_order, by_blocks),
         arguments=tuple(arguments),
         workspace_bytes=tile.pixels * _pitch(depth) + _SLACK if patch else 0,
         overread_bytes=_SLACK if patch else tile.overread(depth),
@@ -154,6 +158,19 @@ class _Layer:
     channels: Expr
     steps: Expr
     pitch: Expr
+    by_blocks: bool
+
+    def tiles(self, tiles: Expr, pixels: Expr) -> AbstractContextManager[Expr]:
+        """The loop over tiles of pixels."""
+        if self.by_blocks:
+            return self.f.loop("t", tiles)
+        return self.f.share("t", tiles, last_overlaps(pixels, self.sums.tile.pixels))
+
+    def blocks(self, blocks: Expr, channels: Expr) -> AbstractContextManager[Expr]:
+        """The loop over blocks of channels."""
+        if not self.by_blocks:
+            return self.f.loop("b", blocks)
+        return self.f.share("b", blocks, last_overlaps(channels, self.sums.tile.channels))
 
     def tile(self, source: Buffer, start: Expr, block: Expr, pixel: Expr, channel: Expr) -> None:
         """One tile: pixels at ``source[start]``, weights of block ``block``, results stored."""
@@ -169,13 +186,16 @@ class _Layer:
 
 
 @cache
-def convolution(tile: Tile, patch: bool, epilogue: Epilogue, in_order: bool = False) -> TirFunction:
+def convolution(
+    tile: Tile, patch: bool, epilogue: Epilogue, in_order: bool = False, by_blocks: bool = False
+) -> TirFunction:
     """The C function for one tile, geometry and epilogue; all sizes are run-time arguments.
 
     With ``in_order`` every pixel is finished before the next: the output may overwrite the input behind it.
+    Threads share tiles of pixels, with ``by_blocks`` blocks of channels.
     """
     kind = "_patch" if patch else "_ordered" if in_order else ""
-    name = f"conv_s8_{tile.suffix}{kind}{epilogue.suffix}"
+    name = f"conv_s8_{tile.suffix}{kind}{'_blocks' if by_blocks else ''}{epilogue.suffix}"
     extra = epilogue.parameters()
     with Function(name, "Convolution of int8: dot products of contiguous bytes.") as f:
         x, weight, bias, *rest = f.parameters(
@@ -190,7 +210,7 @@ def convolution(tile: Tile, patch: bool, epilogue: Epilogue, in_order: bool = Fa
         given, rest = rest[: len(extra)], rest[len(extra) :]
         y, pixels, channels, group_out, steps, pitch, *window = rest
         sums = Accumulators.allocate(f, tile)
-        layer = _Layer(f, sums, epilogue, given, weight, bias, y, channels, steps, pitch)
+        layer = _Layer(f, sums, epilogue, given, weight, bias, y, channels, steps, pitch, by_blocks)
         tiles = f.bind("tiles", quotient(pixels + (tile.pixels - 1), tile.pixels))
         blocks = f.bind("blocks", quotient(group_out + (tile.channels - 1), tile.channels))
         if patch:
@@ -205,9 +225,9 @@ def convolution(tile: Tile, patch: bool, epilogue: Epilogue, in_order: bool = Fa
 def _direct_loops(layer: _Layer, x: Buffer, pixels: Expr, group_out: Expr, tiles: Expr, blocks: Expr) -> None:
     """Blocks of channels outside, so that their bias and multipliers are loaded once."""
     f, tile = layer.f, layer.sums.tile
-    with f.loop("b", blocks) as b:
+    with layer.blocks(blocks, group_out) as b:
         channel = f.bind("channel", minimum(b * tile.channels, group_out - tile.channels))
-        with f.loop("t", tiles) as t:
+        with layer.tiles(tiles, pixels) as t:
             pixel = f.bind("pixel", minimum(t * tile.pixels, pixels - tile.pixels))
             layer.tile(x, f.bind("start", pixel * layer.pitch), b, pixel, channel)
 
@@ -217,10 +237,10 @@ def _ordered_loops(
 ) -> None:
     """Pixels outside, in order: no pixel is read again once the tiles behind it are written."""
     f, tile = layer.f, layer.sums.tile
-    with f.loop("t", tiles) as t:
+    with layer.tiles(tiles, pixels) as t:
         pixel = f.bind("pixel", minimum(t * tile.pixels, pixels - tile.pixels))
         start = f.bind("start", pixel * layer.pitch)
-        with f.loop("b", blocks) as b:
+        with layer.blocks(blocks, group_out) as b:
             channel = f.bind("channel", minimum(b * tile.channels, group_out - tile.channels))
             layer.tile(x, start, b, pixel, channel)
 
@@ -231,7 +251,7 @@ def _patch_loops(
     """Pixels outside: a patch is copied once and serves all channels of its group."""
     f, tile = layer.f, layer.sums.tile
     patch, w = window[0], dict(zip(_WINDOW, window[1:], strict=True))
-    with f.loop("t", tiles) as t:
+    with layer.tiles(tiles, pixels) as t:
         pixel = f.bind("pixel", minimum(t * tile.pixels, pixels - tile.pixels))
         with f.loop("g", w["groups"]) as g:
             for p in range(tile.pixels):
@@ -243,7 +263,7 @@ def _patch_loops(
                     *(w[k] for k in ("rows", "columns", "dilation_h", "dilation_w", "in_h", "in_w")),
                     *(w[k] for k in ("in_channels", "group_in", "pad_value")),
                 )  # fmt: skip
-            with f.loop("b", blocks) as b:
+            with layer.blocks(blocks, group_out) as b:
                 inside = minimum(b * tile.channels, group_out - tile.channels)
                 channel = f.bind("channel", g * group_out + inside)
                 layer.tile(patch, 0, g * blocks + b, pixel, channel)
