@@ -23,11 +23,11 @@ from zoo_models import ZOO, Array, Inputs, Net, photos
 from zoo_sequences import SEQUENCES
 
 from irshrink import onnxrt
+from irshrink.agreement import cosine
 from irshrink.artifact import load_build
 from irshrink.compile import compile_model
 from irshrink.console import table
 from irshrink.errors import IrshrinkError, UnsupportedModelError
-from irshrink.evaluate import cosine
 from irshrink.recipe import make_recipe
 
 COMPARED = 8
@@ -92,7 +92,7 @@ def measure(net: Net, path: Path, target: str, *, int8: bool) -> tuple[str, str]
         ours = [build(one) for one in feeds]
     kinds = [layer["dtype"] for layer in report["layers"]]
     if int8:
-        similar = min(cosine(a, b) for a, b in zip(theirs, ours, strict=True))
+        similar = min(cosine(a[name], b[name]) for a, b in zip(theirs, ours, strict=True) for name in a)
         floating = sum(kind == "float32" for kind in kinds)
         return f"{len(kinds)}, {floating} in float", f"cosine {similar:.4f}"
     worst = max(relative_error(a, b) for a, b in zip(theirs, ours, strict=True))

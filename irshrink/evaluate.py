@@ -4,7 +4,8 @@ Metrics, all of them fractions of which 1 is best:
 
 - ``top-1``: the class with the largest score is the label;
 - ``agreement``: the class with the largest score is the float model's, for classifiers without labels;
-- ``cosine``: mean cosine similarity with the float model's output, for everything that is no classifier.
+- ``cosine``: cosine similarity with the float model's output, for everything that is no classifier; of
+  several outputs that of the worst (:mod:`irshrink.agreement`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from irshrink.agreement import Agreement, OutputScore
 from irshrink.errors import ModelError, SamplesError
 from irshrink.samples import Samples
 
@@ -23,8 +25,6 @@ Array = np.ndarray[Any, np.dtype[Any]]
 Run = Callable[[dict[str, Array]], Mapping[str, Array]]
 Metric = Literal["top-1", "agreement", "cosine"]
 Progress = Callable[[int, int], None]
-#: In place of infinity, whose direction is undefined.
-_LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,11 @@ class Score:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """The same metric before and after."""
+    """The same metric before and after, and every output beside the float model's."""
 
     original: Score
     compiled: Score
+    outputs: tuple[OutputScore, ...] = ()
 
     @property
     def drop(self) -> float:
@@ -90,7 +91,8 @@ def compare(original: Run, compiled: Run, samples: Samples, progress: Progress |
     """
     labels = samples.labels
     metric: Metric | None = None if labels is None else "top-1"
-    before = after = 0.0
+    agreement = Agreement()
+    before = after = 0
     for index, feeds in enumerate(samples.feeds()):
         expected, given = original(feeds), compiled(feeds)
         _require_numbers(expected, samples, index)
@@ -100,13 +102,17 @@ def compare(original: Run, compiled: Run, samples: Samples, progress: Progress |
             _require_classes(expected, int(labels[index]), samples)
             before += _answer(expected) == int(labels[index])
             after += _answer(given) == int(labels[index])
-        else:
+        elif metric == "agreement":
             before += 1
-            after += _answer(given) == _answer(expected) if metric == "agreement" else cosine(expected, given)
+            after += _answer(given) == _answer(expected)
+        agreement.add(expected, given)
         _report(progress, index, samples)
     assert metric is not None, "load_samples refuses empty data"
-    count = len(samples)
-    return Accuracy(Score(metric, before / count, count), Score(metric, after / count, count))
+    count, outputs = len(samples), agreement.scores()
+    found = (before / count, after / count)
+    if metric == "cosine":
+        found = (1.0, min(output.cosine for output in outputs))
+    return Accuracy(Score(metric, found[0], count), Score(metric, found[1], count), outputs)
 
 
 def is_classifier(feeds: Mapping[str, Array], outputs: Mapping[str, Array]) -> bool:
@@ -116,21 +122,6 @@ def is_classifier(feeds: Mapping[str, Array], outputs: Mapping[str, Array]) -> b
     scores = next(iter(outputs.values()))
     vector = scores.size >= 2 and max(scores.shape) == scores.size
     return vector and all(scores.size != array.size for array in feeds.values())
-
-
-def cosine(expected: Mapping[str, Array], given: Mapping[str, Array]) -> float:
-    """Cosine similarity of all outputs, at least 0; 1 when both are zero, 0 when one is, or is NaN."""
-    a, b = (
-        np.concatenate([outputs[name].ravel() for name in expected]).astype(np.float64)
-        for outputs in (expected, given)
-    )
-    a, b = (np.nan_to_num(v, nan=np.nan, posinf=_LARGEST, neginf=-_LARGEST) for v in (a, b))
-    if np.isnan(b).any():
-        return 0.0
-    length = float(np.linalg.norm(a) * np.linalg.norm(b))
-    if length == 0:
-        return 1.0 if not a.any() and not b.any() else 0.0
-    return max(0.0, float(a @ b) / length)
 
 
 def _answer(outputs: Mapping[str, Array]) -> int:

@@ -197,13 +197,16 @@ def measure(
         samples=accuracy.compiled.samples,
         source="eval" if data.evaluation is not None else "calibration",
         max_drop=max_drop,
+        outputs=accuracy.outputs,
     )
 
 
 def _missed(accuracy: Accuracy, max_drop: float) -> str:
     before, after = accuracy.original, accuracy.compiled
+    worst = min(accuracy.outputs, key=lambda output: output.cosine)
+    which = f" of '{worst.name}'" if before.metric == "cosine" and len(accuracy.outputs) > 1 else ""
     return (
-        f"accuracy: {before.metric} falls from {before.value:.2%} to {after.value:.2%}, by "
+        f"accuracy: {before.metric}{which} falls from {before.value:.2%} to {after.value:.2%}, by "
         f"{accuracy.drop * 100:.2f} points; {max_drop * 100:.2f} are allowed. More calibration samples, "
         "another calibration method, or --keep-float for the layers that lose most may help."
     )

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from irshrink.agreement import Agreement, cosine
 from irshrink.errors import SamplesError
-from irshrink.evaluate import Score, compare, cosine, evaluate, is_classifier
+from irshrink.evaluate import Score, compare, evaluate, is_classifier
 from irshrink.samples import InputSpec, Samples, load_samples
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -58,10 +59,39 @@ def test_cosine_for_everything_else(tmp_path: Path) -> None:
 
 
 def test_cosine_of_zeros() -> None:
-    zero, one = {"y": np.zeros(3)}, {"y": np.ones(3)}
+    zero, one = np.zeros(3), np.ones(3)
     assert cosine(zero, zero) == 1.0
     assert cosine(zero, one) == 0.0
-    assert cosine(one, {"y": -np.ones(3)}) == 0.0
+    assert cosine(one, -one) == 0.0
+    assert cosine(one, one * np.nan) == 0.0
+    assert cosine(np.array([np.inf, 1.0]), np.array([np.inf, 2.0])) == pytest.approx(1.0)
+
+
+def test_a_small_output_does_not_vanish_beside_a_large_one(tmp_path: Path) -> None:
+    """A score of one element, wrong in half of the samples, and a state of 256 that is right."""
+
+    def wrong_score(feeds: Mapping[str, Array]) -> dict[str, Array]:
+        state, score = np.full((1, 256), 3.0), feeds["x"][:, :1] + 1
+        return {"state": state, "score": score}
+
+    def right_state(feeds: Mapping[str, Array]) -> dict[str, Array]:
+        return {"state": np.full((1, 256), 3.0), "score": np.ones((1, 1))}
+
+    accuracy = compare(wrong_score, right_state, samples(tmp_path))
+    state, score = accuracy.outputs
+    assert (state.name, state.elements, state.cosine) == ("state", 256, 1.0)
+    assert (score.elements, score.max_abs_difference, score.max_abs_value) == (1, 1.0, 2.0)
+    assert score.cosine == pytest.approx(5 / np.sqrt(7 * 4))  # 2, 1, 1, 1 and 1, 1, 1, 1
+    assert accuracy.compiled.value == score.cosine
+    assert accuracy.drop == pytest.approx(1 - score.cosine)
+
+
+def test_nan_of_the_compiled_model_is_no_difference() -> None:
+    agreement = Agreement()
+    for given in (np.ones(3), np.full(3, np.nan), np.ones(3)):
+        agreement.add({"y": np.ones(3)}, {"y": given})
+    [score] = agreement.scores()
+    assert (score.cosine, score.max_abs_difference) == (pytest.approx(2 / 3), None)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import jsonschema
 import numpy as np
 import pytest
 
+from irshrink.agreement import OutputScore
 from irshrink.backend import Artifact, MemoryPlan, OpCost, RunResult, Slot
 from irshrink.errors import InternalError
 from irshrink.module import PassRecord
@@ -44,6 +45,9 @@ SCHEMA = json.loads((Path(__file__).parents[1] / "irshrink" / "report" / "schema
 TOP1 = AccuracyFacts("top-1", 0.938, 0.9365, 1000, max_drop=0.01)
 SCALED = Quantization(0.0235, -3)
 AGREEMENT = AccuracyFacts("agreement", 1.0, 0.99, 64, source="calibration")
+TWO = (OutputScore("state", 256, 0.9999, 0.25, 8.0), OutputScore("score", 1, 0.8, None, 1.0))
+COSINE = AccuracyFacts("cosine", 1.0, 0.8, 64, outputs=TWO)
+MEASURED = (None, TOP1, AGREEMENT, COSINE)
 
 
 def report(*arguments: Any, **options: Any) -> dict[str, Any]:
@@ -55,7 +59,9 @@ def test_the_schema_is_a_schema() -> None:
 
 
 @pytest.mark.parametrize("target", ["cortex-m4", "nucleo-f446re", "host"])
-@pytest.mark.parametrize("accuracy", [None, TOP1, AGREEMENT], ids=["none", "top-1", "agreement"])
+@pytest.mark.parametrize(
+    "accuracy", [None, TOP1, AGREEMENT, COSINE], ids=["none", "top-1", "agreement", "cosine"]
+)
 def test_reports_fit_the_schema(target: str, accuracy: AccuracyFacts | None) -> None:
     jsonschema.Draft202012Validator(SCHEMA).validate(report(target, accuracy))
 
@@ -159,7 +165,9 @@ class Page(HTMLParser):
 
 
 @pytest.mark.parametrize("target", ["cortex-m4", "nucleo-f446re", "host"])
-@pytest.mark.parametrize("accuracy", [None, TOP1, AGREEMENT], ids=["none", "top-1", "agreement"])
+@pytest.mark.parametrize(
+    "accuracy", [None, TOP1, AGREEMENT, COSINE], ids=["none", "top-1", "agreement", "cosine"]
+)
 def test_the_page_is_whole_and_fetches_nothing(target: str, accuracy: AccuracyFacts | None) -> None:
     text = render_page(report(target, accuracy))
     page = Page(text)
@@ -316,3 +324,14 @@ def _history() -> list[PassRecord]:
             "quantize-int8", True, 1.5, {"keep_float": ("/soft*",)}, {"clip": float("inf")}, ("one <note>",)
         ),
     ]
+
+
+def test_the_worst_of_several_outputs_is_shown_and_all_are_listed() -> None:
+    made = report(accuracy=COSINE)
+    assert [output["name"] for output in made["accuracy"]["outputs"]] == ["state", "score"]
+    text = summary(made, Path("build"))
+    assert "0.800000   similarity with the float model on 64 samples: 'score', the worst of 2 outputs" in text
+    page = render_page(made)
+    assert "the worst output of what was compiled has a mean cosine similarity of 0.800000" in page
+    assert '<td class="name">score</td><td class="num">1</td><td class="num">0.800000</td>' in page
+    assert '<td class="num">NaN</td>' in page

@@ -6,6 +6,7 @@ seconds are the one thing that cannot be so; they are null unless asked for (doc
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ import msgspec
 import numpy as np
 
 from irshrink import __version__
+from irshrink.agreement import OutputScore
 from irshrink.backend import Artifact, MemoryPlan, RunResult
 from irshrink.errors import InternalError
 from irshrink.files import write_text
@@ -56,10 +58,11 @@ class AccuracyFacts:
 
     Attributes:
         metric: ``top-1`` against labels; without labels ``agreement`` of a classifier's answers, or the
-            ``cosine`` similarity of other outputs, with the float model's (both 1 before).
+            ``cosine`` similarity of other outputs, with the float model's (both 1 before): of the worst one.
         samples: how many were scored.
         source: which data they came from.
         max_drop: the accepted drop, None when there was no budget.
+        outputs: every output beside the float model's.
     """
 
     metric: Literal["top-1", "agreement", "cosine"]
@@ -68,6 +71,7 @@ class AccuracyFacts:
     samples: int
     source: Literal["eval", "calibration"] = "eval"
     max_drop: float | None = None
+    outputs: tuple[OutputScore, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -227,7 +231,8 @@ def _emulation(facts: BuildFacts) -> dict[str, Any]:
 
 def _accuracy(accuracy: AccuracyFacts | None) -> dict[str, Any]:
     if accuracy is None:
-        return dict.fromkeys(("metric", "original", "compiled", "samples", "source", "max_drop"))
+        nothing = dict.fromkeys(("metric", "original", "compiled", "samples", "source", "max_drop"))
+        return {**nothing, "outputs": []}
     return {
         "metric": accuracy.metric,
         "original": accuracy.original,
@@ -235,6 +240,7 @@ def _accuracy(accuracy: AccuracyFacts | None) -> dict[str, Any]:
         "samples": accuracy.samples,
         "source": accuracy.source,
         "max_drop": accuracy.max_drop,
+        "outputs": [dataclasses.asdict(output) for output in accuracy.outputs],
     }
 
 

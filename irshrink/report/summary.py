@@ -87,8 +87,18 @@ def _accuracy(accuracy: Mapping[str, Any]) -> tuple[str, str, str]:
     if accuracy["metric"] == "agreement":
         return ("agreement", percent(accuracy["compiled"]), f"with the float model on {where}, no labels")
     if accuracy["metric"] == "cosine":
-        return ("cosine", similarity(accuracy["compiled"]), f"similarity with the float model on {where}")
+        what = f"similarity with the float model on {where}{worst_output(accuracy)}"
+        return ("cosine", similarity(accuracy["compiled"]), what)
     return ("top-1", percent(accuracy["compiled"]), f"float {percent(accuracy['original'])}, {where}")
+
+
+def worst_output(accuracy: Mapping[str, Any]) -> str:
+    """Which of several outputs the cosine similarity is of."""
+    outputs = accuracy["outputs"]
+    if len(outputs) < 2:
+        return ""
+    worst = min(outputs, key=lambda output: float(output["cosine"]))
+    return f": '{worst['name']}', the worst of {len(outputs)} outputs"
 
 
 def _limit(limit: int | None) -> str:
