@@ -109,9 +109,9 @@ def _lower_node(module: Module, lowering: Lowering, node: ir.Node) -> Unsupporte
         raise InternalError(f"{_where(module)}{edit.describe(node)} cannot be lowered: {_first(e)}") from e
     for output in node.outputs:
         shape = edit.static_shape(output)
-        if not lowering.knows(output) and shape is not None:
+        element = _element(output)
+        if not lowering.knows(output) and shape is not None and element in elements.STORAGE:
             tensor = lowering.builder.tensor(identifier(output.name or "unknown"), shape, "float32")
-            element = _element(output)
             view = view_of(tensor, shape)
             lowering.bind(output, view if elements.is_real(element) else replace(view, stored=element))
     return failure

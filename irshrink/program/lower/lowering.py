@@ -14,6 +14,7 @@ from irshrink.program import elements
 from irshrink.program.lower.builder import Builder, label
 from irshrink.program.lower.chains import Sink, sink
 from irshrink.program.lower.constants import Codes, Constant, Constants
+from irshrink.program.lower.fitting import require
 from irshrink.program.lower.names import identifier
 from irshrink.program.lower.numbers import table
 from irshrink.program.lower.refusal import Refusal
@@ -217,6 +218,7 @@ class Lowering:
         )
 
     def _constant_view(self, name: str, constant: Constant) -> View:
+        require(constant.array.size > 0, f"its constant '{name}' is empty")
         coded = None if constant.codes is None else int8_codes(constant.codes)
         if coded is not None:
             return view_of(self.builder.constant(name, *coded), constant.array.shape)
