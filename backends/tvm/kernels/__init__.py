@@ -92,24 +92,46 @@ CANDIDATES: dict[str, str] = {
 }
 
 
+#: Feature of a target -> module of kernels for its instructions, asked before the general ones. Its functions
+#: ``select`` and ``candidates`` take what those of the tables above take; the first gives None, the second
+#: nothing, where it has no kernel for an operator.
+INSTRUCTION_SETS: dict[str, str] = {
+    "mve": f"{_HERE}.mve.select",
+}
+
+
 def kernel_for(op: Op, program: Program, target: Target, schedule: Schedule | None = None) -> KernelCall:
     """The kernel call that computes ``op`` on ``target``, by one of its candidates or by rule."""
-    selector: Selector = _function(SELECTORS, type(op).__name__)
-    if schedule is None:
-        return selector(op, program, target)
-    call = selector(op, program, target, schedule)
-    if call.schedule != schedule:
+    call = _select(op, program, target, schedule)
+    if schedule is not None and call.schedule != schedule:
         raise InternalError(f"{op.name}: the kernel of {schedule} was asked for, not of {call.schedule}")
     return call
 
 
 def candidates_for(op: Op, program: Program, target: Target) -> list[Schedule]:
     """The schedules that ``op`` can have on ``target``, each once; empty where there is nothing to choose."""
+    for module in _modules(target):
+        found = _load(f"{module}:candidates")(op, program, target)
+        if found:
+            return list(dict.fromkeys(found))
     kind = type(op).__name__
     if kind not in CANDIDATES:
         return []
     candidates: Candidates = _function(CANDIDATES, kind)
     return list(dict.fromkeys(candidates(op, program, target)))
+
+
+def _select(op: Op, program: Program, target: Target, schedule: Schedule | None) -> KernelCall:
+    for module in _modules(target):
+        call: KernelCall | None = _load(f"{module}:select")(op, program, target, schedule)
+        if call is not None:
+            return call
+    selector: Selector = _function(SELECTORS, type(op).__name__)
+    return selector(op, program, target) if schedule is None else selector(op, program, target, schedule)
+
+
+def _modules(target: Target) -> list[str]:
+    return [module for feature, module in INSTRUCTION_SETS.items() if target.has(feature)]
 
 
 def _function(table: dict[str, str], kind: str) -> Any:

@@ -37,7 +37,7 @@ def select_add(op: AddInt8, program: Program, target: Target) -> KernelCall:
     shape, sizes = broadcast(a, b, program.tensors[op.output].shape)
     addition = op.addition
     (ma, mb), (za, zb) = addition.multipliers, addition.zero_points
-    ties = _has_ties(addition)
+    ties = has_ties(addition)
     half = (1 << addition.shift) >> 1
     clamp = (addition.low, addition.high) != (-128, 127)
     offset = half - za * ma - zb * mb
@@ -49,7 +49,7 @@ def select_add(op: AddInt8, program: Program, target: Target) -> KernelCall:
     return KernelCall(function, tuple(arguments), in_place=inputs_like_output(op, program))
 
 
-def _has_ties(addition: Addition) -> bool:
+def has_ties(addition: Addition) -> bool:
     """Whether any two operands sum to exactly half a step; else rounding half up is rounding half even."""
     if addition.shift == 0:
         return False

@@ -1,0 +1,235 @@
+"""int8 convolution and dense layers by dot products: a tile of pixels, all its channels, the next tile.
+
+| geometry | where a pixel's bytes are | for |
+|---|---|---|
+| direct  | one pixel behind the other | 1x1 without stride, dense layers |
+| strided | computed for each pixel | 1x1 with a stride |
+| patch   | copied from the window, padding included | everything else |
+
+Pixels are finished in order, so that the output may overwrite the input behind them. The last tile overlaps
+the one before; the last block of channels is stored in part.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal
+
+from irshrink.backends.tvm.kernels.call import Argument, Constant, Input, KernelCall, Output, Workspace
+from irshrink.backends.tvm.kernels.mve.dot import (
+    TABLE_ORDER,
+    VECTOR,
+    DotTile,
+    Sums,
+    choose_tile,
+    overread,
+    pack_weights,
+    steps_of,
+    tile_candidates,
+)
+from irshrink.backends.tvm.kernels.mve.epilogue import BLOCK, VectorEpilogue, pack_table
+from irshrink.backends.tvm.kernels.overlap import tiles_distance
+from irshrink.backends.tvm.tir import (
+    Buffer,
+    Expr,
+    Function,
+    TirFunction,
+    address,
+    constant,
+    minimum,
+    quotient,
+    read,
+    scalars,
+    write,
+)
+from irshrink.program.ops import ConvInt8, DenseInt8, Requantization
+from irshrink.program.program import Program
+
+Geometry = Literal["direct", "strided", "patch"]
+
+_EXTRA: dict[Geometry, tuple[str, ...]] = {
+    "direct": (),
+    "strided": ("out_w", "stride_h", "stride_w", "in_w"),
+    "patch": (
+        "out_w", "stride_h", "stride_w", "pad_top", "pad_left", "rows", "columns", "dilation_h", "dilation_w",
+        "in_h", "in_w", "in_channels", "pad_value", "groups", "group_in",
+    ),
+}  # fmt: skip
+
+
+def covers(op: ConvInt8 | DenseInt8) -> bool:
+    """Whether the kernels here compute ``op``."""
+    return isinstance(op.requantization, Requantization)
+
+
+def convolution_candidates(op: ConvInt8, program: Program) -> list[DotTile]:
+    """The tiles of one image."""
+    y = program.tensors[op.output].shape
+    return tile_candidates(y[1] * y[2], op.weight[0].size)
+
+
+def select_convolution(op: ConvInt8, program: Program, schedule: DotTile | None = None) -> KernelCall:
+    """The kernel for one image of a convolution."""
+    x, y = program.tensors[op.inputs[0]].shape, program.tensors[op.output].shape
+    channels, depth, pixels = len(op.weight), op.weight[0].size, y[1] * y[2]
+    geometry = _geometry(op)
+    tile = schedule or choose_tile(pixels, depth)
+    group_out, pitch = channels // op.groups, steps_of(depth) * VECTOR
+    requantization = op.requantization
+    assert isinstance(requantization, Requantization)
+    epilogue = VectorEpilogue.of(requantization, op.residual, group_out % BLOCK != 0)
+    extra: list[Argument] = []
+    if geometry == "strided":
+        extra = [y[2], *op.window.strides, x[2]]
+    elif geometry == "patch":
+        window = op.window
+        extra = [y[2], *window.strides, *window.pads[:2], *window.kernel, *window.dilations]
+        extra = [Workspace(), *extra, x[1], x[2], x[3], op.input_zero_point, op.groups, x[3] // op.groups]
+    overlaps = pixels % tile.pixels != 0
+    first = tiles_distance(op.window, x, y, tile.pixels, reads_first=geometry == "patch" and op.groups == 1)
+    residual = [(1, tile.pixels * y[3])] if op.residual is not None else []
+    return KernelCall(
+        function=convolution(tile, geometry, epilogue),
+        arguments=(
+            Input(0),
+            Constant("weight", pack_weights(op.weight.reshape(op.groups, group_out, depth), tile)),
+            Constant("table", pack_table(op.bias, requantization, TABLE_ORDER, op.groups)),
+            *epilogue.arguments(requantization, op.residual),
+            Output(),
+            *(pixels, channels, group_out, steps_of(depth), pitch if geometry == "patch" else depth),
+            *extra,
+        ),
+        workspace_bytes=tile.pixels * pitch if geometry == "patch" else 0,
+        overread_bytes=0 if geometry == "patch" else overread(depth),
+        # a value that was added to already would be added to again where tiles overlap
+        in_place=(1,) if op.residual is not None and not overlaps else (),
+        distances=((0, first), *residual),
+        specialized=tile.specialized,
+        schedule=tile,
+    )
+
+
+def dense_candidates(op: DenseInt8, program: Program) -> list[DotTile]:
+    """The tiles of a dense layer."""
+    channels, depth = op.weight.shape
+    return tile_candidates(program.tensors[op.output].elements // channels, depth)
+
+
+def select_dense(op: DenseInt8, program: Program, schedule: DotTile | None = None) -> KernelCall:
+    """The direct kernel on one row of pixels."""
+    channels, depth = op.weight.shape
+    pixels = program.tensors[op.output].elements // channels
+    tile = schedule or choose_tile(pixels, depth)
+    assert isinstance(op.requantization, Requantization)
+    epilogue = VectorEpilogue.of(op.requantization, None, channels % BLOCK != 0)
+    return KernelCall(
+        function=convolution(tile, "direct", epilogue),
+        arguments=(
+            Input(0),
+            Constant("weight", pack_weights(op.weight[None], tile)),
+            Constant("table", pack_table(op.bias, op.requantization, TABLE_ORDER)),
+            *epilogue.arguments(op.requantization),
+            Output(),
+            *(pixels, channels, channels, steps_of(depth), depth),
+        ),
+        overread_bytes=overread(depth),
+        specialized=tile.specialized,
+        schedule=tile,
+    )
+
+
+def _geometry(op: ConvInt8) -> Geometry:
+    window = op.window
+    if window.kernel != (1, 1) or any(window.pads) or op.groups > 1:
+        return "patch"
+    return "direct" if window.strides == (1, 1) else "strided"
+
+
+@cache
+def convolution(tile: DotTile, geometry: Geometry, epilogue: VectorEpilogue) -> TirFunction:
+    """The C function for one tile, geometry and epilogue; all sizes are arguments."""
+    kind = "" if geometry == "direct" else f"_{geometry}"
+    extra = epilogue.parameters()
+    name = f"conv_s8_mve_{tile.suffix}{kind}{epilogue.suffix}"
+    with Function(name, "Convolution of int8: dot products of contiguous bytes.") as f:
+        x, weight, table, *rest = f.parameters(
+            read("x", "int8"),
+            constant("weight", "int32"),
+            constant("table", "int32"),
+            *extra,
+            write("y", "int8"),
+            *scalars("pixels", "channels", "group_out", "steps", "pitch"),
+            *([write("patch", "int8")] if geometry == "patch" else []),
+            *scalars(*_EXTRA[geometry]),
+        )
+        given, rest = rest[: len(extra)], rest[len(extra) :]
+        y, pixels, channels, group_out, steps, pitch, *window = rest
+        patch = window.pop(0) if geometry == "patch" else None
+        sizes = dict(zip(_EXTRA[geometry], window, strict=True))
+        sums = Sums(f, tile, weight, steps)
+        layer = _Layer(f, tile, x, y, channels, group_out, pitch, sizes)
+        layer.blocks = f.bind("blocks", quotient(group_out + (BLOCK - 1), BLOCK))
+        bound = epilogue.bind(given)
+
+        def finish(source: Buffer, at: list[Expr], pixel: Expr, group: Expr) -> None:
+            with f.loop("b", layer.blocks) as b:
+                block = b + group * layer.blocks
+                sums.block(source, at, block)
+                channel = f.bind("channel", b * BLOCK + group * group_out)
+                out = [(pixel + p) * channels + channel for p in range(tile.pixels)]
+                sums.store(bound, table, block, y, out, group_out - b * BLOCK)
+
+        with f.loop("t", quotient(pixels + (tile.pixels - 1), tile.pixels)) as t:
+            pixel = f.bind("pixel", minimum(t * tile.pixels, pixels - tile.pixels))
+            if patch is None:
+                finish(x, layer.places(geometry, pixel), pixel, 0)
+            else:
+                with f.loop("g", sizes["groups"]) as g:
+                    layer.copy(patch, pixel, g)
+                    finish(patch, [pitch * p for p in range(tile.pixels)], pixel, g)
+    return f.result
+
+
+@dataclass
+class _Layer:
+    """Where the pixels of a tile are read."""
+
+    f: Function
+    tile: DotTile
+    x: Buffer
+    y: Buffer
+    channels: Expr
+    group_out: Expr
+    pitch: Expr
+    sizes: dict[str, Any]
+    blocks: Expr = 0
+
+    def places(self, geometry: Geometry, pixel: Expr) -> list[Expr]:
+        """First byte of every pixel in ``x``."""
+        if geometry == "direct":
+            start = self.f.bind("start", pixel * self.pitch)
+            return [start + self.pitch * p for p in range(self.tile.pixels)]
+        size = self.sizes
+        places = []
+        for p in range(self.tile.pixels):
+            row, column = self._position(pixel + p)
+            source = row * size["stride_h"] * size["in_w"] + column * size["stride_w"]
+            places.append(self.f.bind("start", source * self.pitch))
+        return places
+
+    def copy(self, patch: Buffer, pixel: Expr, group: Expr) -> None:
+        """The windows of the tile's pixels, one behind the other."""
+        size = self.sizes
+        for p in range(self.tile.pixels):
+            row, column = self._position(pixel + p)
+            self.f.call(
+                "irs_mve_patch", address(patch, self.pitch * p), address(self.x, group * size["group_in"]),
+                row * size["stride_h"] - size["pad_top"], column * size["stride_w"] - size["pad_left"],
+                *(size[k] for k in ("rows", "columns", "dilation_h", "dilation_w", "in_h", "in_w")),
+                *(size[k] for k in ("in_channels", "group_in", "pad_value")), self.pitch,
+            )  # fmt: skip
+
+    def _position(self, pixel: Expr) -> tuple[Expr, Expr]:
+        row = self.f.bind("out_y", quotient(pixel, self.sizes["out_w"]))
+        return row, self.f.bind("out_x", pixel - row * self.sizes["out_w"])

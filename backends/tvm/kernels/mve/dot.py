@@ -1,0 +1,166 @@
+"""Dot products of contiguous bytes, sixteen products an instruction: pixels x eight channels at a time.
+
+VMLADAVA adds into a general register with an even number, of which six are to be had. So the eight channels
+of a block are computed in *runs* of few channels over the whole depth, and what a run has summed up moves
+into lanes of the vectors that the epilogue takes: VMOV puts two registers into lanes 0 and 2, or 1 and 3.
+
+| tile | run | instructions for 64 products |
+|---|---|---|
+| 2 pixels | 2 channels | 4 loads, 4 VMLADAVA |
+| 1 pixel  | 4 channels | 5 loads, 4 VMLADAVA |
+
+Weights are packed ``[group][block][run][step][channel of the run][16]``: a block reads them once, forward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from irshrink.backends.tvm.kernels.mve.epilogue import BLOCK, TABLE, BoundEpilogue, scaled
+from irshrink.backends.tvm.tir import Buffer, Expr, Function, address, i32, inline, quotient
+
+#: Bytes of a vector.
+VECTOR = 16
+#: Channels of a block as runs sum them up: lanes 0, 2, 1, 3 of the even ones and of the odd.
+ORDER = (0, 4, 2, 6, 1, 5, 3, 7)
+#: Channels of a block in the order of the epilogue's table: lanes of the even ones, then of the odd.
+TABLE_ORDER = (0, 2, 4, 6, 1, 3, 5, 7)
+
+
+@dataclass(frozen=True)
+class DotTile:
+    """``pixels`` (1 or 2) x eight channels; a hashable argument of kernel generators.
+
+    ``unroll`` steps of 16 bytes are written out in the inner loop; with ``whole`` they are the whole depth,
+    and there is no inner loop.
+    """
+
+    pixels: int
+    unroll: int = 1
+    whole: bool = False
+    specialized: bool = False
+
+    @property
+    def run(self) -> int:
+        """Channels of a run."""
+        return 4 // self.pixels
+
+    @property
+    def suffix(self) -> str:
+        return f"{self.pixels}x{BLOCK}{'x' if self.whole else 'u'}{self.unroll}"
+
+
+def steps_of(depth: int) -> int:
+    """Vectors over ``depth`` bytes; the last may read past them, against zero weights."""
+    return -(-depth // VECTOR)
+
+
+def overread(depth: int) -> int:
+    """Bytes read past the end of a pixel."""
+    return steps_of(depth) * VECTOR - depth
+
+
+def choose_tile(pixels: int, depth: int, specialized: bool = False) -> DotTile:
+    """The tile for ``pixels`` pixels of ``depth`` products a channel."""
+    steps, rows = steps_of(depth), min(2, pixels)
+    if steps <= 4:
+        return DotTile(rows, steps, whole=True, specialized=specialized)
+    unroll = next(u for u in (4, 3, 2, 5, 7, 1) if steps % u == 0)
+    return DotTile(rows, unroll, specialized=specialized)
+
+
+def tile_candidates(pixels: int, depth: int) -> list[DotTile]:
+    """Every tile there is."""
+    steps = steps_of(depth)
+    unrolls = [(u, False) for u in range(1, 9) if steps % u == 0 and steps > u]
+    unrolls += [(steps, True)] if steps <= 10 else []
+    rows = range(1, min(2, pixels) + 1)
+    return [DotTile(p, u, whole, s) for s in (False, True) for p in rows for u, whole in unrolls]
+
+
+def pack_weights(weights: NDArray[np.int8], tile: DotTile) -> NDArray[np.int32]:
+    """Weights [group, channel, depth] in the order of the inner loop, zeros where there is no weight."""
+    groups, channels, depth = weights.shape
+    blocks, steps = -(-channels // BLOCK), steps_of(depth)
+    padded = np.zeros((groups, blocks * BLOCK, steps * VECTOR), np.int8)
+    padded[:, :channels, :depth] = weights
+    ordered = padded.reshape(groups, blocks, BLOCK, steps, VECTOR)[:, :, list(ORDER)]
+    runs = ordered.reshape(groups, blocks, BLOCK // tile.run, tile.run, steps, VECTOR)
+    return np.ascontiguousarray(runs.transpose(0, 1, 2, 4, 3, 5)).reshape(-1).view(np.int32)
+
+
+@dataclass
+class Sums:
+    """The sums of one tile: code that computes them, block after block."""
+
+    f: Function
+    tile: DotTile
+    weight: Buffer
+    steps: Expr
+    lanes: Buffer = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.lanes = self.f.local("sums", "int32x4", 2 * self.tile.pixels)
+
+    def block(self, x: Buffer, at: Sequence[Expr], block: Expr) -> None:
+        """All runs of one block: pixel p reads from byte ``at[p]``."""
+        words = self.steps * (self.tile.run * VECTOR // 4)
+        for run in range(BLOCK // self.tile.run):
+            start = self.f.bind("w", (block * (BLOCK // self.tile.run) + run) * words)
+            self._run(x, at, start, run)
+
+    def store(
+        self, epilogue: BoundEpilogue, table: Buffer, block: Expr, y: Buffer, at: Sequence[Expr], left: Expr
+    ) -> None:
+        """Results of the block: those of pixel p from ``y[at[p]]`` on, ``left`` channels of them."""
+        f, t = self.f, self.f.bind("t", block * TABLE)
+        for p, place in enumerate(at):
+            a, b = (
+                f.bind(name, scaled(self.lanes[i32(2 * p + half)], table, t + half * 4, t + BLOCK + half * 4))
+                for half, name in enumerate(("even", "odd"))
+            )
+            epilogue.store8(f, a, b, y, place, left)
+
+    def _run(self, x: Buffer, at: Sequence[Expr], start: Expr, run: int) -> None:
+        f, tile = self.f, self.tile
+        acc = f.local("acc", "int32", tile.pixels * tile.run)
+        f.call("irs_fence")  # what the run before loaded would not stay in registers
+        for i in range(tile.pixels * tile.run):
+            f.store(acc, i, i32(0))
+        if tile.whole:
+            for step in range(tile.unroll):
+                self._step(acc, x, at, start, step)
+        else:
+            with f.loop("k", quotient(self.steps, tile.unroll)) as k:
+                for step in range(tile.unroll):
+                    self._step(acc, x, at, start, k * tile.unroll + step)
+        for p in range(tile.pixels):
+            for pair in range(tile.run // 2):
+                place = run * tile.run // 2 + pair  # of the four pairs of a block
+                first = p * tile.run + pair * 2
+                self._lanes(2 * p + place // 2, place % 2 == 1, acc[i32(first)], acc[i32(first + 1)])
+
+    def _step(self, acc: Buffer, x: Buffer, at: Sequence[Expr], start: Expr, step: Any) -> None:
+        f, tile = self.f, self.tile
+        xs = [
+            f.bind(f"x{p}", inline("int8x16", "irs_mve_load", address(x, place + step * VECTOR)))
+            for p, place in enumerate(at)
+        ]
+        for c in range(tile.run):
+            word = start + (step * tile.run + c) * (VECTOR // 4)
+            w = f.bind(f"w{c}", inline("int8x16", "irs_mve_weights", address(self.weight, word)))
+            for p, vector in enumerate(xs):
+                i = p * tile.run + c
+                f.store(acc, i, inline("int32", "irs_mve_dot", acc[i32(i)], vector, w))
+
+    def _lanes(self, vector: int, odd: bool, a: Expr, b: Expr) -> None:
+        if odd:
+            value = inline("int32x4", "irs_mve_odd_lanes", self.lanes[i32(vector)], a, b)
+        else:
+            value = inline("int32x4", "irs_mve_even_lanes", a, b)
+        self.f.store(self.lanes, vector, value)

@@ -1,0 +1,167 @@
+"""From vectors of accumulators to int8: requantization, clipping, residual addition for eight channels.
+
+The two vectors ``a`` and ``b`` of a block hold its even and its odd channels, because VQMOVNB and VQMOVNT
+interleave what they narrow. Bias and multipliers of a block lie in one table: ``a`` and ``b`` of the biases,
+then of the multipliers (the bits of the floats).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from irshrink.backends.tvm.kernels.call import Argument, Input
+from irshrink.backends.tvm.kernels.elementwise import has_ties
+from irshrink.backends.tvm.tir import (
+    Buffer,
+    Expr,
+    Function,
+    Parameter,
+    address,
+    inline,
+    read,
+    scalars,
+)
+from irshrink.program.ops import Addition, Requantization
+
+#: Channels of a block.
+BLOCK = 8
+#: Words of a block in the table.
+TABLE = 2 * BLOCK
+
+
+@dataclass(frozen=True)
+class VectorEpilogue:
+    """What happens to finished accumulators; a hashable argument of kernel generators.
+
+    ``partial`` says that the last block has fewer than its channels; ``ties`` that the residual sum can be
+    halfway between two integers.
+    """
+
+    partial: bool = False
+    clamp: bool = False
+    residual: bool = False
+    residual_clamp: bool = False
+    ties: bool = False
+
+    @staticmethod
+    def of(
+        requantization: Requantization, residual: Addition | None = None, partial: bool = False
+    ) -> VectorEpilogue:
+        return VectorEpilogue(
+            partial=partial,
+            clamp=(requantization.low, requantization.high) != (-128, 127),
+            residual=residual is not None,
+            residual_clamp=residual is not None and (residual.low, residual.high) != (-128, 127),
+            ties=residual is not None and has_ties(residual),
+        )
+
+    @property
+    def suffix(self) -> str:
+        parts = [("_part", self.partial), ("_clamp", self.clamp), ("_add", self.residual)]
+        parts += [("_even", self.ties), ("_addclamp", self.residual_clamp)]
+        return "".join(name for name, present in parts if present)
+
+    def parameters(self) -> list[Parameter]:
+        """C parameters, in the order of :meth:`arguments`."""
+        names = ["zero_point"] + (["low", "high"] if self.clamp else [])
+        if self.residual:
+            names += ["add_m_a", "add_m_b", "add_offset", "add_shift", "add_zero_point"]
+        names += ["add_mask"] if self.ties else []
+        names += ["add_low", "add_high"] if self.residual_clamp else []
+        return [*([read("other", "int8")] if self.residual else []), *scalars(*names)]
+
+    def arguments(self, requantization: Requantization, residual: Addition | None = None) -> list[Argument]:
+        """What a kernel with this epilogue is called with."""
+        arguments: list[Argument] = [] if residual is None else [Input(1)]
+        arguments.append(requantization.zero_point)
+        arguments += [requantization.low, requantization.high] if self.clamp else []
+        if residual is None:
+            return arguments
+        (ma, mb), (za, zb) = residual.multipliers, residual.zero_points
+        half = (1 << residual.shift) >> 1
+        arguments += [ma, mb, half - za * ma - zb * mb, residual.shift, residual.zero_point]
+        arguments += [(1 << residual.shift) - 1] if self.ties else []
+        return arguments + ([residual.low, residual.high] if self.residual_clamp else [])
+
+    def bind(self, given: Sequence[Any]) -> BoundEpilogue:
+        """The epilogue with its C parameters as expressions."""
+        return BoundEpilogue(self, dict(zip([p.name for p in self.parameters()], given, strict=True)))
+
+
+@dataclass(frozen=True)
+class BoundEpilogue:
+    """An epilogue inside of a function that is being generated."""
+
+    kind: VectorEpilogue
+    values: dict[str, Any]
+
+    def requantized(self, a: Expr, b: Expr) -> Expr:
+        """Scaled int32 lanes, narrowed to int16 between the bounds (of int8 only once they are stored)."""
+        lanes = inline("int16x8", "irs_mve_narrow", a, b, self.values["zero_point"])
+        return self._clamped(lanes, "low", "high") if self.kind.clamp else lanes
+
+    def added(self, f: Function, lanes: Expr, other: Expr) -> Expr:
+        """``lanes`` plus the eight int16 of ``other``, where there is a residual."""
+        if not self.kind.residual:
+            return lanes
+        lanes = lanes if self.kind.clamp else self._clamped(lanes, -128, 127)
+        lanes, other = f.bind("lanes", lanes), f.bind("other_lanes", other)
+        names = ["add_m_a", "add_m_b", "add_offset", "add_shift"] + (["add_mask"] if self.kind.ties else [])
+        name = "irs_mve_weighted_even" if self.kind.ties else "irs_mve_weighted"
+        sums = [
+            inline(
+                "int32x4",
+                name,
+                inline("int32x4", f"irs_mve_{half}", lanes),
+                inline("int32x4", f"irs_mve_{half}", other),
+                *(self.values[n] for n in names),
+            )
+            for half in ("even", "odd")
+        ]
+        total = inline("int16x8", "irs_mve_narrow", *sums, self.values["add_zero_point"])
+        return self._clamped(total, "add_low", "add_high") if self.kind.residual_clamp else total
+
+    def store8(self, f: Function, a: Expr, b: Expr, y: Buffer, at: Expr, left: Expr) -> None:
+        """Eight channels of one pixel, of which ``left`` exist in a partial block."""
+        lanes = self.requantized(a, b)
+        if self.kind.residual:
+            lanes = self.added(
+                f, lanes, inline("int16x8", "irs_mve_widened", address(self.values["other"], at))
+            )
+        if self.kind.partial:
+            f.call("irs_mve_store8_part", address(y, at), lanes, left)
+        else:
+            f.call("irs_mve_store8", address(y, at), lanes)
+
+    def _clamped(self, lanes: Expr, low: str | int, high: str | int) -> Expr:
+        bounds = [self.values[v] if isinstance(v, str) else v for v in (low, high)]
+        return inline("int16x8", "irs_mve_clamp", lanes, *bounds)
+
+
+def scaled(acc: Expr, table: Buffer, bias: Expr, multiplier: Expr) -> Expr:
+    """``acc`` plus four biases, times four multipliers, rounded."""
+    words = [inline("int32x4", "irs_mve_words", address(table, at)) for at in (bias, multiplier)]
+    return inline("int32x4", "irs_mve_scale", inline("int32x4", "irs_mve_sum", acc, words[0]), words[1])
+
+
+def pack_table(
+    bias: NDArray[np.int32], requantization: Requantization, order: Sequence[int], groups: int = 1
+) -> NDArray[np.int32]:
+    """Biases and multipliers by blocks of ``len(order)`` channels, each in that order; zeros at the end.
+
+    Args:
+        bias: [C], channels of one group behind the other.
+        order: a permutation of the channels of a block.
+    """
+    multiplier = np.broadcast_to(requantization.multiplier, bias.shape).astype(np.float32).view(np.int32)
+    width = len(order)
+    rows = np.stack([bias, multiplier]).reshape(2, groups, -1)
+    padded = np.zeros((2, groups, -(-rows.shape[2] // width) * width), np.int32)
+    padded[:, :, : rows.shape[2]] = rows
+    blocks = padded.reshape(2, -1, width)[:, :, list(order)]
+    return np.ascontiguousarray(blocks.transpose(1, 0, 2)).reshape(-1)

@@ -1,0 +1,33 @@
+"""The Helium kernel of an operator, where there is one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from irshrink.backends.tvm.kernels.call import KernelCall, Schedule
+from irshrink.backends.tvm.kernels.mve import convolution
+from irshrink.program.ops import ConvInt8, DenseInt8, Op
+from irshrink.program.program import Program
+from irshrink.target import Target
+
+
+def select(op: Op, program: Program, target: Target, schedule: Schedule | None = None) -> KernelCall | None:
+    """The call of the kernel for ``op``; None where the general kernels have to do."""
+    if not target.has("mve_float"):
+        return None
+    if isinstance(op, ConvInt8) and not op.depthwise and convolution.covers(op):
+        return convolution.select_convolution(op, program, schedule)
+    if isinstance(op, DenseInt8) and convolution.covers(op):
+        return convolution.select_dense(op, program, schedule)
+    return None
+
+
+def candidates(op: Op, program: Program, target: Target) -> Sequence[Schedule]:
+    """The schedules of ``op``; none where the general kernels have to do."""
+    if not target.has("mve_float"):
+        return []
+    if isinstance(op, ConvInt8) and not op.depthwise and convolution.covers(op):
+        return convolution.convolution_candidates(op, program)
+    if isinstance(op, DenseInt8) and convolution.covers(op):
+        return convolution.dense_candidates(op, program)
+    return []
