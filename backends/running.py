@@ -8,15 +8,29 @@ from pathlib import Path
 from typing import ClassVar, Protocol
 
 from irshrink.backend import Counter
+from irshrink.names import DEFAULT_NAMES, Names
 from irshrink.target import Target
 
 
 @dataclass(frozen=True)
 class Call:
-    """What is asked for: the bytes of every input of at least one inference, and the sizes of the outputs."""
+    """What is asked for.
+
+    Attributes:
+        inputs: the bytes of every input of at least one inference.
+        output_bytes: sizes of the outputs.
+        variant: which of those in ``names``.
+    """
 
     inputs: Sequence[Sequence[bytes]]
     output_bytes: Sequence[int]
+    names: Names = DEFAULT_NAMES
+    variant: int = 0
+
+    @property
+    def symbol(self) -> str:
+        """What the functions that are called begin with."""
+        return self.names.symbols[self.variant]
 
 
 @dataclass(frozen=True)
@@ -45,7 +59,14 @@ class Runner(Protocol):
     def missing(self, target: Target) -> str | None:
         """None, or why builds for the target cannot run here and how to change that."""
 
-    def build(self, folder: Path, target: Target, objects: Sequence[Path], optimize: str) -> None:
+    def build(
+        self,
+        folder: Path,
+        target: Target,
+        objects: Sequence[Path],
+        optimize: str,
+        names: Names = DEFAULT_NAMES,
+    ) -> None:
         """Write what is run into the package in ``folder``; also where it cannot run here.
 
         Args:

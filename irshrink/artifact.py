@@ -15,6 +15,7 @@ from irshrink.backend import Backend, Counter, RunResult, Values
 from irshrink.errors import UserError
 from irshrink.files import sha256
 from irshrink.module import load_module
+from irshrink.names import DEFAULT_NAMES, DEFAULT_PREFIX, Names
 from irshrink.ports import decode, encode_inputs
 from irshrink.program.lower import lower
 from irshrink.program.program import Program
@@ -34,6 +35,7 @@ class Build:
     target: Target
     program: Program
     backend: Backend
+    names: Names = DEFAULT_NAMES
 
     def __call__(self, feeds: Mapping[str, NDArray[Any]], *, stored: bool = False) -> dict[str, NDArray[Any]]:
         """One inference: arrays by input name in, arrays by output name out, both numbers of the model.
@@ -50,7 +52,7 @@ class Build:
 
     def run(self, inputs: Sequence[Values], progress: Counter = lambda done: None) -> RunResult:
         """Several inferences on stored values (see :func:`irshrink.ports.encode_inputs`)."""
-        return self.backend.run(self.folder, self.target, self.program, inputs, progress)
+        return self.backend.run(self.folder, self.target, self.program, inputs, progress, names=self.names)
 
     def reference(
         self, inputs: Sequence[Values], progress: Counter = lambda done: None
@@ -81,6 +83,7 @@ def load_build(folder: Path | str) -> Build:
         target = _target(report)
         io = report["recipe"].get("io", "quantized")
         requantize = report["recipe"].get("requantize", "float32")
+        names = Names(report["recipe"].get("prefix", DEFAULT_PREFIX))
         digest = report["model"]["compressed_sha256"]
     except (OSError, ValueError, KeyError, TypeError) as e:
         raise UserError(
@@ -90,7 +93,7 @@ def load_build(folder: Path | str) -> Build:
     if not model.is_file() or sha256(model) != digest:
         raise UserError(f"{model}: is not the model that was compiled there. Compile again.")
     program = lower(load_module(model), io=io, requantize=requantize)
-    return Build(folder, target, program, backend_for(target))
+    return Build(folder, target, program, backend_for(target), names)
 
 
 def _target(report: Mapping[str, Any]) -> Target:

@@ -17,6 +17,7 @@ from irshrink.frontends.read import read_model
 from irshrink.instruments import CheckNumerics
 from irshrink.lock import LOCK_NAME, lock_text, make_lock
 from irshrink.module import Module
+from irshrink.names import Names
 from irshrink.output import fresh_folder
 from irshrink.passes.cleanup import cleanup_steps
 from irshrink.pipeline import Fixpoint, Instrument, Pass, Pipeline
@@ -93,7 +94,7 @@ def compile_model(
     with fresh_folder(Path(out), force) as folder:
         progress("compiling and linking")
         tests = proof.test_vector(program, data, recipe)
-        built = backend.compile(program, target, folder, tests, path.stem)
+        built = backend.compile(program, target, folder, tests, path.stem, names=Names(recipe.prefix))
         checked = proof.run_tests(backend, built, tests, progress)
         accuracy = proof.measure(original, built, data, tests, recipe.max_drop, progress)
         module.save(folder / MODEL_NAME)

@@ -147,7 +147,12 @@ def run_tests(
     say = counted(progress, "running the test vector, input")
     inputs = [t.inputs for t in tests]
     run = backend.run(
-        built.folder, built.target, built.program, inputs, lambda done: say(done + 1, len(tests))
+        built.folder,
+        built.target,
+        built.program,
+        inputs,
+        lambda done: say(done + 1, len(tests)),
+        names=built.names,
     )
     compared, mismatched = mismatches([list(t.outputs) for t in tests], run.outputs)
     if mismatched:
@@ -214,7 +219,7 @@ def _missed(accuracy: Accuracy, max_drop: float) -> str:
 
 def _host_build(built: Artifact, tests: Sequence[Inference], scratch: Path) -> Build:
     if built.target.emulation is None:
-        return Build(built.folder, built.target, built.program, backend_for(built.target))
+        return Build(built.folder, built.target, built.program, backend_for(built.target), built.names)
     target = load_target("host")
     backend = backend_for(target)
     backend.compile(built.program, target, scratch, tests, "host")

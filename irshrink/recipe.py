@@ -27,6 +27,7 @@ import msgspec
 
 from irshrink.errors import RecipeError, nearest
 from irshrink.frontends.options import beside
+from irshrink.names import DEFAULT_PREFIX, require_prefix
 from irshrink.samples import ImageOptions
 from irshrink.target import Target, load_target, parse_size, with_memory
 from irshrink.validation import complaint
@@ -60,6 +61,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         requantize: whose arithmetic int8 operators use: ``float32`` is irshrink's, ``tflm`` gives the bytes
             of TensorFlow Lite Micro (docs/integer-semantics.md).
         schedules: a database of `irshrink tune`, asked before the one that ships for the target.
+        prefix: what the C package's files, functions and macros begin with; builds with different prefixes
+            link into one program.
         max_drop: largest loss of accuracy that is accepted, as a fraction: 0.01 is one percentage point
             of top-1 (or of agreement with the float model, where there are no labels).
         verify: check every pass that must not change the outputs on the samples.
@@ -84,6 +87,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     io: Literal["quantized", "float"] = "quantized"
     requantize: Literal["float32", "tflm"] = "float32"
     schedules: str | None = None
+    prefix: str = DEFAULT_PREFIX
     max_drop: float | None = None
     verify: bool = False
     test_inputs: int = 4
@@ -94,6 +98,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             raise RecipeError("quantize = 'int8' needs calibration data. Give --calibration samples.npz.")
         if self.test_inputs < 1:
             raise RecipeError(f"test_inputs is {self.test_inputs}; at least one input must be tested.")
+        require_prefix(self.prefix)
         for key, limit in (("flash", self.flash), ("ram", self.ram)):
             if limit is not None and limit < 1:
                 raise RecipeError(f"{key} is {limit}; a limit is a positive number of bytes.")

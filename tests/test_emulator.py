@@ -232,7 +232,7 @@ def test_the_test_program_passes_and_fails(core: str, tmp_path: Path) -> None:
     wrong = Y[:12] + bytes([3]) + Y[13:]
     for name, expected, text in (
         ("right", Y, "PASS\n"),
-        ("wrong", wrong, "FAIL: output 0 byte 12: expected 3, got 13 (test vector 0)\n"),
+        ("wrong", wrong, "FAIL: model output 0 byte 12: expected 3, got 13 (test vector 0)\n"),
     ):
         folder = package(tmp_path / name, target, INCREMENT, expected)
         runner.build_test(folder, target, folder / "test.elf")

@@ -17,6 +17,7 @@ from irshrink.backends.running import Call, Run
 from irshrink.compile import compile_model
 from irshrink.errors import ToolError
 from irshrink.execute import execute
+from irshrink.names import DEFAULT_NAMES
 from irshrink.recipe import Recipe
 from irshrink.report.page import verdict
 from irshrink.report.summary import summary
@@ -123,7 +124,7 @@ def load_source(name: str) -> str:
 @pytest.mark.parametrize(
     ("code", "message"),
     [
-        ("int model_run_in(void *a) { (void)a; return 7; }", "model_run_in reports an error"),
+        ("int model_run_in(void *a) { (void)a; return 7; }", "the model reports an error"),
         ("int model_run_in(void *a) { ((volatile char *)a)[64] = 1; return 0; }", "arena overrun"),
         ("int model_run_in(void *a) { ((volatile char *)a)[-1] = 1; return 0; }", "arena underrun"),
         ("int model_run_in(void *a) { (void)a; return *(volatile int *)8; }", "Segmentation fault"),
@@ -151,7 +152,7 @@ def test_a_fault_of_a_firmware_is_told(code: str, tmp_path: Path) -> None:
 @needs_qemu
 def test_the_program_is_the_packages_test_too(tmp_path: Path) -> None:
     run(tmp_path, GOOD)
-    command = ["qemu-aarch64", str(tmp_path / qemu.PROGRAM)]
+    command = ["qemu-aarch64", str(tmp_path / DEFAULT_NAMES.test_program)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "PASS\n")
 

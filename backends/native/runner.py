@@ -11,8 +11,8 @@ from typing import ClassVar
 
 from irshrink.backend import Counter
 from irshrink.backends.native.library import NativeLibrary
-from irshrink.backends.package.build import LIBRARY
 from irshrink.backends.running import Call, Run
+from irshrink.names import DEFAULT_NAMES, Names
 from irshrink.target import Target
 
 #: What /proc/cpuinfo of an Arm core calls the features that targets name (Linux: arm64 ELF hwcaps).
@@ -27,11 +27,18 @@ class NativeRunner:
     def missing(self, target: Target) -> str | None:
         return None
 
-    def build(self, folder: Path, target: Target, objects: Sequence[Path], optimize: str) -> None:
+    def build(
+        self,
+        folder: Path,
+        target: Target,
+        objects: Sequence[Path],
+        optimize: str,
+        names: Names = DEFAULT_NAMES,
+    ) -> None:
         """The package's shared library is all that is needed."""
 
     def run(self, folder: Path, target: Target, call: Call, progress: Counter) -> Run:
-        library = NativeLibrary(folder / LIBRARY)
+        library = NativeLibrary(folder / call.names.shared, call.symbol)
         return Run([library.run(x) for x in call.inputs])
 
 

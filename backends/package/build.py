@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from irshrink.backends.toolchain import zig
+from irshrink.names import Names
 from irshrink.target import Target
-
-#: Libraries in the package of a hosted target.
-LIBRARY, ARCHIVE = "lib/libirshrink_model.so", "lib/libirshrink_model.a"
 
 
 def compile_library(
@@ -25,7 +23,7 @@ def compile_library(
     return zig.compile_objects(sources, target, scratch, include=[source], optimize=optimize, flags=flags)
 
 
-def link_libraries(folder: Path, target: Target, objects: Sequence[Path]) -> None:
+def link_libraries(folder: Path, target: Target, objects: Sequence[Path], names: Names) -> None:
     """Write the shared library and, for another machine than this, the static one.
 
     Raises:
@@ -34,6 +32,6 @@ def link_libraries(folder: Path, target: Target, objects: Sequence[Path]) -> Non
     if zig.is_bare_metal(target):
         return
     (folder / "lib").mkdir(exist_ok=True)
-    zig.link_library(objects, target, folder / LIBRARY)
+    zig.link_library(objects, target, folder / names.shared)
     if target.emulation is not None:
-        zig.archive(objects, folder / ARCHIVE)
+        zig.archive(objects, folder / names.archive)

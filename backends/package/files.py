@@ -18,6 +18,7 @@ from irshrink import files
 from irshrink.backends.package.blob import blob_files, declaration, joined
 from irshrink.backends.toolchain.zig import is_bare_metal, semantic_flags
 from irshrink.errors import InternalError
+from irshrink.names import DEFAULT_NAMES, DEFAULT_PREFIX, Names
 from irshrink.target import Target
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -48,7 +49,12 @@ class Vector:
 
 
 def package_files(
-    target: Target, sources: Sequence[str], vectors: Sequence[Vector], *, optimize: str = "-O2"
+    target: Target,
+    sources: Sequence[str],
+    vectors: Sequence[Vector],
+    *,
+    optimize: str = "-O2",
+    names: Names = DEFAULT_NAMES,
 ) -> dict[str, str | bytes]:
     """Content of every file by its path in the package.
 
@@ -56,12 +62,14 @@ def package_files(
         sources: names of the C and assembler files in ``src/``.
         vectors: at least one, all of the same sizes.
         optimize: optimization flag of the library in the Make and CMake files.
+        names: what the package is called in C.
 
     Raises:
         InternalError: the vectors are none or differ in sizes.
     """
-    vector = vector_files(vectors)
+    vector = vector_files(vectors, names)
     values = {
+        "names": names,
         "target": target.name,
         "where": _where(target),
         "bare_metal": is_bare_metal(target),
@@ -92,24 +100,33 @@ def package_files(
 
 
 def write_package(
-    folder: Path, target: Target, sources: Sequence[str], vectors: Sequence[Vector], *, optimize: str = "-O2"
+    folder: Path,
+    target: Target,
+    sources: Sequence[str],
+    vectors: Sequence[Vector],
+    *,
+    optimize: str = "-O2",
+    names: Names = DEFAULT_NAMES,
 ) -> None:
     """:func:`package_files`, written into ``folder``.
 
     Raises:
         OutputError: the folder cannot be written.
     """
-    for path, content in package_files(target, sources, vectors, optimize=optimize).items():
+    for path, content in package_files(target, sources, vectors, optimize=optimize, names=names).items():
         files.write(folder / path, content)
 
 
-def linker_script(target: Target, *, guard_bytes: int = 0, emulated: bool = False) -> str:
+def linker_script(
+    target: Target, *, guard_bytes: int = 0, emulated: bool = False, prefix: str = DEFAULT_PREFIX
+) -> str:
     """The linker script of a bare-metal program.
 
     Args:
         emulated: for the memory of the emulator's machine, where that is another than the device's.
         guard_bytes: size of each red zone: below and above the arena, and below the stack. They come on top
             of the target's RAM, so that a model has all of it in the emulator too. 0 for none.
+        prefix: of the model whose arena it is.
 
     Raises:
         InternalError: the target is not emulated, so where its memory lies is not known.
@@ -125,6 +142,7 @@ def linker_script(target: Target, *, guard_bytes: int = 0, emulated: bool = Fals
         "ram_bytes": ram_bytes(target) + 3 * guard_bytes if large is None else MACHINE_BYTES,
         "guard_bytes": guard_bytes,
         "emulated": emulated,
+        "arena": f"{prefix}_arena",
         "least_stack_bytes": LEAST_STACK_BYTES,
         "most_stack_bytes": MOST_STACK_BYTES,
     }
@@ -153,7 +171,7 @@ def ram_bytes(target: Target) -> int:
     return UNLIMITED_BYTES if target.ram_bytes is None else target.ram_bytes
 
 
-def vector_files(vectors: Sequence[Vector]) -> dict[str, str | bytes]:
+def vector_files(vectors: Sequence[Vector], names: Names = DEFAULT_NAMES) -> dict[str, str | bytes]:
     """``test_vector.h``: one array an input and one an output, the vectors one after the other.
 
     Where they are large the bytes are in a file of their own, see :mod:`irshrink.backends.package.blob`.
@@ -171,12 +189,17 @@ def vector_files(vectors: Sequence[Vector]) -> dict[str, str | bytes]:
     as_text = sum(map(len, ports.values())) <= _MOST_TEXT
     data, offsets = joined(ports)
     places = {name: name if as_text else f"{_VECTOR} + {offsets[name]}" for name in ports}
-    values = {
+    variant = {
+        "symbol": names.prefix,
         "count": len(vectors),
-        "declaration": None if as_text else declaration(_VECTOR),
-        "arrays": [_array(k, v) for k, v in ports.items()] if as_text else [],
         "inputs": [place for name, place in places.items() if name.startswith("test_input")],
         "outputs": [place for name, place in places.items() if name.startswith("test_output")],
+    }
+    values = {
+        "names": names,
+        "declaration": None if as_text else declaration(_VECTOR),
+        "arrays": [_array(k, v) for k, v in ports.items()] if as_text else [],
+        "variants": [variant],
     }
     made: dict[str, str | bytes] = {f"{_VECTOR}.h": render("test_vector.h.j2", values)}
     return made if as_text else {**made, **blob_files(_VECTOR, data)}

@@ -1,4 +1,4 @@
-"""``irshrink_model.py``: the package from Python, with ctypes and the shared library alone."""
+"""The package from Python: ``irshrink_<prefix>.py``, with ctypes and the shared library alone."""
 
 from __future__ import annotations
 
@@ -7,26 +7,27 @@ from typing import Any
 
 from irshrink import __version__
 from irshrink.backends.package.files import render
+from irshrink.names import Names
 from irshrink.program.program import Port, Program
 from irshrink.target import Target
 
-LOADER = "irshrink_model.py"
 #: Of the arena, see MODEL_ARENA_ALIGNMENT of model.h; a cache line is better still.
 _ALIGNMENT = 64
 
 
-def loader_text(program: Program, arena_bytes: int, target: Target, title: str) -> str:
+def loader_text(program: Program, arena_bytes: int, target: Target, title: str, names: Names) -> str:
     """The Python file of a model."""
     values = {
         "version": __version__,
         "target": target.name,
         "title": repr(title),
+        "names": names,
         "arena_bytes": arena_bytes,
         "alignment": _ALIGNMENT,
         "inputs": _ports(program, program.inputs),
         "outputs": _ports(program, program.outputs),
     }
-    return render("irshrink_model.py.j2", values)
+    return render("loader.py.j2", values)
 
 
 def _ports(program: Program, ports: Sequence[Port]) -> list[tuple[Any, ...]]:

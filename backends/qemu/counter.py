@@ -11,7 +11,7 @@ from irshrink.backends.toolchain.elf import Elf, Symbol
 from irshrink.target import load_target
 
 SOURCE = Path(__file__).with_name("counter.c")
-_MODEL, _CALLER = "model_run_in", "emulation_infer"
+_CALLER = "emulation_infer"
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,15 @@ class Count:
 class Counter:
     """The plugin, built for this machine and the QEMU that is installed, in a folder of the caller's.
 
+    Args:
+        model: the function that is counted.
+
     Raises:
         ToolError: it does not compile.
     """
 
-    def __init__(self, program: str, elf: Elf, folder: Path) -> None:
-        self._elf, self._out, self._library = elf, folder / "count", folder / "counter.so"
+    def __init__(self, program: str, elf: Elf, model: str, folder: Path) -> None:
+        self._elf, self._model, self._out, self._library = elf, model, folder / "count", folder / "counter.so"
         # Version 2 of the interface came with QEMU 8.2 and is the oldest that later ones take.
         wanted = 1 if version(program) < (8, 2) else 2
         flags = [f"-DPLUGIN_VERSION={wanted}", "-Wl,-z,undefs"]  # QEMU itself has what it calls
@@ -39,7 +42,7 @@ class Counter:
     @property
     def argument(self) -> str:
         """What ``-plugin`` takes."""
-        model, caller = self._elf.symbol(_MODEL), self._elf.symbol(_CALLER)
+        model, caller = self._elf.symbol(self._model), self._elf.symbol(_CALLER)
         places = {
             "entry": model.address,
             "end": _end(model),

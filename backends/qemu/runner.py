@@ -18,11 +18,12 @@ from irshrink.backends.running import Call, Run
 from irshrink.backends.toolchain import zig
 from irshrink.backends.toolchain.elf import read_elf
 from irshrink.errors import ToolError
+from irshrink.names import DEFAULT_NAMES, Names
 from irshrink.target import Target
 
 HERE = Path(__file__).parent
-#: What is run: a program for Linux, which also holds the package's test, or a firmware.
-PROGRAM, FIRMWARE = "bin/model_test", "lib/emulation.elf"
+#: What is run on bare metal; for Linux it is the package's test program.
+FIRMWARE = "lib/emulation.elf"
 
 #: Seconds after which a run is taken for endless.
 PATIENCE = 6 * 3600
@@ -31,7 +32,7 @@ _AT_ONCE = 16
 
 _TEST_FLAGS = ("-Dmain=model_test", "-DMODEL_TEST_PRINT=port_print")
 _FAULTS = {
-    1: "model_run_in reports an error",
+    1: "the model reports an error",
     2: "arena underrun: it wrote below its arena",
     3: "arena overrun: it wrote above its arena",
     4: "stack overrun",
@@ -46,27 +47,34 @@ class QemuRunner:
     def missing(self, target: Target) -> str | None:
         return emulator.missing(target)
 
-    def build(self, folder: Path, target: Target, objects: Sequence[Path], optimize: str) -> None:
+    def build(
+        self,
+        folder: Path,
+        target: Target,
+        objects: Sequence[Path],
+        optimize: str,
+        names: Names = DEFAULT_NAMES,
+    ) -> None:
         """``bin/model_test`` for Linux: alone it runs the test vectors, under us inputs; else a firmware."""
-        image = folder / image_of(target)
+        image = folder / image_of(target, names)
         image.parent.mkdir(exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="irshrink-") as scratch:
             work = Path(scratch)
             if zig.is_bare_metal(target):
-                _link_firmware(folder, target, objects, work, image)
+                _link_firmware(folder, target, objects, work, image, names)
             else:
-                _link_program(folder, target, objects, work, image)
+                _link_program(folder, target, objects, work, image, names)
 
     def run(self, folder: Path, target: Target, call: Call, progress: Progress) -> Run:
         missing = self.missing(target)
         if missing is not None:
             raise ToolError(missing)
-        image = folder / image_of(target)
+        image = folder / image_of(target, call.names)
         progress(0)
-        replies, count = _counted(image, target, call.inputs[0])
+        replies, count = _counted(image, target, call)
         for start in range(1, len(call.inputs), _AT_ONCE):
             progress(start)
-            replies += _run(image, target, call.inputs[start : start + _AT_ONCE])
+            replies += _run(image, target, _asked(call, start, _AT_ONCE))
         outputs, stack_bytes = _parse(replies, call, image)
         return Run(
             outputs=outputs,
@@ -76,46 +84,59 @@ class QemuRunner:
         )
 
 
-def image_of(target: Target) -> str:
-    return FIRMWARE if zig.is_bare_metal(target) else PROGRAM
+def image_of(target: Target, names: Names) -> str:
+    """What is run: a program for Linux, which also holds the package's test, or a firmware."""
+    return FIRMWARE if zig.is_bare_metal(target) else names.test_program
 
 
-def _link_program(folder: Path, target: Target, objects: Sequence[Path], work: Path, image: Path) -> None:
+def _link_program(
+    folder: Path, target: Target, objects: Sequence[Path], work: Path, image: Path, names: Names
+) -> None:
     test = folder / "test"
     sources = [HERE / "main.c", HERE / "port" / "linux.c", test / "test_main.c", *test.glob("*.S")]
-    flags = ["-DMODEL_HAS_TEST", *_TEST_FLAGS]
+    flags = ["-DMODEL_HAS_TEST", *_TEST_FLAGS, *names.defines()]
     around = zig.compile_objects(sources, target, work, include=[folder / "src", HERE / "port"], flags=flags)
     zig.link_executable([*around, *objects], target, HERE / "port" / "linux.ld", image)
 
 
-def _link_firmware(folder: Path, target: Target, objects: Sequence[Path], work: Path, image: Path) -> None:
+def _link_firmware(
+    folder: Path, target: Target, objects: Sequence[Path], work: Path, image: Path, names: Names
+) -> None:
     port = folder / "port" / "cortex-m"
     sources = [port / "startup.c", HERE / "main.c", HERE / "port" / "semihosting.c"]
-    around = zig.compile_objects(sources, target, work, include=[folder / "src", HERE / "port", port])
+    around = zig.compile_objects(
+        sources, target, work, include=[folder / "src", HERE / "port", port], flags=names.defines()
+    )
     script = work / "link.ld"
     files.write_text(script, linker_script(target, emulated=True))
     zig.link_firmware([*around, *objects], target, script, image)
 
 
-def _counted(image: Path, target: Target, inputs: Sequence[bytes]) -> tuple[bytes, Count | None]:
+def _counted(image: Path, target: Target, call: Call) -> tuple[bytes, Count | None]:
     """One inference with its instructions counted; without a count where the plugin does not load."""
     program = emulator.emulation_of(target).program
     with tempfile.TemporaryDirectory(prefix="irshrink-") as scratch:
         try:
-            counter = Counter(str(program), read_elf(image), Path(scratch))
-            replies = _run(image, target, [inputs], counter.argument)
+            counter = Counter(str(program), read_elf(image), f"{call.symbol}_run_in", Path(scratch))
+            replies = _run(image, target, _asked(call, 0, 1), counter.argument)
         except ToolError:
-            return _run(image, target, [inputs]), None
+            return _run(image, target, _asked(call, 0, 1)), None
         return replies, counter.read()
 
 
-def _run(image: Path, target: Target, inputs: Sequence[Sequence[bytes]], plugin: str | None = None) -> bytes:
+def _asked(call: Call, start: int, count: int) -> bytes:
+    """Some of the inferences as the program reads them: the number of the variant, then every input."""
+    number = struct.pack("<I", call.variant)
+    return b"".join(part for one in call.inputs[start : start + count] for part in (number, *one))
+
+
+def _run(image: Path, target: Target, asked: bytes, plugin: str | None = None) -> bytes:
     """What the program answers to some inferences: a program for Linux through pipes, a firmware in files."""
     command = emulator.command(target, image.absolute(), plugin=plugin)
     answers = "printed" if zig.is_bare_metal(target) else "outputs"
     with tempfile.TemporaryDirectory(prefix="irshrink-") as scratch:
         folder = Path(scratch)
-        (folder / "inputs").write_bytes(b"".join(part for one in inputs for part in one))
+        (folder / "inputs").write_bytes(asked)
         with (folder / "inputs").open("rb") as given, (folder / answers).open("wb") as taken:
             try:
                 done = subprocess.run(

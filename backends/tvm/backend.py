@@ -15,6 +15,7 @@ from irshrink.backend import Artifact, Counter, Inference, MemoryPlan, OpCost, R
 from irshrink.backends.toolchain import zig
 from irshrink.backends.tvm.images import calls_of
 from irshrink.errors import BudgetError, ToolError
+from irshrink.names import DEFAULT_NAMES, Names
 from irshrink.pipeline import Pass
 from irshrink.program.arena import Demand, plan_memory
 from irshrink.program.ops import Op, Reshape
@@ -62,32 +63,39 @@ class TvmBackend:
         return []
 
     def compile(
-        self, program: Program, target: Target, folder: Path, vectors: Sequence[Inference], title: str
+        self,
+        program: Program,
+        target: Target,
+        folder: Path,
+        vectors: Sequence[Inference],
+        title: str,
+        *,
+        names: Names = DEFAULT_NAMES,
     ) -> Artifact:
         from irshrink.backends.package.build import compile_library, link_libraries
         from irshrink.backends.package.files import Vector, write_package
-        from irshrink.backends.package.loader import LOADER, loader_text
+        from irshrink.backends.package.loader import loader_text
         from irshrink.backends.package.measure import library_sizes
         from irshrink.backends.runners import runner_for
 
         chooser = self._chooser(target)
-        steps, plan, sources = write_sources(program, target, title, chooser)
+        steps, plan, sources = write_sources(program, target, title, names, chooser)
         for name, content in sources.items():
             files.write(folder / "src" / name, content)
         compiled = sorted(name for name in sources if name.endswith((".c", ".S")))
         tests = [Vector(tuple(map(_bytes, v.inputs)), tuple(map(_bytes, v.outputs))) for v in vectors]
         optimize = optimization(target)
-        write_package(folder, target, compiled, tests, optimize=optimize)
+        write_package(folder, target, compiled, tests, optimize=optimize, names=names)
         if not zig.is_bare_metal(target):
-            files.write_text(folder / LOADER, loader_text(program, plan.nbytes, target, title))
+            files.write_text(folder / names.loader, loader_text(program, plan.nbytes, target, title, names))
         with tempfile.TemporaryDirectory(prefix="irshrink-") as scratch:
             flags = _OPAQUE if self._measuring else ()
             objects = compile_library(folder, target, Path(scratch), optimize=optimize, flags=flags)
-            sizes = library_sizes(objects, target)
+            sizes = library_sizes(objects, target, names)
             _require_flash(sizes, steps, target)
-            link_libraries(folder, target, objects)
-            runner_for(target).build(folder, target, objects, optimize)
-        return _artifact(program, steps, plan, sizes, target, folder, chooser.notes())
+            link_libraries(folder, target, objects, names)
+            runner_for(target).build(folder, target, objects, optimize, names)
+        return _artifact(program, steps, plan, sizes, target, folder, names, chooser.notes())
 
     def run(
         self,
@@ -96,12 +104,14 @@ class TvmBackend:
         program: Program,
         inputs: Sequence[Values],
         progress: Counter = lambda done: None,
+        *,
+        names: Names = DEFAULT_NAMES,
     ) -> RunResult:
         from irshrink.backends.runners import runner_for
         from irshrink.backends.running import Call
 
         sizes = [program.tensors[port.tensor].nbytes for port in program.outputs]
-        call = Call([[_bytes(v) for v in x] for x in inputs], sizes)
+        call = Call([[_bytes(v) for v in x] for x in inputs], sizes, names)
         runner = runner_for(target)
         run = runner.run(folder, target, call, progress)
         return RunResult(
@@ -146,7 +156,11 @@ def optimization(target: Target) -> str:
 
 
 def write_sources(
-    program: Program, target: Target, title: str, chooser: Chooser | None = None
+    program: Program,
+    target: Target,
+    title: str,
+    names: Names = DEFAULT_NAMES,
+    chooser: Chooser | None = None,
 ) -> tuple[list[Step], MemoryPlan, dict[str, str | bytes]]:
     """Kernels, places in memory, and the C files by name; nothing is built.
 
@@ -158,7 +172,7 @@ def write_sources(
     steps = choose_kernels(program, target, chooser)
     plan = plan_memory(program, _demands(program, steps, target))
     _require_ram(plan, target)
-    return steps, plan, emit_sources(program, steps, plan, target, title)
+    return steps, plan, emit_sources(program, steps, plan, target, title, names)
 
 
 def choose_kernels(program: Program, target: Target, chooser: Chooser | None = None) -> list[Step]:
@@ -220,6 +234,7 @@ def _artifact(
     sizes: Sizes,
     target: Target,
     folder: Path,
+    names: Names,
     notes: Sequence[str],
 ) -> Artifact:
     costs = tuple(
@@ -241,6 +256,7 @@ def _artifact(
         weights_bytes=sizes.rodata,
         flash_bytes=sizes.flash,
         ram_bytes=sizes.ram,
+        names=names,
         notes=tuple(notes),
     )
 

@@ -1,4 +1,4 @@
-"""The C sources of a program: ``model.h``, ``model.c``, its kernels and its weights."""
+"""The C sources of a program: header, order of the kernels, the kernels and the weights."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from irshrink.backends.tvm.kernels.call import Argument, Constant, Input, Kernel
 from irshrink.backends.tvm.printer import C_TYPES, NO_BREAK, c_float
 from irshrink.backends.tvm.tir import Parameter
 from irshrink.backends.tvm.weights import Weights
+from irshrink.names import DEFAULT_NAMES, Names
 from irshrink.program.arena import MemoryPlan
 from irshrink.program.ops import Op
 from irshrink.program.program import Port, Program
@@ -31,16 +32,23 @@ class Step:
 
 
 def emit_sources(
-    program: Program, steps: Sequence[Step], plan: MemoryPlan, target: Target, title: str
+    program: Program,
+    steps: Sequence[Step],
+    plan: MemoryPlan,
+    target: Target,
+    title: str,
+    names: Names = DEFAULT_NAMES,
 ) -> dict[str, str | bytes]:
     """Content of every file by its name; all of them belong into one folder."""
-    weights, functions = Weights(), Functions()
+    weights, functions, prefix = Weights(names), Functions(), names.prefix
     calls = [_call(program, step, plan, weights, functions) for step in steps]
-    inputs = [_port(p, program, plan, "MODEL_INPUT", i) for i, p in enumerate(program.inputs)]
-    outputs = [_port(p, program, plan, "MODEL_OUTPUT", i) for i, p in enumerate(program.outputs)]
+    inputs = [_port(p, program, plan, f"{prefix}_input_{i}") for i, p in enumerate(program.inputs)]
+    outputs = [_port(p, program, plan, f"{prefix}_output_{i}") for i, p in enumerate(program.outputs)]
     headers = functions.headers()
     values = {
         "title": _comment(title),
+        "prefix": prefix,
+        "macro": prefix.upper(),
         "version": __version__,
         "target": target.name,
         "arena_bytes": plan.nbytes,
@@ -53,9 +61,9 @@ def emit_sources(
     }
     support = ["irshrink_kernels.h", *(f"irshrink_{name}.h" for name in headers)]
     return {
-        "model.h": _render("model.h.j2", values),
-        "model.c": _render("model.c.j2", values),
-        "model_kernels.h": functions.text(),
+        f"{prefix}.h": _render("model.h.j2", values),
+        f"{prefix}.c": _render("model.c.j2", values),
+        f"{prefix}_kernels.h": functions.text(),
         **weights.files(target),
         **{name: (HERE / "support" / name).read_text("utf-8") for name in support},
     }
@@ -121,12 +129,13 @@ def _argument(
     return f"AT({ctype},{NO_BREAK}{plan.offset(f'{op.name}.workspace')})"
 
 
-def _port(port: Port, program: Program, plan: MemoryPlan, prefix: str, index: int) -> dict[str, Any]:
+def _port(port: Port, program: Program, plan: MemoryPlan, symbol: str) -> dict[str, Any]:
     tensor = program.tensors[port.tensor]
     quantization = tensor.quantization
     return {
         "name": _comment(port.name),
-        "macro": f"{prefix}_{index}",
+        "symbol": symbol,
+        "macro": symbol.upper(),
         "ctype": C_TYPES[tensor.dtype],
         "shape": port.shape,
         "elements": tensor.elements,

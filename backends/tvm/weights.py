@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import textwrap
 
 import numpy as np
@@ -11,18 +12,28 @@ from numpy.typing import NDArray
 from irshrink.backends.package.blob import blob_files, declaration, joined
 from irshrink.backends.toolchain.zig import is_bare_metal
 from irshrink.backends.tvm.printer import C_TYPES, c_float
+from irshrink.names import DEFAULT_NAMES, Names, api
 from irshrink.target import Target
 
 WIDTH = 110
 #: Bytes of weights from which on they are no C text; what fits a microcontroller stays readable.
 _MOST_TEXT, _MOST_TEXT_BARE_METAL = 256 << 10, 4 << 20
-_NAME = "model_weights"
+
+#: Words that mean something else where constants are used: C's keywords, and what the templates define.
+_RESERVED = re.compile(
+    r"""auto|break|case|char|const|continue|default|do|double|else|enum|extern|float|for|goto|if|inline|int|long
+    |register|restrict|return|short|signed|sizeof|static|struct|switch|typedef|union|unsigned|void|volatile
+    |while|asm|typeof|arena|index|names|AT|NULL|irs_.*""",
+    re.VERBOSE,
+)
 
 
 class Weights:
     """Constant arrays of the model; equal contents are stored once."""
 
-    def __init__(self) -> None:
+    def __init__(self, names: Names = DEFAULT_NAMES) -> None:
+        self._file = f"{names.prefix}_weights"
+        self._taken = {self._file, f"{names.prefix}_arena", *(f for s in names.symbols for f in api(s))}
         self._names: dict[tuple[str, str], str] = {}
         self._arrays: dict[str, NDArray[np.generic]] = {}
 
@@ -31,27 +42,36 @@ class Weights:
         flat = np.ascontiguousarray(array).reshape(-1)
         key = (str(flat.dtype), hashlib.sha256(flat.tobytes()).hexdigest())
         if key not in self._names:
-            self._names[key] = wanted
-            self._arrays[wanted] = flat
+            name = self._names[key] = self._free(wanted)
+            self._arrays[name] = flat
         return self._names[key]
 
+    def _free(self, wanted: str) -> str:
+        """``wanted``, with a number behind it where it is another constant's or C's own."""
+        name, count = wanted, 1
+        while name in self._arrays or _RESERVED.fullmatch(name) or name in self._taken:
+            count += 1
+            name = f"{wanted}_{count}"
+        return name
+
     def files(self, target: Target) -> dict[str, str | bytes]:
-        """``model_weights.h`` and, where it only points to them, the files that hold the bytes."""
+        """``<prefix>_weights.h`` and, where it only points to them, the files that hold the bytes."""
+        name = self._file
         most = _MOST_TEXT_BARE_METAL if is_bare_metal(target) else _MOST_TEXT
         if sum(array.nbytes for array in self._arrays.values()) <= most:
-            return {f"{_NAME}.h": _HEAD + "\n" + "\n".join(_text(n, a) for n, a in self._arrays.items())}
+            return {f"{name}.h": _HEAD + "\n" + "\n".join(_text(n, a) for n, a in self._arrays.items())}
         little = {n: a.astype(a.dtype.newbyteorder("<")).tobytes() for n, a in self._arrays.items()}
         data, offsets = joined(little)
-        lines = [_pointer(n, a, offsets[n]) for n, a in self._arrays.items()]
-        return {f"{_NAME}.h": "".join([_HEAD, declaration(_NAME), "\n", *lines]), **blob_files(_NAME, data)}
+        lines = [_pointer(n, a, f"{name} + {offsets[n]}") for n, a in self._arrays.items()]
+        return {f"{name}.h": "".join([_HEAD, declaration(name), "\n", *lines]), **blob_files(name, data)}
 
 
 _HEAD = "/* Constants of this model, in flash. */\n#include <stdint.h>\n"
 
 
-def _pointer(name: str, array: NDArray[np.generic], offset: int) -> str:
+def _pointer(name: str, array: NDArray[np.generic], place: str) -> str:
     ctype = C_TYPES[str(array.dtype)]
-    at = f"(const {ctype} *)(const void *)({_NAME} + {offset})"
+    at = f"(const {ctype} *)(const void *)({place})"
     return f"static const {ctype} *const {name} = {at}; /* {array.size} */\n"
 
 

@@ -12,13 +12,13 @@ from irshrink.backends.toolchain.elf import Elf, read_elf
 from irshrink.backends.unicorn.machine import DEFAULT_LIMIT, CortexM, Memory, RedZone
 from irshrink.backends.unicorn.trace import Trace
 from irshrink.errors import TargetError, ToolError
+from irshrink.names import DEFAULT_NAMES, Names
 from irshrink.target import Target
 
 #: Size of each red zone, bytes: more than a loop that runs away by a row or two.
 GUARD_BYTES = 16384
 
 _TRAP = "emulation_ready"
-_CALLERS = ("model_run", "model_run_in")
 _STACK_PAINT = struct.pack("<I", 0xC5A35A3A)
 
 
@@ -44,7 +44,7 @@ class EmulationResult:
 
 
 class Firmware:
-    """A linked emulator firmware, started and waiting for inputs.
+    """One variant of a model in a linked emulator firmware, started and waiting for inputs.
 
     Arena and stack are painted before every inference, the arena with another value each time: a model that
     reads what it has not written answers differently from run to run.
@@ -53,28 +53,41 @@ class Firmware:
         input_bytes, output_bytes: sizes in port order.
         arena_bytes: size of the arena.
 
+    Args:
+        names: of the package.
+        variant: which of those in ``names``.
+
     Raises:
         TargetError: the target is not emulated.
         ToolError: the image is no emulator firmware, or it does not start.
     """
 
-    def __init__(self, path: Path, target: Target, *, limit: int = DEFAULT_LIMIT) -> None:
+    def __init__(
+        self,
+        path: Path,
+        target: Target,
+        *,
+        limit: int = DEFAULT_LIMIT,
+        names: Names = DEFAULT_NAMES,
+        variant: int = 0,
+    ) -> None:
         emulation = target.emulation
         if emulation is None:
             raise TargetError(f"target '{target.name}' is not emulated: its builds run natively.")
         self.elf: Elf = read_elf(path)
         flash_base, ram_base = memory_bases(target)
         memory = Memory(flash_base, flash_bytes(target), ram_base, ram_bytes(target) + 3 * GUARD_BYTES)
-        self._arena = self._arena_start()
+        self._symbol = names.symbols[variant]
+        self._arena = self._arena_start(f"{names.prefix}_arena")
         self._stack = self.elf.symbol("__stack_limit").address
         self._machine = CortexM(self.elf, emulation.cpu, memory, self._red_zones())
         self._limit = limit
         self._paint = 0xA5
         self._blocks: set[tuple[int, int]] = set()
         self._machine.boot(_TRAP)
-        inputs, outputs, self.arena_bytes = self._counts()
-        self._inputs = [self._port("model_input", i) for i in range(inputs)]
-        self._outputs = [self._port("model_output", i) for i in range(outputs)]
+        inputs, outputs, self.arena_bytes = self._counts(variant)
+        self._inputs = [self._port("input", i) for i in range(inputs)]
+        self._outputs = [self._port("output", i) for i in range(outputs)]
         self.input_bytes = tuple(size for _, size in self._inputs)
         self.output_bytes = tuple(size for _, size in self._outputs)
 
@@ -98,7 +111,7 @@ class Firmware:
             room, needed = self._machine.initial_sp - self._stack, self._machine.initial_sp - trace.lowest_sp
             raise ToolError(f"{self.elf.path.name}: stack overrun: {needed} bytes needed, {room} there.")
         if status != 0:
-            raise ToolError(f"{self.elf.path.name}: model_run reports error {status}.")
+            raise ToolError(f"{self.elf.path.name}: {self._symbol}_run reports error {status}.")
         return EmulationResult(
             outputs=[self._machine.read(address, size) for address, size in self._outputs],
             instructions=trace.instructions if trace else None,
@@ -127,12 +140,13 @@ class Firmware:
     def _call_model(self, count: bool) -> tuple[int, Trace | None]:
         if not count:
             return self._model_run(), None
-        status, trace = self._machine.traced(self._model_run, _CALLERS)
+        callers = (f"{self._symbol}_run", f"{self._symbol}_run_in")
+        status, trace = self._machine.traced(self._model_run, callers)
         self._blocks.update(trace.blocks)
         return status, trace
 
     def _model_run(self) -> int:
-        return self._machine.call("model_run", trap=_TRAP, limit=self._limit)
+        return self._machine.call(f"{self._symbol}_run", trap=_TRAP, limit=self._limit)
 
     def _stack_used(self, trace: Trace | None) -> int:
         top = self._machine.initial_sp
@@ -146,11 +160,11 @@ class Firmware:
         arena = self._machine.read(self._arena, self.arena_bytes)
         return len(arena.rstrip(bytes([self._paint])))
 
-    def _arena_start(self) -> int:
+    def _arena_start(self, name: str) -> int:
         start, end = self.elf.symbol("__arena_start").address, self.elf.symbol("__arena_end").address
-        arena = self.elf.symbol("model_arena")
+        arena = self.elf.symbol(name)
         if not start <= arena.address < end:
-            raise ToolError(f"{self.elf.path.name}: model_arena is not between its red zones.")
+            raise ToolError(f"{self.elf.path.name}: {name} is not between its red zones.")
         return arena.address
 
     def _red_zones(self) -> tuple[RedZone, ...]:
@@ -162,13 +176,14 @@ class Firmware:
         starts = [(self.elf.symbol(name).address, what) for name, what in zones]
         return tuple(RedZone(start, start + GUARD_BYTES, what) for start, what in starts)
 
-    def _counts(self) -> tuple[int, int, int]:
-        counts = self._machine.read(self.elf.symbol("emulation_counts").address, 12)
+    def _counts(self, variant: int) -> tuple[int, int, int]:
+        counts = self._machine.read(self.elf.symbol("emulation_counts").address + 12 * variant, 12)
         inputs, outputs, arena = struct.unpack("<III", counts)
         return inputs, outputs, arena
 
-    def _port(self, function: str, index: int) -> tuple[int, int]:
+    def _port(self, kind: str, index: int) -> tuple[int, int]:
         """Address and size of an input or output."""
+        function = f"{self._symbol}_{kind}"
         address = self._machine.call(function, index, trap=_TRAP)
         return address, self._machine.call(f"{function}_bytes", index, trap=_TRAP)
 

@@ -18,6 +18,7 @@ from irshrink.backends.toolchain.elf import Sizes, read_elf
 from irshrink.backends.unicorn.firmware import GUARD_BYTES, EmulationResult, Firmware
 from irshrink.backends.unicorn.machine import DEFAULT_LIMIT, CortexM, Memory
 from irshrink.errors import OutputError, TargetError, ToolError
+from irshrink.names import DEFAULT_NAMES, Names
 from irshrink.target import Target
 
 #: What is run, in the package.
@@ -65,14 +66,21 @@ class UnicornRunner:
 
         return machine.available()
 
-    def build(self, folder: Path, target: Target, objects: Sequence[Path], optimize: str) -> None:
+    def build(
+        self,
+        folder: Path,
+        target: Target,
+        objects: Sequence[Path],
+        optimize: str,
+        names: Names = DEFAULT_NAMES,
+    ) -> None:
         """``lib/emulation.elf``: the model with red zones around its arena."""
         (folder / FIRMWARE).parent.mkdir(exist_ok=True)
-        build_firmware(folder, target, folder / FIRMWARE, optimize=optimize, objects=objects)
+        build_firmware(folder, target, folder / FIRMWARE, optimize=optimize, objects=objects, names=names)
 
     def run(self, folder: Path, target: Target, call: Call, progress: Counter) -> Run:
         """The first inference is counted and its alignments are checked; all are watched for overruns."""
-        firmware = Firmware(folder / FIRMWARE, target)
+        firmware = Firmware(folder / FIRMWARE, target, names=call.names, variant=call.variant)
         results = []
         for done, inputs in enumerate(call.inputs):
             progress(done)
@@ -129,19 +137,35 @@ def run_build(
 
 
 def build_firmware(
-    folder: Path, target: Target, out: Path, *, optimize: str = "-O2", objects: Sequence[Path] | None = None
+    folder: Path,
+    target: Target,
+    out: Path,
+    *,
+    optimize: str = "-O2",
+    objects: Sequence[Path] | None = None,
+    names: Names = DEFAULT_NAMES,
 ) -> None:
     """Compile and link the model, start-up code and the emulator's main, with red zones.
 
     Args:
         objects: the model's own, where they are compiled already.
+        names: of the package.
 
     Raises:
         BudgetError: flash or RAM of the target are too small.
         ToolError: it does not compile.
     """
-    script = linker_script(target, guard_bytes=GUARD_BYTES)
-    _build(folder, target, out, main=EMULATION_MAIN, script=script, optimize=optimize, objects=objects)
+    script = linker_script(target, guard_bytes=GUARD_BYTES, prefix=names.prefix)
+    _build(
+        folder,
+        target,
+        out,
+        main=EMULATION_MAIN,
+        script=script,
+        optimize=optimize,
+        objects=objects,
+        flags=names.defines(),
+    )
 
 
 def build_test(folder: Path, target: Target, out: Path, *, optimize: str = "-O2") -> None:
@@ -180,13 +204,15 @@ def _build(
     script: str,
     optimize: str,
     objects: Sequence[Path] | None = None,
+    flags: Sequence[str] = (),
 ) -> None:
     source, port = folder / "src", folder / "port" / "cortex-m"
     if not list(source.glob("*.c")) or not (port / "startup.c").is_file():
         raise OutputError(f"{folder}: no C package for {target.name}: src/*.c or port/cortex-m is missing.")
     with tempfile.TemporaryDirectory(prefix="irshrink-") as scratch:
         work = Path(scratch)
-        around = zig.compile_objects([port / "startup.c", main], target, work, include=[source, port])
+        starts = [port / "startup.c", main]
+        around = zig.compile_objects(starts, target, work, include=[source, port], flags=flags)
         if objects is None:
             objects = compile_library(folder, target, work, optimize=optimize)
         files.write_text(work / "link.ld", script)

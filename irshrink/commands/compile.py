@@ -93,6 +93,11 @@ _OPTIONS = [
         type=click.Choice(["float32", "tflm"]),
         help="Arithmetic of int8 operators: irshrink's, or that of TensorFlow Lite Micro. Default: float32.",
     ),
+    click.option(
+        "--prefix",
+        metavar="NAME",
+        help="What C files, functions and macros begin with: NAME.h, NAME_run(). Default: model.",
+    ),
     click.option("--schedules", metavar="FILE", help="Database of `irshrink tune` to choose kernels by."),
     click.option("--test-inputs", type=int, metavar="N", help="Samples in the test vector. Default: 4."),
     click.option("--seed", type=int, metavar="N", help="Seed of everything random. Default: 0."),

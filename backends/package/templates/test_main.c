@@ -4,7 +4,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "model.h"
 #include "test_vector.h"
 
 #if defined(MODEL_TEST_PRINT) /* the program around it prints */
@@ -29,8 +28,10 @@ static void print_number(size_t value) {
   print(at);
 }
 
-static void report(int output, size_t at, unsigned expected, unsigned got, int vector) {
-  print("FAIL: output ");
+static void report(const test_variant *model, int output, size_t at, unsigned expected, unsigned got, int vector) {
+  print("FAIL: ");
+  print(model->name);
+  print(" output ");
   print_number((size_t)output);
   print(" byte ");
   print_number(at);
@@ -43,36 +44,45 @@ static void report(int output, size_t at, unsigned expected, unsigned got, int v
   print(")\n");
 }
 
-static void load_inputs(int vector) {
-  for (int i = 0; i < MODEL_INPUT_COUNT; i++) {
-    const size_t size = model_input_bytes(i);
-    uint8_t *to = model_input(i);
-    for (size_t k = 0; k < size; k++) to[k] = test_inputs[i][(size_t)vector * size + k];
+static void load_inputs(const test_variant *model, int vector) {
+  for (int i = 0; i < model->input_count; i++) {
+    const size_t size = model->input_bytes(i);
+    uint8_t *to = model->input(i);
+    for (size_t k = 0; k < size; k++) to[k] = model->inputs[i][(size_t)vector * size + k];
   }
 }
 
-static int check_outputs(int vector) {
-  for (int i = 0; i < MODEL_OUTPUT_COUNT; i++) {
-    const size_t size = model_output_bytes(i);
-    const uint8_t *got = model_output(i);
-    const uint8_t *expected = test_outputs[i] + (size_t)vector * size;
+static int check_outputs(const test_variant *model, int vector) {
+  for (int i = 0; i < model->output_count; i++) {
+    const size_t size = model->output_bytes(i);
+    const uint8_t *got = model->output(i);
+    const uint8_t *expected = model->outputs[i] + (size_t)vector * size;
     for (size_t k = 0; k < size; k++) {
       if (got[k] == expected[k]) continue;
-      report(i, k, expected[k], got[k], vector);
+      report(model, i, k, expected[k], got[k], vector);
       return 1;
     }
   }
   return 0;
 }
 
-int main(void) {
-  for (int vector = 0; vector < TEST_VECTOR_COUNT; vector++) {
-    load_inputs(vector);
-    if (model_run() != 0) {
-      print("FAIL: model_run reports an error\n");
+static int check(const test_variant *model) {
+  for (int vector = 0; vector < model->vectors; vector++) {
+    load_inputs(model, vector);
+    if (model->run() != 0) {
+      print("FAIL: ");
+      print(model->name);
+      print("_run reports an error\n");
       return 1;
     }
-    if (check_outputs(vector) != 0) return 1;
+    if (check_outputs(model, vector) != 0) return 1;
+  }
+  return 0;
+}
+
+int main(void) {
+  for (size_t i = 0; i < sizeof test_variants / sizeof *test_variants; i++) {
+    if (check(&test_variants[i]) != 0) return 1;
   }
   print("PASS\n");
   return 0;
