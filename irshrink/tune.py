@@ -21,9 +21,10 @@ from irshrink.recipe import Recipe
 from irshrink.soundness import require_sound
 from irshrink.static_shapes import fix_input_shapes
 from irshrink.target import Target
+from irshrink.tuning.choice import Measured, choose
 from irshrink.tuning.costs import CostSource
 from irshrink.tuning.database import Database, Schedules, database_text, read_database
-from irshrink.tuning.journal import Journal
+from irshrink.tuning.journal import Journal, Measurement
 from irshrink.tuning.measure import WRONG, Measurer, Whole
 from irshrink.tuning.session import Limits, Outcome, Session
 from irshrink.tuning.tasks import find_tasks
@@ -38,6 +39,7 @@ def tune_model(
     source: CostSource,
     limits: Limits,
     *,
+    slack: float = 0.01,
     progress: Progress = lambda _: None,
 ) -> dict[str, Any]:
     """Measure schedules for every layer of a model, and write the best ones into a database.
@@ -51,6 +53,7 @@ def tune_model(
         out: the database.
         source: what a schedule costs.
         limits: how long to search.
+        slack: how much more than its best cost a layer may take to save code, as a fraction.
         progress: called with what is being done.
 
     Returns:
@@ -76,14 +79,15 @@ def tune_model(
     measurer = Measurer(backend, target, source)
     outcomes = Session(tasks, measurer, journal, limits).run(progress)
     _require_all(outcomes, journal)
-    found = _database(outcomes, target, source)
+    chosen = choose([Measured(o.task.workload, len(o.task.layers), o.found) for o in outcomes], slack)
+    found = _database(outcomes, chosen, target, source)
     progress("measuring the whole model")
     wholes = [measurer.whole(program, Schedules(databases=d)) for d in ((), (found,))]
     database = Database(
         target=found.target, measured=found.measured, schedules={**earlier.schedules, **found.schedules}
     )
     write_text(out, database_text(database))
-    return _facts(out, outcomes, wholes, source, journal)
+    return _facts(out, outcomes, chosen, wholes, source, journal)
 
 
 def render(facts: dict[str, Any]) -> str:
@@ -102,7 +106,7 @@ def render(facts: dict[str, Any]) -> str:
     lines = [
         text,
         "",
-        f"whole model: {count_of(whole['rule'])} {by} by rule, {count_of(whole['tuned'])} tuned "
+        f"whole model, {by}: {count_of(whole['rule'])} by rule, {count_of(whole['tuned'])} tuned "
         f"({whole['tuned'] / whole['rule']:.3f} x); code {count(whole['rule_code_bytes'])} -> "
         f"{count(whole['tuned_code_bytes'])} bytes, arena {count(whole['rule_arena_bytes'])} -> "
         f"{count(whole['tuned_arena_bytes'])} bytes",
@@ -169,7 +173,7 @@ def _require_all(outcomes: Sequence[Outcome], journal: Journal) -> None:
     Raises:
         ToolError: a workload has no measurement; says why.
     """
-    without = [o for o in outcomes if o.best is None]
+    without = [o for o in outcomes if not o.found]
     if not without:
         return
     name = without[0].task.layers[0]
@@ -184,19 +188,24 @@ def _require_all(outcomes: Sequence[Outcome], journal: Journal) -> None:
     )
 
 
-def _database(outcomes: Sequence[Outcome], target: Target, source: CostSource) -> Database:
+def _database(
+    outcomes: Sequence[Outcome], chosen: Sequence[Measurement], target: Target, source: CostSource
+) -> Database:
     schedules = {}
-    for outcome in outcomes:
-        assert outcome.best is not None
-        assert outcome.best.cost is not None
-        cost = outcome.best.cost
-        number = int(cost) if cost == int(cost) else cost
-        schedules[outcome.task.workload] = {**outcome.best.schedule, "cost": number}
+    for outcome, best in zip(outcomes, chosen, strict=True):
+        assert best.cost is not None
+        number = int(best.cost) if best.cost == int(best.cost) else best.cost
+        schedules[outcome.task.workload] = {**best.schedule, "cost": number}
     return Database(target=target.name, measured=source.measured, schedules=schedules)
 
 
 def _facts(
-    out: Path, outcomes: Sequence[Outcome], wholes: Sequence[Whole], source: CostSource, journal: Journal
+    out: Path,
+    outcomes: Sequence[Outcome],
+    chosen: Sequence[Measurement],
+    wholes: Sequence[Whole],
+    source: CostSource,
+    journal: Journal,
 ) -> dict[str, Any]:
     rule, tuned = wholes
     notes = list(journal.notes)
@@ -223,13 +232,14 @@ def _facts(
                 "workload": o.task.workload,
                 "layers": list(o.task.layers),
                 "candidates": len(o.task.candidates),
-                "measured": o.measured,
+                "measured": len(o.found),
                 "rule_cost": o.rule.cost if o.rule else None,
-                "cost": o.best.cost if o.best else None,
-                "schedule": dict(o.best.schedule) if o.best else {},
+                "cost": best.cost,
+                "code_bytes": best.code_bytes,
+                "schedule": dict(best.schedule),
                 "failures": [{"schedule": dict(f.schedule), "why": f.failure} for f in o.failures],
             }
-            for o in outcomes
+            for o, best in zip(outcomes, chosen, strict=True)
         ],
         "notes": notes,
     }

@@ -15,7 +15,6 @@ from irshrink.backend import Artifact, Counter, Inference, MemoryPlan, OpCost, R
 from irshrink.backends.toolchain import zig
 from irshrink.backends.tvm.images import calls_of
 from irshrink.errors import BudgetError, ToolError
-from irshrink.names import DEFAULT_NAMES, Names
 from irshrink.pipeline import Pass
 from irshrink.program.arena import Demand, plan_memory
 from irshrink.program.ops import Op, Reshape
@@ -36,7 +35,8 @@ class TvmBackend:
 
     Args:
         schedules: what kernels are chosen by; by default the database that ships for the target.
-        measuring: no kernel knows the sizes it is called with unless it is specialized, as where layers share it.
+        measuring: no kernel knows the sizes it is called with unless it is specialized, as where layers share
+            it.
     """
 
     name: ClassVar[str] = "tvm"
@@ -63,39 +63,33 @@ class TvmBackend:
         return []
 
     def compile(
-        self,
-        program: Program,
-        target: Target,
-        folder: Path,
-        vectors: Sequence[Inference],
-        title: str,
-        *,
-        names: Names = DEFAULT_NAMES,
+        self, program: Program, target: Target, folder: Path, vectors: Sequence[Inference], title: str
     ) -> Artifact:
         from irshrink.backends.package.build import compile_library, link_libraries
         from irshrink.backends.package.files import Vector, write_package
-        from irshrink.backends.package.loader import loader_text
+        from irshrink.backends.package.loader import LOADER, loader_text
         from irshrink.backends.package.measure import library_sizes
         from irshrink.backends.runners import runner_for
 
         chooser = self._chooser(target)
-        steps, plan, sources = write_sources(program, target, title, names, chooser)
+        steps, plan, sources = write_sources(program, target, title, chooser)
         for name, content in sources.items():
             files.write(folder / "src" / name, content)
         compiled = sorted(name for name in sources if name.endswith((".c", ".S")))
         tests = [Vector(tuple(map(_bytes, v.inputs)), tuple(map(_bytes, v.outputs))) for v in vectors]
         optimize = optimization(target)
-        write_package(folder, target, compiled, tests, optimize=optimize, names=names)
+        write_package(folder, target, compiled, tests, optimize=optimize)
         if not zig.is_bare_metal(target):
-            files.write_text(folder / names.loader, loader_text(program, plan.nbytes, target, title, names))
+            files.write_text(folder / LOADER, loader_text(program, plan.nbytes, target, title))
         with tempfile.TemporaryDirectory(prefix="irshrink-") as scratch:
             flags = _OPAQUE if self._measuring else ()
             objects = compile_library(folder, target, Path(scratch), optimize=optimize, flags=flags)
-            sizes = library_sizes(objects, target, names)
+            sizes = library_sizes(objects, target)
             _require_flash(sizes, steps, target)
-            link_libraries(folder, target, objects, names)
-            runner_for(target).build(folder, target, objects, optimize, names)
-        return _artifact(program, steps, plan, sizes, target, folder, names, chooser.notes())
+            link_libraries(folder, target, objects)
+            runner_for(target).build(folder, target, objects, optimize)
+            code = _code_sizes(steps, objects)
+        return _artifact(program, steps, code, plan, sizes, target, folder, chooser.notes())
 
     def run(
         self,
@@ -104,14 +98,12 @@ class TvmBackend:
         program: Program,
         inputs: Sequence[Values],
         progress: Counter = lambda done: None,
-        *,
-        names: Names = DEFAULT_NAMES,
     ) -> RunResult:
         from irshrink.backends.runners import runner_for
         from irshrink.backends.running import Call
 
         sizes = [program.tensors[port.tensor].nbytes for port in program.outputs]
-        call = Call([[_bytes(v) for v in x] for x in inputs], sizes, names)
+        call = Call([[_bytes(v) for v in x] for x in inputs], sizes)
         runner = runner_for(target)
         run = runner.run(folder, target, call, progress)
         return RunResult(
@@ -126,9 +118,9 @@ class TvmBackend:
         return TvmBackend(schedules, measuring=measuring)
 
     def candidates(self, op: Op, program: Program, target: Target) -> list[Schedule]:
-        from irshrink.backends.tvm.schedules import candidates
+        from irshrink.backends.tvm.schedules import plain_options
 
-        return list(candidates(op, program, target))
+        return plain_options(op, program, target)
 
     def kernels_digest(self) -> str:
         from irshrink.backends.tvm.schedules import kernels_digest
@@ -156,11 +148,7 @@ def optimization(target: Target) -> str:
 
 
 def write_sources(
-    program: Program,
-    target: Target,
-    title: str,
-    names: Names = DEFAULT_NAMES,
-    chooser: Chooser | None = None,
+    program: Program, target: Target, title: str, chooser: Chooser | None = None
 ) -> tuple[list[Step], MemoryPlan, dict[str, str | bytes]]:
     """Kernels, places in memory, and the C files by name; nothing is built.
 
@@ -172,7 +160,7 @@ def write_sources(
     steps = choose_kernels(program, target, chooser)
     plan = plan_memory(program, _demands(program, steps, target))
     _require_ram(plan, target)
-    return steps, plan, emit_sources(program, steps, plan, target, title, names)
+    return steps, plan, emit_sources(program, steps, plan, target, title)
 
 
 def choose_kernels(program: Program, target: Target, chooser: Chooser | None = None) -> list[Step]:
@@ -227,14 +215,24 @@ def _require_flash(sizes: Sizes, steps: Sequence[Step], target: Target) -> None:
     )
 
 
+def _code_sizes(steps: Sequence[Step], objects: Sequence[Path]) -> list[int]:
+    """Machine code of every step's kernel, bytes; 0 where the object format does not say."""
+    from irshrink.backends.toolchain.elf import read_elf
+    from irshrink.backends.tvm.functions import Functions
+
+    sizes = {s.name: s.size for one in objects for s in read_elf(one).symbols if s.is_function}
+    functions = Functions()
+    return [sizes.get(functions.name(step.call), 0) for step in steps]
+
+
 def _artifact(
     program: Program,
     steps: Sequence[Step],
+    code: Sequence[int],
     plan: MemoryPlan,
     sizes: Sizes,
     target: Target,
     folder: Path,
-    names: Names,
     notes: Sequence[str],
 ) -> Artifact:
     costs = tuple(
@@ -243,8 +241,10 @@ def _artifact(
             kernel=step.call.function.name,
             weights_bytes=sum(c.array.nbytes for c in step.call.constants()),
             workspace_bytes=step.call.workspace_bytes,
+            code_bytes=nbytes,
+            specialized=step.call.specialized,
         )
-        for step in steps
+        for step, nbytes in zip(steps, code, strict=True)
     )
     return Artifact(
         folder=folder,
@@ -256,7 +256,6 @@ def _artifact(
         weights_bytes=sizes.rodata,
         flash_bytes=sizes.flash,
         ram_bytes=sizes.ram,
-        names=names,
         notes=tuple(notes),
     )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -43,13 +44,49 @@ def plain(schedule: Any) -> dict[str, Any]:
     return {"kernel": kernel, **{k: v for k, v in values.items() if v is not None}}
 
 
-def candidates(op: Op, program: Program, target: Target) -> list[dict[str, Any]]:
-    """Every schedule of an operator, the rule's first; one or none where there is nothing to choose."""
-    found = [plain(c) for c in candidates_for(op, program, target)]
-    if not found:
+@dataclass(frozen=True)
+class Option:
+    """One way to compute an operator: a family's schedule and, where the family leaves it open, whether the
+    sizes are constants of a C function of its own."""
+
+    schedule: Any
+    specialized: bool | None
+
+    def plain(self) -> dict[str, Any]:
+        """As databases hold it."""
+        extra = {} if self.specialized is None else {"specialized": self.specialized}
+        return {**plain(self.schedule), **extra}
+
+    def call(self, op: Op, program: Program, target: Target) -> KernelCall:
+        """The kernel call."""
+        call = kernel_for(op, program, target, self.schedule)
+        return call if self.specialized is None else dataclasses.replace(call, specialized=self.specialized)
+
+
+def options(op: Op, program: Program, target: Target) -> tuple[KernelCall, list[Option]]:
+    """The rule's call, and every way there is, the rule's first.
+
+    Raises:
+        InternalError: the operator has no candidates.
+    """
+    schedules = candidates_for(op, program, target)
+    if not schedules:
+        raise InternalError(f"{op.name}: there is nothing to choose")
+    rule = kernel_for(op, program, target)
+    left_open = not rule.specialized and not hasattr(rule.schedule, "specialized")
+    every = [
+        Option(schedule, specialized)
+        for schedule in (rule.schedule, *schedules)
+        for specialized in ((False, True) if left_open else (None,))
+    ]
+    return rule, list(dict.fromkeys(every))
+
+
+def plain_options(op: Op, program: Program, target: Target) -> list[Mapping[str, Any]]:
+    """:func:`options` as databases hold them; none where there is nothing to choose."""
+    if not candidates_for(op, program, target):
         return []
-    rule = plain(kernel_for(op, program, target).schedule)
-    return [rule, *(one for one in found if one != rule)]
+    return [option.plain() for option in options(op, program, target)[1]]
 
 
 @dataclass
@@ -74,24 +111,21 @@ class Chooser:
         Raises:
             InternalError: what is given is no candidate.
         """
-        every = candidates_for(op, program, self.target)
-        if not every:
+        if not candidates_for(op, program, self.target):
             return kernel_for(op, program, self.target)
+        rule, every = options(op, program, self.target)
         wanted = self.schedules.find(op.name, workload(op, program))
-        chosen = None if wanted is None else next((c for c in every if plain(c) == wanted), None)
-        if chosen is not None:
-            self.tuned.append(op.name)
-            return kernel_for(op, program, self.target, chosen)
-        call = kernel_for(op, program, self.target)
         if wanted is None:
             self.by_rule.append(op.name)
-        elif plain(call.schedule) == wanted:
+            return rule
+        chosen = next((one for one in every if one.plain() == wanted), None)
+        if chosen is not None:
             self.tuned.append(op.name)
-        elif op.name in self.schedules.given:
+            return chosen.call(op, program, self.target)
+        if op.name in self.schedules.given:
             raise InternalError(f"{op.name}: {dict(wanted)} is no schedule of its kernels")
-        else:
-            self.stale.append(op.name)
-        return call
+        self.stale.append(op.name)
+        return rule
 
     def notes(self) -> list[str]:
         """Sentences for the report."""

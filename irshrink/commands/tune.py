@@ -56,6 +56,13 @@ if TYPE_CHECKING:
     metavar="COMMAND",
     help="Measure by a command: it gets the folder of a C package and prints its cost as the last number.",
 )
+@click.option(
+    "--slack",
+    default="1%",
+    show_default=True,
+    metavar="PERCENT",
+    help="How much more a layer may cost than its best, to save code.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def tune_command(
     *,
@@ -70,6 +77,7 @@ def tune_command(
     time_limit: str | None,
     cost: str | None,
     runner: str | None,
+    slack: str,
     as_json: bool,
 ) -> None:
     """Measure how each layer of MODEL is computed best, and write a database for `irshrink compile`.
@@ -82,14 +90,14 @@ def tune_command(
     """
     from irshrink.commands.compile import read_recipe
     from irshrink.tune import render, tune_model
-    from irshrink.tuning.session import Limits, parse_duration
+    from irshrink.tuning.session import Limits, parse_duration, parse_slack
 
     given = {"target": target, "calibration": calibration, "shapes": shapes, "images": images}
     recipe = read_recipe(recipe_file, {**given, "frontend": (), "keep_float": ()})
     limits = Limits(trials, None if time_limit is None else parse_duration(time_limit))
     source = _source(cost, runner, recipe.target)
     with progress("tune") as step:
-        facts = tune_model(model, recipe, out, source, limits, progress=step)
+        facts = tune_model(model, recipe, out, source, limits, slack=parse_slack(slack), progress=step)
     if as_json:
         print_json(facts)
         return

@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import median
 from typing import ClassVar, Protocol
 
-from irshrink.backend import RunResult
+from irshrink.backend import OpCost, RunResult
 from irshrink.errors import RecipeError, ToolError
 from irshrink.program.program import Program
 from irshrink.target import Target
@@ -29,6 +29,7 @@ class Built:
     Attributes:
         inputs: bytes of every input.
         run: what the run of the check counted.
+        kernels: the kernel of every operator.
     """
 
     folder: Path
@@ -36,6 +37,7 @@ class Built:
     program: Program
     inputs: Sequence[bytes]
     run: RunResult
+    kernels: Sequence[OpCost]
 
 
 class CostSource(Protocol):
@@ -63,6 +65,9 @@ class CostSource(Protocol):
             ToolError: it could not be measured.
         """
 
+    def whole(self, backend: Tunable, build: Built) -> float:
+        """Of one inference of a whole model."""
+
 
 @dataclass
 class Instructions:
@@ -79,15 +84,21 @@ class Instructions:
         return backend.unrunnable(target)
 
     def costs(self, backend: Tunable, builds: Sequence[Built]) -> list[list[float]]:
-        return [[self._count(build, op.name) for op in build.program.ops] for build in builds]
+        return [
+            [self._counted(build.run.op_instructions.get(op.name), build) for op in build.program.ops]
+            for build in builds
+        ]
 
-    def _count(self, build: Built, name: str) -> float:
-        if name not in build.run.op_instructions:
+    def whole(self, backend: Tunable, build: Built) -> float:
+        return self._counted(build.run.instructions, build)
+
+    def _counted(self, number: float | None, build: Built) -> float:
+        if number is None:
             raise ToolError(
                 f"the emulator of {build.target.name} counts no instructions here. Is its counting plugin "
                 "supported by the QEMU that is installed?"
             )
-        return build.run.op_instructions[name]
+        return number
 
 
 @dataclass
@@ -121,6 +132,9 @@ class Seconds:
                 taken.append(clock(repeats) / repeats)
         return [[median(taken)] for taken in times]
 
+    def whole(self, backend: Tunable, build: Built) -> float:
+        return self.costs(backend, [build])[0][0]
+
 
 @dataclass
 class Command:
@@ -145,6 +159,9 @@ class Command:
 
     def costs(self, backend: Tunable, builds: Sequence[Built]) -> list[list[float]]:
         return [[self._run(build.folder)] for build in builds]
+
+    def whole(self, backend: Tunable, build: Built) -> float:
+        return self._run(build.folder)
 
     def _run(self, folder: Path) -> float:
         try:

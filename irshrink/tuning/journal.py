@@ -19,11 +19,19 @@ from irshrink.tuning.database import Schedule
 
 @dataclass(frozen=True)
 class Measurement:
-    """One schedule of one workload: its cost, or why it has none."""
+    """One schedule of one workload: its cost, or why it has none.
+
+    Attributes:
+        kernel: name of the C function; ``specialized`` if it is only for this workload.
+        code_bytes: its machine code, 0 where that is not known.
+    """
 
     schedule: Schedule
     cost: float | None
     failure: str | None = None
+    kernel: str = ""
+    specialized: bool = False
+    code_bytes: int = 0
 
 
 class Journal:
@@ -57,7 +65,9 @@ class Journal:
         Raises:
             OutputError: it cannot be written.
         """
-        results = [[dict(m.schedule), m.cost, m.failure] for m in measured]
+        results = [
+            [dict(m.schedule), m.cost, m.failure, m.kernel, m.specialized, m.code_bytes] for m in measured
+        ]
         self._write({"workload": workload, "results": results})
         self._take(workload, measured)
 

@@ -61,7 +61,18 @@ class Measurer:
             for numbers in self._groups(task, len(schedules)):
                 built += self._build(task, schedules, numbers, inputs, wanted, stack, failures)
             costs = self._costs(built, failures)
-        return [Measurement(s, costs.get(i), failures.get(i)) for i, s in enumerate(schedules)]
+        code = {n: cost for one, numbers in built for n, cost in zip(numbers, one.kernels, strict=True)}
+        measured = []
+        for i, schedule in enumerate(schedules):
+            if i in costs:
+                kernel = code[i]
+                one = Measurement(
+                    schedule, costs[i], None, kernel.kernel, kernel.specialized, kernel.code_bytes
+                )
+            else:
+                one = Measurement(schedule, None, failures[i])
+            measured.append(one)
+        return measured
 
     def whole(self, program: Program, schedules: Schedules) -> Whole:
         """A whole model on random inputs, by these schedules, checked like a trial.
@@ -77,8 +88,8 @@ class Measurer:
             run = backend.run(Path(folder), target, program, [inputs])
             if [_bytes(x) for x in run.outputs[0]] != [_bytes(x) for x in wanted]:
                 raise ToolError(f"the whole model {WRONG}.")
-            built = Built(Path(folder), target, program, _plain(inputs), run)
-            cost = sum(self.source.costs(backend, [built])[0])
+            built = Built(Path(folder), target, program, _plain(inputs), run, artifact.costs)
+            cost = self.source.whole(backend, built)
         return Whole(cost, artifact.code_bytes, artifact.plan.nbytes)
 
     def _groups(self, task: Task, count: int) -> Iterator[list[int]]:
@@ -105,7 +116,7 @@ class Measurer:
         target = with_memory(self.target, _FLASH, _RAM)
         vector = Inference(inputs, [wanted] * len(numbers))
         try:
-            backend.compile(program, target, folder, [vector], "trial")
+            artifact = backend.compile(program, target, folder, [vector], "trial")
             run = backend.run(folder, target, program, [inputs])
         except (ToolError, BudgetError) as e:
             if len(numbers) == 1:
@@ -119,7 +130,7 @@ class Measurer:
         for number, output in zip(numbers, run.outputs[0], strict=True):
             if _bytes(output) != _bytes(wanted):
                 failures[number] = WRONG
-        return [(Built(folder, target, program, _plain(inputs), run), numbers)]
+        return [(Built(folder, target, program, _plain(inputs), run, artifact.costs), numbers)]
 
     def _costs(self, built: Sequence[tuple[Built, list[int]]], failures: dict[int, str]) -> dict[int, float]:
         try:

@@ -13,10 +13,7 @@ from irshrink.tuning.database import Schedule
 from irshrink.tuning.journal import Journal, Measurement
 from irshrink.tuning.measure import Measurer
 from irshrink.tuning.search import next_batch
-from irshrink.tuning.tasks import Task, same_schedule
-
-#: Schedules that run against each other once more where measuring is not exact.
-_FINALISTS = 4
+from irshrink.tuning.tasks import Task, same_schedule, schedule_key
 
 
 @dataclass(frozen=True)
@@ -32,17 +29,19 @@ class Outcome:
     """What is known of one task.
 
     Attributes:
-        best: the cheapest schedule; the first in the order of candidates, where several are.
-        rule: the rule's schedule, if it could be measured.
-        measured: how many schedules have a cost.
+        found: what has a cost, in the order of candidates.
         failures: schedules that have none, and why.
     """
 
     task: Task
-    best: Measurement | None
-    rule: Measurement | None
-    measured: int
+    found: tuple[Measurement, ...]
     failures: tuple[Measurement, ...]
+
+    @property
+    def rule(self) -> Measurement | None:
+        """Of the rule's schedule, if it could be measured."""
+        rule = self.task.candidates[0]
+        return next((m for m in self.found if same_schedule(m.schedule, rule)), None)
 
 
 class Session:
@@ -105,18 +104,13 @@ class Session:
         return text
 
     def _outcome(self, task: Task) -> Outcome:
-        found = self._journal.found.get(task.workload, [])
-        costs = [m for m in found if m.cost is not None]
-        order = {id(c): i for i, c in enumerate(task.candidates)}
-
-        def place(m: Measurement) -> int:
-            return next((order[id(c)] for c in task.candidates if same_schedule(c, m.schedule)), len(order))
-
-        known = [m for m in costs if place(m) < len(order)]
-        best = min(known, key=lambda m: (m.cost, place(m)), default=None)
-        rule = next((m for m in known if place(m) == 0), None)
-        failures = tuple(m for m in found if m.cost is None)
-        return Outcome(task, best, rule, len(known), failures)
+        known = {schedule_key(m.schedule): m for m in self._journal.found.get(task.workload, [])}
+        found = [known[key] for c in task.candidates if (key := schedule_key(c)) in known]
+        return Outcome(
+            task,
+            tuple(m for m in found if m.cost is not None),
+            tuple(m for m in found if m.cost is None),
+        )
 
 
 def parse_duration(text: str) -> float:
@@ -129,6 +123,18 @@ def parse_duration(text: str) -> float:
     if match is None or float(match[1]) == 0:
         raise RecipeError(f"time limit '{text}' is no duration. Write 90s, 20m or 2h.")
     return float(match[1]) * {"s": 1, "m": 60, "min": 60, "h": 3600}[match[2] or "s"]
+
+
+def parse_slack(text: str) -> float:
+    """``"1%"`` or ``"0.01"`` as a fraction.
+
+    Raises:
+        RecipeError: no fraction.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(%?)", text.strip())
+    if match is None:
+        raise RecipeError(f"slack '{text}' is no fraction. Write 1% or 0.01.")
+    return float(match[1]) / (100 if match[2] else 1)
 
 
 def _duration(seconds: float) -> str:

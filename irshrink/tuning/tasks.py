@@ -79,16 +79,17 @@ def random_inputs(program: Program, seed: int) -> list[NDArray[Any]]:
 
 def same_schedule(a: Schedule, b: Schedule) -> bool:
     """Whether all choices are the same."""
-    return dict(a) == dict(b)
+    return schedule_key(a) == schedule_key(b)
 
 
 def without(schedules: Sequence[Schedule], known: Sequence[Schedule]) -> list[Schedule]:
     """Those of ``schedules`` that are not in ``known``, in order."""
-    keys = {_key(one) for one in known}
-    return [one for one in schedules if _key(one) not in keys]
+    keys = {schedule_key(one) for one in known}
+    return [one for one in schedules if schedule_key(one) not in keys]
 
 
-def _key(schedule: Schedule) -> tuple[tuple[str, Any], ...]:
+def schedule_key(schedule: Schedule) -> tuple[tuple[str, Any], ...]:
+    """Equal where all choices are the same."""
     return tuple(sorted(schedule.items()))
 
 

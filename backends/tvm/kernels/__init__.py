@@ -25,8 +25,8 @@ _HERE = "irshrink.backends.tvm.kernels"
 
 #: operator -> "module:selector". A Reshape has none: it shares its input's memory.
 SELECTORS: dict[str, str] = {
-    "ConvInt8": f"{_HERE}.convolution:select_convolution",
-    "DenseInt8": f"{_HERE}.dense:select_dense",
+    "ConvInt8": f"{_HERE}.vector.select:select_convolution",
+    "DenseInt8": f"{_HERE}.vector.select:select_dense",
     "MatMulInt8": f"{_HERE}.matmul:select_matmul_int8",
     "AddInt8": f"{_HERE}.elementwise:select_add",
     "MulInt8": f"{_HERE}.elementwise:select_mul",
@@ -87,8 +87,8 @@ SELECTORS: dict[str, str] = {
 
 #: operator -> "module:function" that lists its schedules (docs/tuning.md).
 CANDIDATES: dict[str, str] = {
-    "ConvInt8": f"{_HERE}.convolution:candidates",
-    "DenseInt8": f"{_HERE}.dense:candidates",
+    "ConvInt8": f"{_HERE}.vector.select:convolution_candidates",
+    "DenseInt8": f"{_HERE}.vector.select:dense_candidates",
 }
 
 

@@ -1,0 +1,20 @@
+"""int8 kernels in vectors: one generator a family, one micro-kernel an instruction set.
+
+The generators know geometry: rows, segments, tiles, borders, where results go. A *micro-kernel*
+(:class:`~irshrink.backends.tvm.kernels.vector.micro.MicroKernel`) knows how one tile of pixels x channels is
+accumulated from contiguous bytes and packed weights, and how accumulators become bytes. A further instruction
+set is one module that implements the protocol and one line in ``sets.micro_kernel``.
+
+| module | what it has |
+|---|---|
+| micro | the protocol |
+| sets | which instruction set a target has |
+| select | vector kernels where there are any, the general ones else |
+| neon, dotprod | micro-kernels of 64-bit Arm |
+| results | what 64-bit Arm makes of sums: requantization in vectors, fused clamp and residual addition |
+| requantize | the proof by which requantization is a multiplication of integers |
+| convolution | convolution and dense layers: row form, pointwise, patches of few channels |
+| geometry | padded copies, segments, patches |
+
+Decision 0016 says why they are as they are.
+"""

@@ -1,0 +1,378 @@
+"""int8 convolution and dense layers: a tile of pixels x channels over runs of contiguous bytes.
+
+In NHWC a row of the filter is ``kw * Ci`` contiguous bytes of the input, and the pixel to the right starts
+``stride * Ci`` bytes later: a window is ``kh`` runs, no copy needed (*rows*). A pointwise layer is one run
+over all pixels of the image, a dense layer one pixel. Dilation along the row and groups cut a row into ``kw``
+runs.
+
+Runs of few bytes would waste most of a vector; there the windows of a tile are first copied into ``kh * kw *
+Ci`` contiguous bytes each (*patch*), and all channels read the copy.
+
+The last tile of a row and the last block of channels overlap the ones before, so any size works.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal
+
+import numpy as np
+
+from irshrink.backends.tvm.kernels.call import Argument, Constant, Input, KernelCall, Output, Workspace
+from irshrink.backends.tvm.kernels.tiles import block_starts
+from irshrink.backends.tvm.kernels.vector.geometry import SLACK, Rows, RowView
+from irshrink.backends.tvm.kernels.vector.micro import (
+    MicroKernel,
+    Source,
+    Sums,
+    VectorTile,
+    blocks_of,
+)
+from irshrink.backends.tvm.kernels.vector.requantize import reachable
+from irshrink.backends.tvm.kernels.vector.results import Results
+from irshrink.backends.tvm.kernels.vector.sets import micro_kernel
+from irshrink.backends.tvm.tir import (
+    Buffer,
+    Expr,
+    Function,
+    TirFunction,
+    address,
+    constant,
+    i32,
+    minimum,
+    quotient,
+    read,
+    remainder,
+    scalars,
+    write,
+)
+from irshrink.program.ops import ConvInt8, DenseInt8, Requantization, Window
+from irshrink.program.program import Program
+from irshrink.target import Target
+
+#: What threads share: rows, tiles of the only row, or blocks of channels.
+Share = Literal["rows", "tiles", "blocks"]
+
+#: Runs of a window that are written out; more become a loop over the rows of the filter.
+_WRITTEN_OUT = 6
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A convolution of one image as the generator needs it; a dense layer is one row of pixels."""
+
+    window: Window
+    x: tuple[int, int, int, int]
+    out: tuple[int, int, int]
+    groups: int
+    pad_value: int
+
+    @staticmethod
+    def of(op: ConvInt8 | DenseInt8, program: Program) -> Layer:
+        x, y = program.tensors[op.inputs[0]], program.tensors[op.output]
+        if isinstance(op, DenseInt8):
+            channels, depth = op.weight.shape
+            pixels = y.elements // channels
+            return Layer(Window(kernel=(1, 1)), (1, 1, pixels, depth), (1, pixels, channels), 1, 0)
+        _, height, width, ci = x.shape
+        _, out_h, out_w, co = y.shape
+        window = op.window
+        if window.kernel == (1, 1) and window.strides == (1, 1) and not any(window.pads):
+            height, width, out_h, out_w = 1, height * width, 1, out_h * out_w
+        return Layer(window, (1, height, width, ci), (out_h, out_w, co), op.groups, op.input_zero_point)
+
+    @property
+    def group_in(self) -> int:
+        return self.x[3] // self.groups
+
+    @property
+    def group_out(self) -> int:
+        return self.out[2] // self.groups
+
+    def runs(self, source: Source) -> tuple[int, int, int]:
+        """Rows, runs in a row, and bytes of a run."""
+        kh, kw = self.window.kernel
+        whole = self.groups == 1 and (self.window.dilations[1] == 1 or kw == 1)
+        columns, run = (1, kw * self.group_in) if whole else (kw, self.group_in)
+        return (1, 1, kh * columns * run) if source == "patch" else (kh, columns, run)
+
+
+@dataclass(frozen=True)
+class Form:
+    """What of a layer is part of the code; a hashable argument of the generator."""
+
+    micro: MicroKernel
+    tile: VectorTile
+    rows: Rows
+    columns: int
+    run: int
+    groups: bool
+    share: Share
+    results: Results
+
+    @property
+    def suffix(self) -> str:
+        columns = f"x{self.columns}" if self.columns > 1 else ""
+        groups = "_groups" if self.groups else ""
+        share = "" if self.share == "rows" else f"_by_{self.share}"
+        geometry = f"{self.rows.suffix}{columns}_r{self.run}{groups}{share}"
+        return f"{self.micro.name}_{self.tile.suffix}{geometry}{self.results.suffix}"
+
+
+def candidates(op: ConvInt8 | DenseInt8, program: Program, target: Target) -> list[VectorTile]:
+    """The tiles this family has for an operator; empty where it does not cover it."""
+    micro = covered(op, target)
+    return [] if micro is None else _tiles(micro, Layer.of(op, program))
+
+
+def covered(op: ConvInt8 | DenseInt8, target: Target) -> MicroKernel | None:
+    """The micro-kernel for an operator; None where the general kernels have it."""
+    if not isinstance(op.requantization, Requantization):
+        return None
+    if isinstance(op, ConvInt8) and (op.depthwise or (op.residual is not None and op.residual.shift < 1)):
+        return None
+    micro = micro_kernel(target, op.weight)
+    if micro is None:
+        return None
+    groups = op.groups if isinstance(op, ConvInt8) else 1
+    return micro if len(op.weight) // groups >= micro.lanes else None
+
+
+def _tiles(micro: MicroKernel, layer: Layer) -> list[VectorTile]:
+    sizes = micro.tiles(layer.out[1], layer.group_out)
+    sources: list[Source] = ["rows"]
+    if layer.window.kernel != (1, 1) and layer.runs("rows")[2] < 16 and micro.copies_short_runs:
+        sources.append("patch")
+    return [VectorTile(t.pixels, t.channels, source) for t in sizes for source in sources]
+
+
+def select(
+    op: ConvInt8 | DenseInt8, program: Program, target: Target, tile: VectorTile | None = None
+) -> KernelCall | None:
+    """The kernel for one image of a convolution, or for a dense layer; None where ``covered`` says so."""
+    micro = covered(op, target)
+    if micro is None:
+        return None
+    layer = Layer.of(op, program)
+    if tile is None:
+        tile = min(_tiles(micro, layer), key=lambda t: _instructions(micro, layer, t))
+    return _call(op, micro, layer, tile)
+
+
+def _instructions(micro: MicroKernel, layer: Layer, tile: VectorTile) -> float:
+    """An estimate for the whole layer."""
+    out_h, out_w, _ = layer.out
+    rows, columns, run = layer.runs(tile.source)
+    blocks = layer.groups * -(-layer.group_out // tile.channels)
+    tiles = out_h * -(-out_w // tile.pixels)
+    results = tile.pixels * (tile.channels * 0.9 + 2)
+    per_tile = 6.0
+    if tile.source == "patch":
+        kh, parts, width = layer.runs("rows")
+        per_tile += tile.pixels * kh * parts * (1 + 2 * -(-width // 16))
+    inner = micro.instructions(tile, rows * columns, run) + results + 10
+    return tiles * (per_tile + blocks * inner)
+
+
+def _call(op: ConvInt8 | DenseInt8, micro: MicroKernel, layer: Layer, tile: VectorTile) -> KernelCall:
+    assert isinstance(op.requantization, Requantization)
+    out_h, out_w, channels = layer.out
+    window, residual = layer.window, op.residual if isinstance(op, ConvInt8) else None
+    _, parts, run = layer.runs("rows")
+    runs = layer.runs(tile.source)
+    rows = Rows.of(window)
+    pitch, ring = rows.sizes(window, layer.x, out_w, layer.pad_value)
+    results, result_arguments = micro.results().of(op.requantization, reachable(op.weight, op.bias), residual)
+    share: Share = "rows" if out_h > 1 else "tiles" if out_w > 4 * tile.pixels else "blocks"
+    form = Form(micro, tile, rows, parts, run, layer.groups > 1, share, results)
+    starts = block_starts(layer.group_out, tile.channels)
+    grouped = op.weight.reshape(layer.groups, layer.group_out, runs[0] * runs[1], runs[2])
+    blocks = np.concatenate([blocks_of(starts, group, tile.channels) for group in grouped])
+    arguments: list[Argument] = [
+        Input(0),
+        Constant("weight", micro.pack(blocks)),
+        Constant("bias", micro.bias(op.bias, op.weight)),
+        *result_arguments,
+        Output(),
+        *(out_h, out_w, channels, pitch, window.strides[1] * layer.x[3], window.dilations[1] * layer.x[3]),
+        *([layer.groups, layer.group_in] if form.groups else []),
+        *([Workspace(), *ring] if rows.padded else []),
+    ]
+    return KernelCall(
+        function=convolution(form),
+        arguments=tuple(arguments),
+        workspace_bytes=rows.nbytes(pitch),
+        overread_bytes=16,
+        specialized=True,
+        schedule=tile,
+    )
+
+
+@cache
+def convolution(form: Form) -> TirFunction:
+    """The C function of one form; its sizes are parameters, constants where the call is specialized."""
+    extra, ring_parameters = form.results.parameters(), form.rows.parameters()
+    sizes = ["out_h", "out_w", "channels", "pitch", "pixel_step", "column_step"]
+    sizes += ["groups", "group_in"] if form.groups else []
+    with Function(f"conv_s8_{form.suffix}", "Convolution of int8 in vectors.") as f:
+        x, weight, bias, *rest = f.parameters(
+            read("x", "int8"), constant("weight", "int8"), constant("bias", "int32"), *extra,
+            write("y", "int8"), *scalars(*sizes), *ring_parameters,
+        )  # fmt: skip
+        given, (y, *rest) = rest[: len(extra)], rest[len(extra) :]
+        n, ring = dict(zip(sizes, rest, strict=False)), rest[len(sizes) :]
+        body = _Body(f, form, given, weight, bias, y, n)
+        if form.share == "rows":
+            with f.share("out_y", n["out_h"]) as oy:
+                body.row(form.rows.emit(f, form.micro.header, ring, x, n["pitch"], oy), oy)
+        else:
+            body.row(form.rows.emit(f, form.micro.header, ring, x, n["pitch"], None), i32(0))
+    return f.result
+
+
+@dataclass
+class _Body:
+    """The inside of the loop over output rows."""
+
+    f: Function
+    form: Form
+    given: list[Any]
+    weight: Buffer
+    bias: Buffer
+    y: Buffer
+    n: dict[str, Expr]
+
+    def row(self, view: RowView, oy: Expr) -> None:
+        """One output row, tile by tile, group by group."""
+        f, form, n = self.f, self.form, self.n
+        pixels, copied = form.tile.pixels, form.tile.source == "patch"
+        patch = f.local("patch", "int8", pixels * self._patch_pitch() + SLACK) if copied else None
+        looped = not copied and len(view.rows) * form.columns > _WRITTEN_OUT
+        table = view.table(f) if looped else None
+        with self._walk("tiles", "t", n["out_w"], pixels) as t:
+            column = f.bind("column", minimum(t * pixels, n["out_w"] - pixels))
+            start = f.bind("start", column * n["pixel_step"])
+            out = f.bind("out", (oy * n["out_w"] + column) * n["channels"])
+            if not form.groups:
+                self._blocks(_Place(view, table, patch, start, out), None, n["channels"])
+                return
+            group_out = f.bind("group_out", quotient(n["channels"], n["groups"]))
+            with f.loop("g", n["groups"]) as g:
+                place = _Place(view, table, patch, start + g * n["group_in"], out)
+                self._blocks(place, g, group_out)
+
+    def _walk(self, share: Share, name: str, extent: Expr, step: int) -> AbstractContextManager[Expr]:
+        """Over tiles or blocks, shared by threads if these are what the form shares."""
+        count = quotient(extent + (step - 1), step)
+        if self.form.share != share:
+            return self.f.loop(name, count)
+        return self.f.share(name, count, joined=remainder(extent, step) != 0)
+
+    def _blocks(self, place: _Place, group: Expr | None, group_out: Expr) -> None:
+        """All channels of one group for one tile of pixels."""
+        f, width = self.f, self.form.tile.channels
+        if place.patch is not None:
+            self._copy_windows(place, place.patch)
+        with self._walk("blocks", "b", group_out, width) as b:
+            inside = minimum(b * width, group_out - width)
+            channel = f.bind("channel", inside if group is None else group * group_out + inside)
+            block = b
+            if group is not None:
+                block = f.bind("block", group * quotient(group_out + (width - 1), width) + b)
+            self._tile(place, block, channel)
+
+    def _tile(self, place: _Place, block: Expr, channel: Expr) -> None:
+        """``pixels`` x ``channels`` results."""
+        f, form, n = self.f, self.form, self.n
+        sums = form.micro.sums(f, form.tile)
+        w = f.bind("w", block * (self._block_bytes()))
+        if place.patch is not None:
+            sums.start(self.bias, channel, True)
+            at = [i32(p * self._patch_pitch()) for p in range(form.tile.pixels)]
+            sums.run(place.patch, at, self.weight, w, self._depth(), first=True)
+        else:
+            self._runs(sums, place, w, channel)
+        shared = form.results.begin(f, self.given, channel, form.tile.channels)
+        for p in range(form.tile.pixels):
+            f.call("irs_fence")  # ...
+            at_y = f.bind("at", place.out + n["channels"] * p + channel)
+            form.results.store(f, shared, sums.values(p), self.y, at_y)
+
+    def _runs(self, sums: Sums, place: _Place, w: Expr, channel: Expr) -> None:
+        """All runs of the windows where they lie."""
+        f, form, n = self.f, self.form, self.n
+        run_bytes = form.micro.stored(form.run) * form.tile.channels
+
+        def feed(row: Expr, kx: Any, number: Any, first: bool) -> None:
+            start = f.bind("at_x", row + place.start + n["column_step"] * kx)
+            at = [start + n["pixel_step"] * p for p in range(form.tile.pixels)]
+            source = place.view.source
+            sums.run(source, at, self.weight, w + number * run_bytes, form.run, first=first)
+
+        rows, columns = place.view.rows, form.columns
+        if place.table is None:
+            sums.start(self.bias, channel, True)
+            for i in range(len(rows) * columns):
+                feed(rows[i // columns], i % columns, i, i == 0)
+        elif columns == 1:
+            sums.start(self.bias, channel, True)
+            feed(rows[0], 0, 0, True)
+            with f.loop("ky", len(rows) - 1) as ky:
+                feed(place.table[ky + 1], 0, ky + 1, False)
+        else:
+            sums.start(self.bias, channel, False)
+            with f.loop("ky", len(rows)) as ky, f.loop("kx", columns) as kx:
+                feed(place.table[ky], kx, ky * columns + kx, False)
+
+    def _copy_windows(self, place: _Place, patch: Buffer) -> None:
+        """The windows of the tile, one after the other; every copy may overrun what the next one writes."""
+        f, form, n = self.f, self.form, self.n
+        for p in range(form.tile.pixels):
+            to = p * self._patch_pitch()
+            for row in place.view.rows:
+                for kx in range(form.columns):
+                    start = row + place.start + n["column_step"] * kx + n["pixel_step"] * p
+                    for offset, width in _pieces(form.run):
+                        source = address(place.view.source, start + offset)
+                        f.call(f"{form.micro.header}_move{width}", address(patch, i32(to + offset)), source)
+                    to += form.run
+
+    def _depth(self) -> int:
+        return self.form.rows.count * self.form.columns * self.form.run
+
+    def _patch_pitch(self) -> int:
+        return -(-self._depth() // 4) * 4
+
+    def _block_bytes(self) -> int:
+        """Packed weights of one block of channels."""
+        form, stored = self.form, self.form.micro.stored
+        one = (
+            stored(self._depth())
+            if form.tile.source == "patch"
+            else stored(form.run) * (form.rows.count * form.columns)
+        )
+        return one * form.tile.channels
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where one tile of one group reads and writes."""
+
+    view: RowView
+    table: Buffer | None
+    patch: Buffer | None
+    start: Expr
+    out: Expr
+
+
+def _pieces(run: int) -> Iterator[tuple[int, int]]:
+    """Moves of 16, 8 or 4 bytes that cover ``run`` bytes and perhaps some more."""
+    offset = 0
+    while run - offset >= 16:
+        yield offset, 16
+        offset += 16
+    if offset < run:
+        yield offset, next(width for width in (4, 8, 16) if run - offset <= width)
