@@ -118,7 +118,7 @@ def pipeline(path: Path, out: Path, case: int, stages: list[str]) -> None:
     program = lower(module)
     if case % AS_C == 0:
         stages.append("C")
-        for name, content in write_sources(program, target, "fuzzed")[2].items():
+        for name, content in write_sources(program, target, "fuzzed")[3].items():
             write(out / name, content)
     stages.append("done")
 

@@ -12,6 +12,7 @@ from irshrink.backends.tvm.functions import Functions, remaining, wrap
 from irshrink.backends.tvm.images import calls_of
 from irshrink.backends.tvm.kernels.call import Argument, Constant, Input, KernelCall, Output, Workspace
 from irshrink.backends.tvm.printer import C_TYPES, NO_BREAK, c_float
+from irshrink.backends.tvm.striped import StripeText
 from irshrink.backends.tvm.tir import Parameter
 from irshrink.backends.tvm.weights import Weights
 from irshrink.names import DEFAULT_NAMES, Names
@@ -41,10 +42,10 @@ def emit_sources(
 ) -> dict[str, str | bytes]:
     """Content of every file by its name; all of them belong into one folder."""
     weights, functions, prefix = Weights(names), Functions(), names.prefix
-    calls = [_call(program, step, plan, weights, functions) for step in steps]
+    calls = _calls(program, steps, plan, weights, functions)
     inputs = [_port(p, program, plan, f"{prefix}_input_{i}") for i, p in enumerate(program.inputs)]
     outputs = [_port(p, program, plan, f"{prefix}_output_{i}") for i, p in enumerate(program.outputs)]
-    headers = functions.headers()
+    headers = functions.headers() + (["stripes"] if program.stripes else [])
     values = {
         "title": _comment(title),
         "prefix": prefix,
@@ -72,6 +73,27 @@ def emit_sources(
 def _comment(text: str) -> str:
     """Names of the user's model inside a C comment: on one line, and unable to end it."""
     return " ".join(text.split()).replace("*/", "* /").replace("/*", "/ *")
+
+
+def _calls(
+    program: Program, steps: Sequence[Step], plan: MemoryPlan, weights: Weights, functions: Functions
+) -> list[dict[str, str]]:
+    """One call after the other, or in a stripe in turns."""
+
+    def plain(p: Parameter, argument: Argument, op: Op) -> str:
+        return _argument(p, argument, op, program, plan, weights)
+
+    by_name = {step.op.name: step for step in steps}
+    stripes = {program.ops[stripe.first].name: stripe for stripe in program.stripes}
+    striped = {program.ops[op.index].name for stripe in program.stripes for op in stripe.ops}
+    calls = []
+    for step in steps:
+        if step.op.name in stripes:
+            text = StripeText(program, stripes[step.op.name], by_name, plan, functions, plain)
+            calls.append({"comment": _comment(text.comment()), "call": text.text()})
+        elif step.op.name not in striped:
+            calls.append(_call(program, step, plan, weights, functions))
+    return calls
 
 
 def _call(

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from irshrink.program.ops import Reshape
+from irshrink.program.ops import Op, Reshape
 from irshrink.program.placement import ALIGNMENT, Item, Overlap, aligned, place
 from irshrink.program.program import Program
 
-__all__ = ["ALIGNMENT", "Demand", "MemoryPlan", "Slot", "plan_memory"]
+__all__ = ["ALIGNMENT", "Demand", "MemoryPlan", "Slot", "live_bytes", "plan_memory", "workspace_of"]
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,7 @@ class Demand:
     Attributes:
         workspace_bytes: scratch memory during the operator.
         overread_bytes: how far past the end of an input it may read.
+        lasting: whether the workspace holds rows of the input from call to call, in a stripe.
         in_place: indices of the inputs at whose address the output may be written.
         distances: ``(index, bytes)`` of inputs that the output may overlap in any way, as long as it begins
             at least so many bytes before them: what is overwritten has been read by then.
@@ -66,6 +67,7 @@ class Demand:
 
     workspace_bytes: int = 0
     overread_bytes: int = 0
+    lasting: bool = False
     in_place: tuple[int, ...] = ()
     distances: tuple[tuple[int, int], ...] = ()
 
@@ -78,10 +80,14 @@ class Demand:
 
 
 def plan_memory(program: Program, demands: Sequence[Demand], seed: int = 0) -> MemoryPlan:
-    """Place every tensor and workspace of ``program``; ``demands`` has one entry an operator."""
-    aliases = _aliases(program)
+    """Place every tensor and workspace of ``program``; ``demands`` has one entry an operator.
+
+    All that the operators of a stripe need is in use during the whole stripe, but of the tensors between them
+    only windows, and one workspace serves all whose contents need not last.
+    """
+    aliases = _aliases(program) | _shared_workspaces(program, demands)
     items = _items(program, demands, aliases)
-    bound = _lower_bound(items, len(program.ops))
+    bound = max(_live_bytes(items, len(program.ops)), default=0)
     offsets = place(items, bound, seed)
     total = max((offsets[i.name] + max(i.reserved, i.nbytes + i.overread) for i in items), default=0)
     slots = tuple(Slot(i.name, offsets[i.name], i.nbytes, i.first, i.last) for i in items)
@@ -97,14 +103,38 @@ def _aliases(program: Program) -> dict[str, str]:
     return roots
 
 
+def _shared_workspaces(program: Program, demands: Sequence[Demand]) -> dict[str, str]:
+    """Workspaces of a stripe's operators, mapped to the largest, whose memory they share."""
+    roots: dict[str, str] = {}
+    for stripe in program.stripes:
+        members = [(demands[op.index].workspace_bytes, op.index) for op in stripe.ops]
+        scratch = [(n, i) for n, i in members if n and not demands[i].lasting]
+        if scratch:
+            _, largest = max(scratch, key=lambda pair: (pair[0], -pair[1]))
+            root = workspace_of(program.ops[largest])
+            roots |= {workspace_of(program.ops[i]): root for _, i in scratch if i != largest}
+    return roots
+
+
+def workspace_of(op: Op) -> str:
+    """Name of an operator's workspace in the plan."""
+    return f"{op.name}.workspace"
+
+
 def _items(program: Program, demands: Sequence[Demand], aliases: dict[str, str]) -> list[Item]:
     items: dict[str, Item] = {}
     end = len(program.ops)
+    times = {op.index: (s.first, s.last) for s in program.stripes for op in s.ops}
+    windows = {n: rows for s in program.stripes for n, rows in s.windows.items()}
 
     def touch(name: str, index: int) -> Item:
         tensor = program.tensors[aliases.get(name, name)]
-        item = items.setdefault(tensor.name, Item(tensor.name, tensor.nbytes, index, index))
-        item.last = max(item.last, index)
+        first, last = times.get(index, (index, index))
+        nbytes = tensor.nbytes
+        if tensor.name in windows:
+            nbytes = nbytes // tensor.shape[1] * windows[tensor.name]
+        item = items.setdefault(tensor.name, Item(tensor.name, nbytes, first, last))
+        item.last = max(item.last, last)
         return item
 
     for port in program.inputs:
@@ -114,9 +144,9 @@ def _items(program: Program, demands: Sequence[Demand], aliases: dict[str, str])
             item = touch(name, index)
             item.overread = max(item.overread, demand.overread_bytes)
         touch(op.output, index)
-        if demand.workspace_bytes:
-            name = f"{op.name}.workspace"
-            items[name] = Item(name, demand.workspace_bytes, index, index)
+        name = workspace_of(op)
+        if demand.workspace_bytes and name not in aliases:
+            items[name] = Item(name, demand.workspace_bytes, *times.get(index, (index, index)))
     for port in program.outputs:
         touch(port.tensor, end)
     _mark_sharing(program, demands, aliases, items)
@@ -132,8 +162,16 @@ def _mark_sharing(
     program: Program, demands: Sequence[Demand], aliases: dict[str, str], items: dict[str, Item]
 ) -> None:
     """An output may share the memory of an input that dies with the operator and is read as that one only."""
+    striped = {op.index for stripe in program.stripes for op in stripe.ops}
+    for stripe in program.stripes:
+        for (output_name, source_name), distance in stripe.distances.items():
+            output, source = items[output_name], items.get(aliases.get(source_name, source_name))
+            if source is None or source.last != stripe.last:
+                continue
+            known = output.over.get(source.name, Overlap(distance=distance)).distance
+            output.over[source.name] = Overlap(distance=distance if known is None else max(known, distance))
     for index, (op, demand) in enumerate(zip(program.ops, demands, strict=True)):
-        if isinstance(op, Reshape):
+        if isinstance(op, Reshape) or index in striped:
             continue
         output = items[aliases.get(op.output, op.output)]
         names = [aliases.get(name, name) for name in op.inputs]
@@ -145,14 +183,20 @@ def _mark_sharing(
                 output.over[name] = overlap
 
 
-def _lower_bound(items: Sequence[Item], steps: int) -> int:
-    """Largest sum of live bytes, less what outputs can have in common with the inputs that they overwrite."""
-    bound = 0
+def live_bytes(program: Program, demands: Sequence[Demand]) -> list[int]:
+    """What no plan can do without while each operator runs, and (last) after all of them."""
+    aliases = _aliases(program) | _shared_workspaces(program, demands)
+    return _live_bytes(_items(program, demands, aliases), len(program.ops))
+
+
+def _live_bytes(items: Sequence[Item], steps: int) -> list[int]:
+    """Sums of live bytes, less what outputs can have in common with the inputs that they overwrite."""
+    sums = []
     for step in range(steps + 1):
         live = {i.name: i for i in items if i.first <= step <= i.last}
         total = sum(i.nbytes for i in live.values())
-        for born in (i for i in live.values() if i.first == step):
+        for born in live.values():
             dying = [(live[n].nbytes, rule) for n, rule in born.over.items() if n in live]
             total -= min(born.nbytes, sum(rule.shared(n, born.nbytes) for n, rule in dying))
-        bound = max(bound, total)
-    return bound
+        sums.append(total)
+    return sums

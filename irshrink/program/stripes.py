@@ -62,7 +62,7 @@ class RowOp:
 class Event:
     """What a turn does for operator ``index``: ``count`` rows of its output from ``first`` on are computed.
 
-    With ``moved`` they are moved to the start of the output's window.
+    With ``moved`` they are moved to the start of the output's window, before others are computed.
     """
 
     index: int
@@ -174,22 +174,18 @@ class _Walk:
     def _make_room(self, op: RowOp, done: int, count: int) -> None:
         name = op.output
         needed = min(self._needed(name), done)
-        if not self.room or done + count - self.base[name] > self.room[name]:
-            if self.base[name] < needed < done:
-                self.events.append(Event(op.index, needed, done - needed, moved=True))
+        if not self.room:
+            self.base[name] = needed
+        elif done + count - self.base[name] > self.room[name]:
+            self.events.append(Event(op.index, needed, done - needed, moved=True))
             self.base[name] = needed
         self.most[name] = max(self.most[name], done + count - self.base[name])
 
     def _needed(self, name: str) -> int:
         """The first row of a tensor that is still to be read."""
         rows = self.images[name][0]
-        firsts = [
-            reach.first(self.done[op.output], rows)
-            for op in self.ops
-            for source, reach in op.inputs
-            if source == name and self.done[op.output] < op.out_rows
-        ]
-        return min(firsts, default=rows)
+        readers = [(op, reach) for op in self.ops for source, reach in op.inputs if source == name]
+        return min(reach.first(self.done[op.output], rows) for op, reach in readers)
 
     def _watch(self, op: RowOp, done: int) -> None:
         """How far before the inputs from outside the output has to begin for ``done`` rows of it."""

@@ -49,7 +49,7 @@ def select_max_pool(op: MaxPool, program: Program, target: Target) -> KernelCall
     x = program.tensors[op.inputs[0]]
     block = Block.choose(target, op.window, x.shape[3], x.dtype, packed=target.has("dsp"))
     function = _max_pool_words(block) if block.style == "packed" else _max_pool(block, x.dtype)
-    arguments = (Input(0), Output(), *size_arguments(op, program))
+    arguments: tuple[Argument, ...] = (Input(0), Output(), *size_arguments(op, program))
     return KernelCall(function, arguments, distances=pool_distances(op, program))
 
 

@@ -1,0 +1,135 @@
+"""From kernels to addresses: what they need of the arena, stripes where memory is short, the plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from irshrink.backends.toolchain import zig
+from irshrink.backends.tvm.images import calls_of
+from irshrink.errors import BudgetError
+from irshrink.program.arena import Demand, MemoryPlan, plan_memory
+from irshrink.program.program import Program
+from irshrink.program.stripes import RowOp
+from irshrink.program.striping import Striping
+from irshrink.target import Target
+
+if TYPE_CHECKING:
+    from irshrink.backends.tvm.emit import Step
+    from irshrink.backends.tvm.kernels.call import KernelCall
+
+#: Limits below the target's RAM that are tried because a plan may need more than its lower bound.
+_TIGHTER = 6
+
+
+def plan_steps(
+    program: Program, steps: Sequence[Step], target: Target
+) -> tuple[Program, list[Step], MemoryPlan]:
+    """Places for everything; operators take turns where the target's memory is small or too short otherwise.
+
+    Returns:
+        The program with its stripes, the steps with the calls that are made by rows, and the plan.
+
+    Raises:
+        BudgetError: no plan fits the target's RAM.
+    """
+    program = replace(program, stripes=())
+    demands = _demands(program, steps, target)
+    plan = plan_memory(program, demands)
+    if target.memory == "fast" and _fits(plan, target):
+        return program, list(steps), plan
+    best = (program, plan)
+    for striped in _striped(program, demands, steps, target):
+        plan = plan_memory(striped, demands)
+        if plan.nbytes < best[1].nbytes:
+            best = (striped, plan)
+        if target.memory == "fast" and _fits(plan, target):
+            break
+    program, plan = best
+    _require_ram(plan, target)
+    return program, _by_rows(program, steps), plan
+
+
+def _striped(
+    program: Program, demands: Sequence[Demand], steps: Sequence[Step], target: Target
+) -> Iterator[Program]:
+    """The program with stripes: as few as the RAM asks for, then more, at last those with the lowest peak."""
+    striping = Striping(program, demands, _row_ops(program, steps, target))
+    lowest = striping.lowest()
+    if target.memory == "fast" and target.ram_bytes is not None:
+        for tighter in range(_TIGHTER):
+            limit = target.ram_bytes - (target.ram_bytes - lowest) * tighter // _TIGHTER
+            stripes = striping.within(limit)
+            if stripes is not None:
+                yield replace(program, stripes=stripes)
+    stripes = striping.within(lowest)
+    assert stripes is not None
+    yield replace(program, stripes=stripes)
+
+
+def _row_ops(program: Program, steps: Sequence[Step], target: Target) -> dict[int, RowOp]:
+    """The operators that can be called by rows, by their place in the program."""
+    calls = {step.op.name: step.call for step in steps}
+    found = {}
+    for index, op in enumerate(program.ops):
+        call = calls.get(op.name)
+        if call is None or call.rows is None or _threads_share(call, target):
+            continue
+        y = program.tensors[op.output]
+        if calls_of(op, program) > 1 or y.shape[0] > 1 or y.shape[1] < 2:
+            continue
+        pairs = zip(op.inputs, call.rows.reaches, strict=True)
+        inputs = tuple((name, reach) for name, reach in pairs if name not in program.constants)
+        found[index] = RowOp(index, inputs, op.output, y.shape[1], y.nbytes // y.shape[1])
+    return found
+
+
+def _by_rows(program: Program, steps: Sequence[Step]) -> list[Step]:
+    """The steps with calls that take the sizes of some rows, where operators take turns."""
+    striped = {program.ops[op.index].name for stripe in program.stripes for op in stripe.ops}
+    return [
+        replace(step, call=replace(step.call, by_rows=True)) if step.op.name in striped else step
+        for step in steps
+    ]
+
+
+def _demands(program: Program, steps: Sequence[Step], target: Target) -> list[Demand]:
+    calls = {step.op.name: step.call for step in steps}
+    return [_demand(calls.get(op.name), target) for op in program.ops]
+
+
+def _demand(call: KernelCall | None, target: Target) -> Demand:
+    if call is None:
+        return Demand()
+    return Demand(
+        workspace_bytes=call.workspace_bytes,
+        overread_bytes=call.overread_bytes,
+        lasting=call.rows is not None and call.rows.ring,
+        in_place=call.in_place,
+        # threads that share a call are at different places of its output
+        distances=() if _threads_share(call, target) else call.distances,
+    )
+
+
+def _threads_share(call: KernelCall, target: Target) -> bool:
+    return call.function.shared and not zig.is_bare_metal(target)
+
+
+def _fits(plan: MemoryPlan, target: Target) -> bool:
+    return target.ram_bytes is None or plan.nbytes <= target.ram_bytes
+
+
+def _require_ram(plan: MemoryPlan, target: Target) -> None:
+    if target.ram_bytes is None or plan.nbytes <= target.ram_bytes:
+        return
+    steps = range(1 + max(s.last for s in plan.slots))
+    crowded = max(steps, key=lambda i: sum(s.nbytes for s in plan.slots if s.first <= i <= s.last))
+    live = (s for s in plan.slots if s.first <= crowded <= s.last)
+    largest = sorted(live, key=lambda s: (-s.nbytes, s.name))[:4]
+    named = ", ".join(f"{s.name} ({s.nbytes:,} bytes)" for s in largest)
+    raise BudgetError(
+        f"RAM: the arena takes {plan.nbytes:,} bytes, {plan.nbytes - target.ram_bytes:,} more than "
+        f"{target.limit('ram')}. In use at once: {named}. "
+        "A smaller input, fewer channels in those layers, or a target with more RAM would help."
+    )
