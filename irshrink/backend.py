@@ -14,6 +14,7 @@ from typing import ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from irshrink.names import DEFAULT_NAMES, Names
 from irshrink.pipeline import Pass
 from irshrink.program.arena import MemoryPlan, Slot
 from irshrink.program.program import Program
@@ -69,6 +70,7 @@ class Artifact:
         folder: what the user gets.
         code_bytes, weights_bytes: machine code and constants of the linked library, compiler run-time
             included; no start-up code, no test.
+        names: in its C.
         flash_bytes: everything it takes in flash; ``ram_bytes``: arena and other static data, no stack.
     """
 
@@ -82,6 +84,7 @@ class Artifact:
     flash_bytes: int
     ram_bytes: int
     notes: tuple[str, ...] = ()
+    names: Names = DEFAULT_NAMES
 
 
 @dataclass(frozen=True)
@@ -123,13 +126,21 @@ class Backend(Protocol):
         """Passes that the graph needs before it can be lowered."""
 
     def compile(
-        self, program: Program, target: Target, folder: Path, vectors: Sequence[Inference], title: str
+        self,
+        program: Program,
+        target: Target,
+        folder: Path,
+        vectors: Sequence[Inference],
+        title: str,
+        *,
+        names: Names = DEFAULT_NAMES,
     ) -> Artifact:
         """Write the C package into ``folder`` (which exists and is ours) and build it.
 
         Args:
             vectors: inputs and the outputs that must come out, for the package's own test.
             title: what the model is called in comments.
+            names: what its C is called.
 
         Raises:
             BudgetError: flash or RAM of the target are too small; the message says by how much.
@@ -143,10 +154,13 @@ class Backend(Protocol):
         program: Program,
         inputs: Sequence[Values],
         progress: Counter = lambda done: None,
+        *,
+        names: Names = DEFAULT_NAMES,
     ) -> RunResult:
         """Run a finished build on some inputs.
 
         Args:
+            names: what it was compiled with.
             progress: called with how many are done, where each takes a while.
 
         Raises:

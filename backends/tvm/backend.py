@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from irshrink import files
 from irshrink.backend import Artifact, Counter, Inference, MemoryPlan, OpCost, RunResult, Values
 from irshrink.backends.toolchain import zig
-from irshrink.backends.tvm.memory import plan_steps
-from irshrink.backends.tvm.striped import call_order
+from irshrink.backends.tvm.images import calls_of
 from irshrink.errors import BudgetError, ToolError
+from irshrink.names import DEFAULT_NAMES, Names
 from irshrink.pipeline import Pass
+from irshrink.program.arena import Demand, plan_memory
 from irshrink.program.ops import Op, Reshape
 from irshrink.program.program import Program
 from irshrink.target import Target
@@ -26,6 +27,7 @@ from irshrink.tuning.tunable import Clock
 if TYPE_CHECKING:
     from irshrink.backends.toolchain.elf import Sizes
     from irshrink.backends.tvm.emit import Step
+    from irshrink.backends.tvm.kernels.call import KernelCall
     from irshrink.backends.tvm.schedules import Chooser
 
 
@@ -62,33 +64,41 @@ class TvmBackend:
         return []
 
     def compile(
-        self, program: Program, target: Target, folder: Path, vectors: Sequence[Inference], title: str
+        self,
+        program: Program,
+        target: Target,
+        folder: Path,
+        vectors: Sequence[Inference],
+        title: str,
+        *,
+        names: Names = DEFAULT_NAMES,
     ) -> Artifact:
         from irshrink.backends.package.build import compile_library, link_libraries
         from irshrink.backends.package.files import Vector, write_package
-        from irshrink.backends.package.loader import LOADER, loader_text
+        from irshrink.backends.package.loader import loader_text
         from irshrink.backends.package.measure import library_sizes
         from irshrink.backends.runners import runner_for
 
         chooser = self._chooser(target)
-        program, steps, plan, sources = write_sources(program, target, title, chooser)
+        steps, plan, sources = write_sources(program, target, title, names, chooser)
         for name, content in sources.items():
             files.write(folder / "src" / name, content)
         compiled = sorted(name for name in sources if name.endswith((".c", ".S")))
         tests = [Vector(tuple(map(_bytes, v.inputs)), tuple(map(_bytes, v.outputs))) for v in vectors]
         optimize = optimization(target)
-        write_package(folder, target, compiled, tests, optimize=optimize)
+        write_package(folder, target, compiled, tests, optimize=optimize, names=names)
         if not zig.is_bare_metal(target):
-            files.write_text(folder / LOADER, loader_text(program, plan.nbytes, target, title))
+            files.write_text(folder / names.loader, loader_text(program, plan.nbytes, target, title, names))
         with tempfile.TemporaryDirectory(prefix="irshrink-") as scratch:
             flags = _OPAQUE if self._measuring else ()
             objects = compile_library(folder, target, Path(scratch), optimize=optimize, flags=flags)
-            sizes = library_sizes(objects, target)
+            sizes = library_sizes(objects, target, names)
             _require_flash(sizes, steps, target)
-            link_libraries(folder, target, objects)
-            runner_for(target).build(folder, target, objects, optimize)
+            link_libraries(folder, target, objects, names)
+            runner_for(target).build(folder, target, objects, optimize, names)
             code = _code_sizes(steps, objects)
-        return _artifact(program, steps, code, plan, sizes, target, folder, chooser.notes())
+        notes = chooser.notes()
+        return _artifact(program, steps, code, plan, sizes, target, folder, names, notes)
 
     def run(
         self,
@@ -97,31 +107,23 @@ class TvmBackend:
         program: Program,
         inputs: Sequence[Values],
         progress: Counter = lambda done: None,
+        *,
+        names: Names = DEFAULT_NAMES,
     ) -> RunResult:
         from irshrink.backends.runners import runner_for
         from irshrink.backends.running import Call
 
         sizes = [program.tensors[port.tensor].nbytes for port in program.outputs]
-        call = Call([[_bytes(v) for v in x] for x in inputs], sizes)
+        call = Call([[_bytes(v) for v in x] for x in inputs], sizes, names)
         runner = runner_for(target)
         run = runner.run(folder, target, call, progress)
         return RunResult(
             outputs=[_arrays(outputs, program) for outputs in run.outputs],
             instructions=run.instructions,
             stack_bytes=run.stack_bytes,
-            op_instructions=self._by_operator(run.calls, program, target) if run.calls else {},
+            op_instructions=_by_operator(run.calls, program) if run.calls else {},
             native=runner.native,
         )
-
-    def _by_operator(
-        self, calls: Sequence[tuple[str, int]], program: Program, target: Target
-    ) -> dict[str, int]:
-        """Instructions of every operator, of a program with its stripes or as it was lowered."""
-        callers = call_order(program)
-        if len(calls) != len(callers):
-            steps = choose_kernels(program, target, self._chooser(target))
-            callers = call_order(plan_steps(program, steps, target)[0])
-        return _by_operator(calls, callers)
 
     def with_schedules(self, schedules: Schedules, *, measuring: bool = False) -> TvmBackend:
         return TvmBackend(schedules, measuring=measuring)
@@ -157,8 +159,12 @@ def optimization(target: Target) -> str:
 
 
 def write_sources(
-    program: Program, target: Target, title: str, chooser: Chooser | None = None
-) -> tuple[Program, list[Step], MemoryPlan, dict[str, str | bytes]]:
+    program: Program,
+    target: Target,
+    title: str,
+    names: Names = DEFAULT_NAMES,
+    chooser: Chooser | None = None,
+) -> tuple[list[Step], MemoryPlan, dict[str, str | bytes]]:
     """Kernels, places in memory, and the C files by name; nothing is built.
 
     Raises:
@@ -167,8 +173,9 @@ def write_sources(
     from irshrink.backends.tvm.emit import emit_sources
 
     steps = choose_kernels(program, target, chooser)
-    program, steps, plan = plan_steps(program, steps, target)
-    return program, steps, plan, emit_sources(program, steps, plan, target, title)
+    plan = plan_memory(program, _demands(program, steps, target))
+    _require_ram(plan, target)
+    return steps, plan, emit_sources(program, steps, plan, target, title, names)
 
 
 def choose_kernels(program: Program, target: Target, chooser: Chooser | None = None) -> list[Step]:
@@ -179,6 +186,35 @@ def choose_kernels(program: Program, target: Target, chooser: Chooser | None = N
     chooser = chooser or Chooser(target, schedules_for(target))
     ops = [op for op in program.ops if not isinstance(op, Reshape)]
     return [Step(op, chooser.call(op, program)) for op in ops]
+
+
+def _demands(program: Program, steps: Sequence[Step], target: Target) -> list[Demand]:
+    calls = {step.op.name: step.call for step in steps}
+    return [_demand(calls.get(op.name), target) for op in program.ops]
+
+
+def _demand(call: KernelCall | None, target: Target) -> Demand:
+    if call is None:
+        return Demand()
+    # threads that share a call are at different places of its output
+    shared = call.function.shared and not zig.is_bare_metal(target)
+    distances = () if shared else call.distances
+    return Demand(call.workspace_bytes, call.overread_bytes, call.in_place, distances)
+
+
+def _require_ram(plan: MemoryPlan, target: Target) -> None:
+    if target.ram_bytes is None or plan.nbytes <= target.ram_bytes:
+        return
+    steps = range(1 + max(s.last for s in plan.slots))
+    crowded = max(steps, key=lambda i: sum(s.nbytes for s in plan.slots if s.first <= i <= s.last))
+    live = (s for s in plan.slots if s.first <= crowded <= s.last)
+    largest = sorted(live, key=lambda s: (-s.nbytes, s.name))[:4]
+    named = ", ".join(f"{s.name} ({s.nbytes:,} bytes)" for s in largest)
+    raise BudgetError(
+        f"RAM: the arena takes {plan.nbytes:,} bytes, {plan.nbytes - target.ram_bytes:,} more than "
+        f"{target.limit('ram')}. In use at once: {named}. "
+        "A smaller input, fewer channels in those layers, or a target with more RAM would help."
+    )
 
 
 def _require_flash(sizes: Sizes, steps: Sequence[Step], target: Target) -> None:
@@ -212,6 +248,7 @@ def _artifact(
     sizes: Sizes,
     target: Target,
     folder: Path,
+    names: Names,
     notes: Sequence[str],
 ) -> Artifact:
     costs = tuple(
@@ -235,12 +272,15 @@ def _artifact(
         weights_bytes=sizes.rodata,
         flash_bytes=sizes.flash,
         ram_bytes=sizes.ram,
+        names=names,
         notes=tuple(notes),
     )
 
 
-def _by_operator(calls: Sequence[tuple[str, int]], callers: Sequence[str]) -> dict[str, int]:
-    """Instructions of every operator; ``callers`` names the one that each call belongs to."""
+def _by_operator(calls: Sequence[tuple[str, int]], program: Program) -> dict[str, int]:
+    """Instructions of every operator; kernels are called in the order of the operators."""
+    ops = [op for op in program.ops if not isinstance(op, Reshape)]
+    callers = [op.name for op in ops for _ in range(calls_of(op, program))]
     if len(calls) != len(callers):
         raise ToolError(f"the emulator saw {len(calls)} kernel calls, not {len(callers)}.")
     instructions = dict.fromkeys(callers, 0)
