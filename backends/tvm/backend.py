@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from irshrink import files
 from irshrink.backend import Artifact, Counter, Inference, MemoryPlan, OpCost, RunResult, Values
 from irshrink.backends.toolchain import zig
-from irshrink.backends.tvm.images import calls_of
+from irshrink.backends.tvm.memory import plan_steps
+from irshrink.backends.tvm.striped import call_order
 from irshrink.errors import BudgetError, ToolError
 from irshrink.names import DEFAULT_NAMES, Names
 from irshrink.pipeline import Pass
-from irshrink.program.arena import Demand, plan_memory
 from irshrink.program.ops import Op, Reshape
 from irshrink.program.program import Program
 from irshrink.target import Target
@@ -27,7 +27,6 @@ from irshrink.tuning.tunable import Clock
 if TYPE_CHECKING:
     from irshrink.backends.toolchain.elf import Sizes
     from irshrink.backends.tvm.emit import Step
-    from irshrink.backends.tvm.kernels.call import KernelCall
     from irshrink.backends.tvm.schedules import Chooser
 
 
@@ -80,7 +79,7 @@ class TvmBackend:
         from irshrink.backends.runners import runner_for
 
         chooser = self._chooser(target)
-        steps, plan, sources = write_sources(program, target, title, names, chooser)
+        program, steps, plan, sources = write_sources(program, target, title, names, chooser)
         for name, content in sources.items():
             files.write(folder / "src" / name, content)
         compiled = sorted(name for name in sources if name.endswith((".c", ".S")))
@@ -121,9 +120,19 @@ class TvmBackend:
             outputs=[_arrays(outputs, program) for outputs in run.outputs],
             instructions=run.instructions,
             stack_bytes=run.stack_bytes,
-            op_instructions=_by_operator(run.calls, program) if run.calls else {},
+            op_instructions=self._by_operator(run.calls, program, target) if run.calls else {},
             native=runner.native,
         )
+
+    def _by_operator(
+        self, calls: Sequence[tuple[str, int]], program: Program, target: Target
+    ) -> dict[str, int]:
+        """Instructions of every operator, of a program with its stripes or as it was lowered."""
+        callers = call_order(program)
+        if len(calls) != len(callers):
+            steps = choose_kernels(program, target, self._chooser(target))
+            callers = call_order(plan_steps(program, steps, target)[0])
+        return _by_operator(calls, callers)
 
     def with_schedules(self, schedules: Schedules, *, measuring: bool = False) -> TvmBackend:
         return TvmBackend(schedules, measuring=measuring)
@@ -164,7 +173,7 @@ def write_sources(
     title: str,
     names: Names = DEFAULT_NAMES,
     chooser: Chooser | None = None,
-) -> tuple[list[Step], MemoryPlan, dict[str, str | bytes]]:
+) -> tuple[Program, list[Step], MemoryPlan, dict[str, str | bytes]]:
     """Kernels, places in memory, and the C files by name; nothing is built.
 
     Raises:
@@ -173,9 +182,8 @@ def write_sources(
     from irshrink.backends.tvm.emit import emit_sources
 
     steps = choose_kernels(program, target, chooser)
-    plan = plan_memory(program, _demands(program, steps, target))
-    _require_ram(plan, target)
-    return steps, plan, emit_sources(program, steps, plan, target, title, names)
+    program, steps, plan = plan_steps(program, steps, target)
+    return program, steps, plan, emit_sources(program, steps, plan, target, title, names)
 
 
 def choose_kernels(program: Program, target: Target, chooser: Chooser | None = None) -> list[Step]:
@@ -186,35 +194,6 @@ def choose_kernels(program: Program, target: Target, chooser: Chooser | None = N
     chooser = chooser or Chooser(target, schedules_for(target))
     ops = [op for op in program.ops if not isinstance(op, Reshape)]
     return [Step(op, chooser.call(op, program)) for op in ops]
-
-
-def _demands(program: Program, steps: Sequence[Step], target: Target) -> list[Demand]:
-    calls = {step.op.name: step.call for step in steps}
-    return [_demand(calls.get(op.name), target) for op in program.ops]
-
-
-def _demand(call: KernelCall | None, target: Target) -> Demand:
-    if call is None:
-        return Demand()
-    # threads that share a call are at different places of its output
-    shared = call.function.shared and not zig.is_bare_metal(target)
-    distances = () if shared else call.distances
-    return Demand(call.workspace_bytes, call.overread_bytes, call.in_place, distances)
-
-
-def _require_ram(plan: MemoryPlan, target: Target) -> None:
-    if target.ram_bytes is None or plan.nbytes <= target.ram_bytes:
-        return
-    steps = range(1 + max(s.last for s in plan.slots))
-    crowded = max(steps, key=lambda i: sum(s.nbytes for s in plan.slots if s.first <= i <= s.last))
-    live = (s for s in plan.slots if s.first <= crowded <= s.last)
-    largest = sorted(live, key=lambda s: (-s.nbytes, s.name))[:4]
-    named = ", ".join(f"{s.name} ({s.nbytes:,} bytes)" for s in largest)
-    raise BudgetError(
-        f"RAM: the arena takes {plan.nbytes:,} bytes, {plan.nbytes - target.ram_bytes:,} more than "
-        f"{target.limit('ram')}. In use at once: {named}. "
-        "A smaller input, fewer channels in those layers, or a target with more RAM would help."
-    )
 
 
 def _require_flash(sizes: Sizes, steps: Sequence[Step], target: Target) -> None:
@@ -277,10 +256,8 @@ def _artifact(
     )
 
 
-def _by_operator(calls: Sequence[tuple[str, int]], program: Program) -> dict[str, int]:
-    """Instructions of every operator; kernels are called in the order of the operators."""
-    ops = [op for op in program.ops if not isinstance(op, Reshape)]
-    callers = [op.name for op in ops for _ in range(calls_of(op, program))]
+def _by_operator(calls: Sequence[tuple[str, int]], callers: Sequence[str]) -> dict[str, int]:
+    """Instructions of every operator; ``callers`` names the one that each call belongs to."""
     if len(calls) != len(callers):
         raise ToolError(f"the emulator saw {len(calls)} kernel calls, not {len(callers)}.")
     instructions = dict.fromkeys(callers, 0)
