@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from irshrink.backends.tvm.kernels import candidates_for, kernel_for
+from irshrink.backends.tvm import kernels
 from irshrink.backends.tvm.kernels.call import KernelCall
 from irshrink.errors import InternalError
 from irshrink.program.ops import Op
@@ -59,7 +59,7 @@ class Option:
 
     def call(self, op: Op, program: Program, target: Target) -> KernelCall:
         """The kernel call."""
-        call = kernel_for(op, program, target, self.schedule)
+        call = kernels.kernel_for(op, program, target, self.schedule)
         return call if self.specialized is None else dataclasses.replace(call, specialized=self.specialized)
 
 
@@ -69,10 +69,10 @@ def options(op: Op, program: Program, target: Target) -> tuple[KernelCall, list[
     Raises:
         InternalError: the operator has no candidates.
     """
-    schedules = candidates_for(op, program, target)
+    schedules = kernels.candidates_for(op, program, target)
     if not schedules:
         raise InternalError(f"{op.name}: there is nothing to choose")
-    rule = kernel_for(op, program, target)
+    rule = kernels.kernel_for(op, program, target)
     left_open = not rule.specialized and not hasattr(rule.schedule, "specialized")
     every = [
         Option(schedule, specialized)
@@ -84,7 +84,7 @@ def options(op: Op, program: Program, target: Target) -> tuple[KernelCall, list[
 
 def plain_options(op: Op, program: Program, target: Target) -> list[Mapping[str, Any]]:
     """:func:`options` as databases hold them; none where there is nothing to choose."""
-    if not candidates_for(op, program, target):
+    if not kernels.candidates_for(op, program, target):
         return []
     return [option.plain() for option in options(op, program, target)[1]]
 
@@ -111,8 +111,8 @@ class Chooser:
         Raises:
             InternalError: what is given is no candidate.
         """
-        if not candidates_for(op, program, self.target):
-            return kernel_for(op, program, self.target)
+        if not kernels.candidates_for(op, program, self.target):
+            return kernels.kernel_for(op, program, self.target)
         rule, every = options(op, program, self.target)
         wanted = self.schedules.find(op.name, workload(op, program))
         if wanted is None:
