@@ -97,6 +97,7 @@ CANDIDATES: dict[str, str] = {
 #: nothing, where it has no kernel for an operator.
 INSTRUCTION_SETS: dict[str, str] = {
     "mve": f"{_HERE}.mve.select",
+    "dsp": f"{_HERE}.dsp.select",
 }
 
 

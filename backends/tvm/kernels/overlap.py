@@ -18,17 +18,24 @@ from irshrink.program.ops import Window
 Shape = Sequence[int]
 
 
-def tiles_distance(window: Window, x: Shape, y: Shape, pixels: int, reads_first: bool) -> int:
-    """Distance in elements for steps of ``pixels`` output pixels; the last overlaps the one before.
+def tiles_distance(
+    window: Window, x: Shape, y: Shape, pixels: int, reads_first: bool, singles: bool = False
+) -> int:
+    """Distance in elements for steps of ``pixels`` output pixels.
 
     Args:
         x, y: [N,H,W,Ci] and [N,Ho,Wo,Co].
         reads_first: whether a step reads all of its input before it writes.
+        singles: whether the pixels left over are steps of their own; else the last step overlaps the one
+            before.
     """
     lowest = _lowest_reads(window, x, y)
     count = len(lowest)
     starts = np.minimum(np.arange(0, count, pixels), max(count - pixels, 0))
-    ends = np.minimum(starts + pixels, count)
+    if singles:
+        whole = count - count % pixels
+        starts = np.append(np.arange(0, whole, pixels), np.arange(whole, count))
+    ends = np.append(starts[1:], count) if singles else np.minimum(starts + pixels, count)
     later = np.append(np.minimum.accumulate(lowest[::-1])[::-1], _bytes(x))
     following = np.append(starts[1:], count) if reads_first else starts
     distance = int(np.max(ends * y[3] - later[following]))

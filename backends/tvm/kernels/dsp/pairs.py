@@ -1,0 +1,168 @@
+"""Weights of two channels in one word, for one SMLAD each with half the sign extensions.
+
+The word for inputs k0 and k2 of channels A and B has the int16 halves ``256 * B[k0] + A[k0]`` and
+``256 * B[k2] + A[k2]``. Multiplied as it is, it sums ``256 * b + a``; its sign-extended low bytes sum ``a``.
+The difference is ``256 * b``, and the multiplier of channel B is divided by 256, which is exact:
+
+    float32(256 * b) * (m / 256) == float32(b) * m        (powers of two scale without rounding)
+
+It holds while ``|b| < 2^23`` for every input and every half fits in int16. A half does not where B is -128
+and A negative. There the signs of B and its multiplier are both turned, unless B is -128 beside a positive A,
+too: such channels are no pair. A *run* of pairs ends with the first of them beside zeros, and the next run
+begins with the second, over the result of the zeros.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from irshrink.program.ops import FixedPoint, Requantization
+
+#: Bytes of the input that one step of a micro-kernel takes, and steps that its loop body holds.
+STEP, STEPS = 4, 2
+#: Sums below this come back from a product by 256 in int32.
+_LARGEST = 1 << 23
+#: Multipliers from here on can be divided by 256 and stay normal.
+_SMALLEST = 2.0**-118
+
+Sign = Literal[-1, 0, 1]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Channels ``first`` and ``first + 1``; ``sign`` of the second, 0 for zeros in its place."""
+
+    first: int
+    sign: Sign
+    #: Whether zeros stand in the place of the first channel.
+    second_only: bool = False
+
+
+@dataclass(frozen=True)
+class Streams:
+    """What micro-kernels read, and in which runs.
+
+    Attributes:
+        words: int32, for each pair ``bias a, 256 * bias b + bias a, words [step][even, odd], multiplier a,
+            multiplier b / 256``; multipliers by their bits.
+        runs: int32 [group, run, 3]: first channel of the layer, number of pairs, where in ``words``.
+    """
+
+    words: NDArray[np.int32]
+    runs: NDArray[np.int32]
+
+
+def steps_of(depth: int) -> int:
+    """Steps over ``depth`` bytes, a whole number of loop bodies."""
+    return -(-depth // (STEP * STEPS)) * STEPS
+
+
+def pair_words(depth: int) -> int:
+    """Elements of a stream for one pair of channels."""
+    return 2 * steps_of(depth) + 4
+
+
+def streams(
+    weights: NDArray[np.int8], bias: NDArray[np.int32], requantization: Requantization | FixedPoint
+) -> Streams | None:
+    """Streams of a layer with weights [group, channel, depth]; None where its channels make no pairs."""
+    groups, channels, _ = weights.shape
+    if not isinstance(requantization, Requantization) or channels < 2:
+        return None
+    if (requantization.low, requantization.high) != (-128, 127):
+        return None
+    flat = weights.reshape(groups * channels, -1)
+    biases, multiplier = _without_constants(flat, bias, requantization)
+    if not _exact(flat, biases, multiplier):
+        return None
+    biases, multiplier = biases.reshape(groups, channels), multiplier.reshape(groups, channels)
+    plans = [plan_runs(w) for w in weights]
+    if any(plan is None for plan in plans):
+        return None
+    words: list[NDArray[np.int32]] = []
+    table: list[list[tuple[int, int, int]]] = []
+    for g, plan in enumerate(plans):
+        table.append([])
+        for run in plan or ():
+            table[-1].append((g * channels + run[0].first, len(run), sum(w.size for w in words)))
+            words += [_pair(p, weights[g], biases[g], multiplier[g]) for p in run]
+    longest = max(map(len, table))
+    full = [rows + rows[-1:] * (longest - len(rows)) for rows in table]  # a run twice gives the same again
+    return Streams(np.concatenate(words), np.array(full, np.int32))
+
+
+def _without_constants(
+    weights: NDArray[np.int8], bias: NDArray[np.int32], requantization: Requantization
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Biases and multipliers; those without weights, whose biases may be huge, give their result as it is."""
+    multiplier = np.broadcast_to(requantization.multiplier, bias.shape)
+    zero = requantization.zero_point
+    result = np.clip(np.rint(bias.astype(np.float32) * multiplier), -128 - zero, 127 - zero)
+    constant = ~weights.any(axis=1)
+    return np.where(constant, result, bias).astype(np.int32), np.where(constant, np.float32(1), multiplier)
+
+
+def _exact(weights: NDArray[np.int8], bias: NDArray[np.int32], multiplier: NDArray[np.float32]) -> bool:
+    """Whether every sum and multiplier stands the factor of 256."""
+    reach = 128 * np.abs(weights.astype(np.int64)).sum(axis=1) + np.abs(bias.astype(np.int64))
+    smallest = multiplier[multiplier != 0].min(initial=1.0)
+    return bool(reach.max(initial=0) < _LARGEST and smallest >= _SMALLEST)
+
+
+def plan_runs(weights: NDArray[np.int8]) -> list[list[Pair]] | None:
+    """Runs of pairs that give every channel of ``weights`` [channel, depth], in their order."""
+    return _runs_from(weights, False) or _runs_from(weights, True)
+
+
+def _runs_from(weights: NDArray[np.int8], split: bool) -> list[list[Pair]] | None:
+    """The same with the first two channels apart, if ``split``, and the last one before all others."""
+    channels, c = len(weights), 0
+    runs: list[list[Pair]] = [[]]
+    while c < channels - 1:
+        sign = _sign(weights[c], weights[c + 1])
+        apart = sign == 0 or (split and c == 0)
+        runs[-1].append(Pair(c, 0 if apart else sign))
+        c += 1 if apart else 2
+        if apart:
+            runs.append([])
+    if c == channels - 1:
+        sign = _sign(weights[c - 1], weights[c])
+        if sign == 0 and (not runs[-1] or runs[-1][-1].sign == 0):
+            return None  # what stands before it would be written last
+        if sign == 0:
+            runs.insert(0, [Pair(c - 1, 1, second_only=True)])
+        else:
+            runs.append([Pair(c - 1, sign)])
+    return [run for run in runs if run]
+
+
+def _sign(first: NDArray[np.int8], second: NDArray[np.int8]) -> Sign:
+    """The sign with which ``second`` may stand above ``first``; 0 if neither will do."""
+    beside = first[second == -128]
+    if (beside >= 0).all():
+        return 1
+    return -1 if (beside < 0).all() else 0
+
+
+def _pair(
+    pair: Pair, weights: NDArray[np.int8], bias: NDArray[np.int32], multiplier: NDArray[np.float32]
+) -> NDArray[np.int32]:
+    """The stream of one pair."""
+    c, depth = pair.first, weights.shape[1]
+    steps = steps_of(depth)
+    halves = np.zeros(steps * STEP, np.int64)
+    sign, own = pair.sign, 0 if pair.second_only else 1
+    halves[:depth] = 256 * sign * weights[c + 1].astype(np.int64) + own * weights[c].astype(np.int64)
+    quads = halves.reshape(steps, STEP) & 0xFFFF
+    words = np.stack([quads[:, 0] | quads[:, 2] << 16, quads[:, 1] | quads[:, 3] << 16], -1).reshape(-1)
+    a = own * int(bias[c])
+    ends: Sequence[int] = [a, 256 * sign * int(bias[c + 1]) + a]
+    head = np.array([v & 0xFFFFFFFF for v in ends], np.int64)
+    scale = np.array([multiplier[c], sign * multiplier[c + 1] / np.float32(256)], np.float32)
+    bits = scale.view(np.int32)
+    return np.concatenate([np.concatenate([head, words]).astype(np.uint32).view(np.int32), bits])

@@ -1,0 +1,222 @@
+/* int8 dot products on Cortex-M with the DSP extension: whole inner loops in assembly, so that no compiler
+ * spills, and the same values in C for every other processor.
+ *
+ * Activations are widened once to pairs of int16, because many output channels read them. Weights stay bytes:
+ * a word holds two of channel A and two of channel B, `(B1 A1 B0 A0)`, and counts as the pair of int16
+ * `256 * B + A`. One SMLAD by the word as it is sums 256 * b + a, one by its sign-extended low bytes sums a;
+ * the difference is 256 * b, modulo 2^32 and thus exact below 2^23. So one SXTB16 serves two channels, and the
+ * factor of 256 goes into channel B's multiplier.
+ *
+ * A stream holds for each pair of channels: bias a, 256 * bias b + bias a, the words, multiplier a,
+ * multiplier b / 256. Steps are 4 bytes of the input: the words of bytes 0 and 2, and of bytes 1 and 3.
+ */
+#ifndef IRSHRINK_DSP_H
+#define IRSHRINK_DSP_H
+
+#include "irshrink_kernels.h"
+
+#if defined(__ARM_FEATURE_DSP) && defined(__ARM_FP) && defined(__thumb2__) && __ARM_ARCH_PROFILE == 'M'
+#define IRS_DSP_ASM 1
+#define IRS_DSP_FUNCTION static __attribute__((naked, noinline, unused))
+#else
+#define IRS_DSP_FUNCTION IRS_NOINLINE
+#endif
+
+/* 4 * steps bytes of three pixels as pairs: even of a, b, c, then odd of a, b, c; steps > 0. */
+IRS_DSP_FUNCTION void irs_dsp_widen(int8_t *to, const int8_t *a, const int8_t *b, const int8_t *c, int32_t steps)
+{
+#if IRS_DSP_ASM
+    __asm__ volatile(
+        "push {r4-r9}\n"
+        "ldr r12, [sp, #24]\n"
+        "1:\n"
+        "ldr r4, [r1], #4\n"
+        "ldr r5, [r2], #4\n"
+        "ldr r6, [r3], #4\n"
+        "sxtb16 r7, r4, ror #8\n"
+        "sxtb16 r8, r5, ror #8\n"
+        "sxtb16 r9, r6, ror #8\n"
+        "sxtb16 r4, r4\n"
+        "sxtb16 r5, r5\n"
+        "sxtb16 r6, r6\n"
+        "stmia r0!, {r4-r9}\n"
+        "subs r12, r12, #1\n"
+        "bne 1b\n"
+        "pop {r4-r9}\n"
+        "bx lr\n");
+#else
+    const int8_t *const from[3] = {a, b, c};
+    for (int32_t i = 0; i < steps; ++i, to += 24) {
+        for (int32_t p = 0; p < 3; ++p) {
+            int32_t word = irs_load32(from[p] + 4 * i);
+            irs_store32(to + 4 * p, irs_even(word));
+            irs_store32(to + 4 * p + 12, irs_odd(word));
+        }
+    }
+#endif
+}
+
+/* `pairs` pairs of channels of three pixels, `bytes` of widened input from `x` on; results of pixel p at
+ * y + p * stride. */
+IRS_DSP_FUNCTION void irs_dsp_tile(const int8_t *x, const int32_t *stream, int8_t *y, int32_t bytes,
+                                   int32_t stride, int32_t pairs, int32_t zero_point)
+{
+#if IRS_DSP_ASM
+/* three sums by one word each, as it is and sign-extended */
+#define IRS_DSP_STEP(w)                                                                                     \
+    "ldmia r0!, {r8, r9, r10}\n"                                                                            \
+    "smlad r5, r8, " w ", r5\n"                                                                             \
+    "smlad r6, r9, " w ", r6\n"                                                                             \
+    "smlad r7, r10, " w ", r7\n"                                                                            \
+    "sxtb16 " w ", " w "\n"                                                                                 \
+    "smlad r2, r8, " w ", r2\n"                                                                             \
+    "smlad r3, r9, " w ", r3\n"                                                                             \
+    "smlad r4, r10, " w ", r4\n"
+#define IRS_DSP_STEPS "ldmia r1!, {r11, r12}\n" IRS_DSP_STEP("r11") IRS_DSP_STEP("r12")
+    __asm__ volatile(
+        "push {r4-r11, lr}\n"
+        "add r3, r0, r3\n"
+        "vmov s12, s13, r0, r3\n" /* input: start, end */
+        "ldr r4, [sp, #36]\n"
+        "vmov s14, s15, r2, r4\n" /* output: address, stride */
+        "ldr r5, [sp, #40]\n"
+        "add r5, r2, r5, lsl #1\n"
+        "ldr r4, [sp, #44]\n"
+        "vmov s10, s11, r4, r5\n" /* zero point, end of the output */
+        "1:\n"
+        "vmov r0, lr, s12, s13\n"
+        "ldmia r1!, {r2, r5}\n"
+        "mov r3, r2\n"
+        "mov r4, r2\n"
+        "mov r6, r5\n"
+        "mov r7, r5\n"
+        "2:\n" IRS_DSP_STEPS IRS_DSP_STEPS
+        "cmp r0, lr\n"
+        "bne 2b\n"
+        "vldmia r1!, {s6, s7}\n"
+        "subs r5, r5, r2\n"
+        "subs r6, r6, r3\n"
+        "subs r7, r7, r4\n"
+        "vmov s0, s1, r2, r5\n"
+        "vmov s2, s3, r3, r6\n"
+        "vmov s4, s5, r4, r7\n"
+        "vcvt.f32.s32 s0, s0\n"
+        "vcvt.f32.s32 s1, s1\n"
+        "vcvt.f32.s32 s2, s2\n"
+        "vcvt.f32.s32 s3, s3\n"
+        "vcvt.f32.s32 s4, s4\n"
+        "vcvt.f32.s32 s5, s5\n"
+        "vmul.f32 s0, s0, s6\n"
+        "vmul.f32 s1, s1, s7\n"
+        "vmul.f32 s2, s2, s6\n"
+        "vmul.f32 s3, s3, s7\n"
+        "vmul.f32 s4, s4, s6\n"
+        "vmul.f32 s5, s5, s7\n"
+        "vcvtr.s32.f32 s0, s0\n"
+        "vcvtr.s32.f32 s1, s1\n"
+        "vcvtr.s32.f32 s2, s2\n"
+        "vcvtr.s32.f32 s3, s3\n"
+        "vcvtr.s32.f32 s4, s4\n"
+        "vcvtr.s32.f32 s5, s5\n"
+        "vmov r2, r5, s0, s1\n"
+        "vmov r3, r6, s2, s3\n"
+        "vmov r4, r7, s4, s5\n"
+        "vmov r10, r11, s10, s11\n"
+        "vmov r8, r9, s14, s15\n"
+        "qadd r2, r2, r10\n"
+        "qadd r3, r3, r10\n"
+        "qadd r4, r4, r10\n"
+        "qadd r5, r5, r10\n"
+        "qadd r6, r6, r10\n"
+        "qadd r7, r7, r10\n"
+        "ssat r2, #8, r2\n"
+        "ssat r3, #8, r3\n"
+        "ssat r4, #8, r4\n"
+        "ssat r5, #8, r5\n"
+        "ssat r6, #8, r6\n"
+        "ssat r7, #8, r7\n"
+        "add r12, r8, r9, lsl #1\n"
+        "strb r4, [r12]\n"
+        "strb r7, [r12, #1]\n"
+        "add r9, r8, r9\n"
+        "strb r3, [r9]\n"
+        "strb r6, [r9, #1]\n"
+        "strb r2, [r8], #1\n"
+        "strb r5, [r8], #1\n"
+        "vmov s14, r8\n"
+        "cmp r8, r11\n"
+        "bne 1b\n"
+        "pop {r4-r11, pc}\n");
+#undef IRS_DSP_STEPS
+#undef IRS_DSP_STEP
+#else
+    for (; pairs > 0; --pairs, y += 2) {
+        const int32_t *w = stream + 2;
+        uint32_t a[3], s[3];
+        float multiplier[2];
+        for (int32_t p = 0; p < 3; ++p) {
+            a[p] = (uint32_t)stream[0];
+            s[p] = (uint32_t)stream[1];
+        }
+        for (int32_t i = 0; i < bytes; i += 12, ++w) {
+            for (int32_t p = 0; p < 3; ++p) {
+                a[p] = (uint32_t)irs_mla_dual(irs_load32(x + i + 4 * p), irs_even(*w), (int32_t)a[p]);
+                s[p] = (uint32_t)irs_mla_dual(irs_load32(x + i + 4 * p), *w, (int32_t)s[p]);
+            }
+        }
+        __builtin_memcpy(multiplier, w, sizeof multiplier);
+        for (int32_t p = 0; p < 3; ++p) {
+            y[p * stride] = irs_requantize((int32_t)a[p], multiplier[0], zero_point);
+            y[p * stride + 1] = irs_requantize((int32_t)(s[p] - a[p]), multiplier[1], zero_point);
+        }
+        stream = w + 2;
+    }
+#endif
+}
+
+/* What stays of a window's geometry from call to call, an array in flash. */
+enum {
+    IRS_DSP_OUT_W, IRS_DSP_IN_W, IRS_DSP_IN_CHANNELS, IRS_DSP_STRIDE_H, IRS_DSP_STRIDE_W, IRS_DSP_LEFT,
+    IRS_DSP_ROWS, IRS_DSP_COLUMNS, IRS_DSP_DILATION_H, IRS_DSP_DILATION_W
+};
+
+/* The windows of `pixel` and the two after it (`next` 1) or of itself three times (`next` 0), widened:
+ * 4 * steps channels at each position, `outside` where the window leaves the image. */
+IRS_NOINLINE void irs_dsp_windows(int8_t *to, const int8_t *x, const int8_t *outside, const int32_t *window,
+                                  int32_t pixel, int32_t next, int32_t pad_top, int32_t height, int32_t steps)
+{
+    int32_t top[3], left[3], rows = window[IRS_DSP_ROWS], columns = window[IRS_DSP_COLUMNS];
+    int32_t width = window[IRS_DSP_IN_W], channels = window[IRS_DSP_IN_CHANNELS];
+    int32_t down = window[IRS_DSP_DILATION_H], across = window[IRS_DSP_DILATION_W];
+    int32_t out_y = pixel / window[IRS_DSP_OUT_W], out_x = pixel - out_y * window[IRS_DSP_OUT_W];
+    for (int32_t p = 0; p < 3; ++p) {
+        top[p] = out_y * window[IRS_DSP_STRIDE_H] - pad_top;
+        left[p] = out_x * window[IRS_DSP_STRIDE_W] - window[IRS_DSP_LEFT];
+        out_x += next;
+        if (out_x == window[IRS_DSP_OUT_W]) {
+            out_x = 0;
+            ++out_y;
+        }
+    }
+    /* rows of the window at once where no border is in the way */
+    int32_t at_once = across == 1 && 4 * steps == channels && top[0] == top[2] && top[0] >= 0 && left[0] >= 0
+                      && left[2] + columns <= width && top[0] + (rows - 1) * down < height;
+    for (int32_t ky = 0; ky < rows; ++ky) {
+        for (int32_t kx = 0; kx < columns; ++kx) {
+            const int8_t *from[3];
+            for (int32_t p = 0; p < 3; ++p) {
+                int32_t row = top[p] + ky * down, column = left[p] + kx * across;
+                int32_t within = (uint32_t)row < (uint32_t)height && (uint32_t)column < (uint32_t)width;
+                from[p] = within ? x + (row * width + column) * channels : outside;
+            }
+            int32_t n = at_once ? columns * steps : steps;
+            irs_dsp_widen(to, from[0], from[1], from[2], n);
+            to += 24 * n;
+            if (at_once) {
+                break;
+            }
+        }
+    }
+}
+
+#endif
