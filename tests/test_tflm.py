@@ -132,3 +132,16 @@ def test_operators_without_such_a_form_are_named() -> None:
     (note,) = lower(module, requantize="tflm").notes
     assert note == "Gelu 'b' has no form in TensorFlow Lite Micro's arithmetic here; it keeps irshrink's."
     assert not lower(module).notes
+
+
+def test_a_float_build_says_that_there_was_nothing_to_requantize() -> None:
+    module = module_from_text(
+        """<ir_version: 9, opset_import: ["" : 20]>
+        g (float[1, 8] x) => (float[1, 8] y) { y = Gelu (x) }"""
+    )
+    assert lower(module, requantize="tflm").notes == [
+        "The model is not quantized: everything runs in float.",
+        "--requantize tflm changed nothing: no operator runs in int8. "
+        "Give --calibration, or a quantized model.",
+    ]
+    assert lower(module).notes == ["The model is not quantized: everything runs in float."]

@@ -27,6 +27,10 @@ from irshrink.program.program import Port, Program, Quantization
 #: Classes that a note lists before it only counts the rest.
 _MOST_CLASSES = 12
 
+_NOTHING_AS_TFLM = (
+    "--requantize tflm changed nothing: no operator runs in int8. Give --calibration, or a quantized model."
+)
+
 Io = Literal["quantized", "float"]
 
 
@@ -293,9 +297,12 @@ def _output_view(module: Module, lowering: Lowering, value: ir.Value) -> View:
 
 
 def _notes(module: Module, lowering: Lowering) -> list[str]:
+    notes = list(lowering.notes)
+    if lowering.requantize == "tflm" and not lowering.requantizes:
+        notes.insert(0, _NOTHING_AS_TFLM)
     if not any(node.op_type == "QuantizeLinear" for node in module.graph):
-        return ["The model is not quantized: everything runs in float.", *lowering.notes]
-    return list(dict.fromkeys(lowering.notes))
+        notes.insert(0, "The model is not quantized: everything runs in float.")
+    return list(dict.fromkeys(notes))
 
 
 def _where(module: Module) -> str:
