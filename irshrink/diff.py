@@ -157,7 +157,8 @@ def _sentence(output: Mapping[str, Any]) -> str:
         if output["max_abs_value"]
         else ""
     )
+    of = plural(output["samples"], "sample")
     return (
         f"largest difference {output['max_abs_difference']:.4g}{share}; "
-        f"the largest element is the same one in {output['same_largest']} of {output['samples']} samples"
+        f"the largest element is the same one in {output['same_largest']} of {of}"
     )

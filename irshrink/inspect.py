@@ -10,7 +10,7 @@ from typing import Any
 import onnx_ir as ir
 
 from irshrink.analyses.cost import graph_macs, graph_parameters
-from irshrink.console import count, table
+from irshrink.console import count, plural, table
 from irshrink.errors import ModelError
 from irshrink.frontends.read import read_model
 from irshrink.graph.shapes import infer_shapes
@@ -19,7 +19,7 @@ from irshrink.passes.cleanup import cleanup_steps
 from irshrink.pipeline import Pipeline
 from irshrink.program.lower import lower, unsupported
 from irshrink.registry import backend_for, make_pass
-from irshrink.report.layers import layer_rows
+from irshrink.report.layers import float_lines, layer_rows
 from irshrink.samples import input_specs
 from irshrink.samples.random import random_samples
 from irshrink.soundness import require_sound
@@ -59,9 +59,8 @@ def inspect_model(
 def render(facts: Mapping[str, Any]) -> str:
     """The facts for the terminal."""
     lines = [
-        f"{facts['name']}: {count(facts['nodes'])} nodes, {count(facts['parameters'])} parameters, "
-        f"{'unknown' if facts['macs'] is None else count(facts['macs'])} multiply-accumulates, "
-        f"opset {facts['opset']}"
+        f"{facts['name']}: {plural(facts['nodes'], 'node')}, {plural(facts['parameters'], 'parameter')}, "
+        f"{_macs(facts['macs'])}, opset {facts['opset']}"
     ]
     lines += [f"  input   {_port(port)}" for port in facts["inputs"]]
     lines += [f"  output  {_port(port)}" for port in facts["outputs"]]
@@ -130,24 +129,30 @@ def _view(module: Module, target: Target) -> dict[str, Any]:
     Pipeline(steps).run(module, target)
     program = lower(module)
     for layer in layer_rows(program, {}, {}):
-        row = {"layer": layer["name"], "op": layer["op"], "macs": layer["macs"], "why": layer["why_float"]}
+        row = {key: layer[key] for key in ("name", "op", "origin", "macs", "why_float")}
         view["float" if layer["dtype"] == "float32" else "integer"].append(row)
     return view
 
 
 def _render_view(view: Mapping[str, Any]) -> list[str]:
     refused = view["unsupported"]
-    lines = [f"on {view['name']}, {view['nodes_after_cleanup']} nodes after cleanup:"]
+    lines = [f"on {view['name']}, {plural(view['nodes_after_cleanup'], 'node')} after cleanup:"]
     if refused:
-        lines.append(f"  cannot be compiled: {len(refused)} nodes have no kernel")
+        have = "has" if len(refused) == 1 else "have"
+        lines.append(f"  cannot be compiled: {plural(len(refused), 'node')} {have} no kernel")
         return lines + [f"    {r['op']} '{r['node']}': {r['reason']}. {r['advice']}" for r in refused]
     whole = sum(row["macs"] for part in ("integer", "float") for row in view[part])
     for part in ("integer", "float"):
         macs = sum(row["macs"] for row in view[part])
-        share = f", {100 * macs / whole:.1f} % of the MACs" if whole else ""
-        lines.append(f"  {part}: {len(view[part])} layers{share}")
-    lines += [f"    {row['layer']} ({row['op']}): {row['why']}" for row in view["float"] if row["why"]]
-    return lines
+        share = f", {100 * macs / whole:.1f} % of the {whole:,} MACs" if whole else ""
+        lines.append(f"  {part}: {plural(len(view[part]), 'layer')}{share}")
+    return [*lines, *(f"    {line}" for line in float_lines(view["float"]))]
+
+
+def _macs(number: int | None) -> str:
+    if number is None:
+        return "multiply-accumulates not known before cleanup"
+    return plural(number, "multiply-accumulate")
 
 
 def _value(value: ir.Value) -> dict[str, Any]:

@@ -172,7 +172,7 @@ def test_inspect(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert {o["op"]: o["count"] for o in facts["operators"]}["Conv"] == 1
     assert irshrink("inspect", files / "small.onnx", "--target", "cortex-m4") == 0
     text = capsys.readouterr().out
-    assert "100.0 % of the MACs" in text
+    assert "100.0 % of the 2,736 MACs" in text
     assert "float: 0 layers" in text
 
 
@@ -182,7 +182,49 @@ def test_inspect_lists_what_cannot_run(tmp_path: Path, capsys: pytest.CaptureFix
     )
     onnx.save(proto, tmp_path / "det.onnx")
     assert irshrink("inspect", tmp_path / "det.onnx", "--target", "host") == 0
-    assert "cannot be compiled: 1 nodes" in capsys.readouterr().out
+    assert "cannot be compiled: 1 node has no kernel" in capsys.readouterr().out
+
+
+BRANCHES = """<ir_version: 9, opset_import: ["" : 20]>
+g (float[1, 4] x) => (float[1, 4] y) <float z = {0.0}> {
+    s = ReduceSum <keepdims = 0> (x)
+    c = Greater (s, z)
+    y = If (c) <
+        then_branch = t () => (float[1, 4] a) { a = Neg (x) },
+        else_branch = e () => (float[1, 4] b) { b = Relu (x) }
+    >
+}"""
+
+
+def test_inspect_says_what_a_branch_depends_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    onnx.save(onnx.parser.parse_model(BRANCHES), tmp_path / "if.onnx")
+    assert irshrink("inspect", tmp_path / "if.onnx", "--target", "host") == 0
+    assert (
+        "If 'y': which branch it takes depends on the data: 'c' is computed. A build always runs the same "
+        "operators: make the condition a constant"
+    ) in capsys.readouterr().out
+
+
+RECURRENT = """<ir_version: 9, opset_import: ["" : 20]>
+g (float[3, 1, 2] x) => (float[1, 2] y) <
+    float[1, 8, 2] w = {1,2,3,4,5,6,7,8,1,2,3,4,5,6,7,8},
+    float[1, 8, 2] r = {1,2,3,4,5,6,7,8,1,2,3,4,5,6,7,8},
+    int64[1] a = {0}, float[2, 2] v = {1, 2, 3, 4}
+> {
+    u = MatMul (x, v)
+    [lstm] h, last = LSTM <hidden_size = 2> (u, w, r)
+    y = Squeeze (last, a)
+}"""
+
+
+def test_a_node_of_several_operators_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And it goes by the name in the model, as in what compile says."""
+    onnx.save(onnx.parser.parse_model(RECURRENT), tmp_path / "lstm.onnx")
+    assert irshrink("inspect", tmp_path / "lstm.onnx", "--target", "host") == 0
+    text = capsys.readouterr().out
+    assert [line for line in text.splitlines() if "lstm" in line][1:] == [
+        "    lstm (DenseF32, RecurrentF32, Slice): it has no int8 form"
+    ]
 
 
 def test_inspect_shows_open_shapes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

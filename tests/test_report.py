@@ -27,6 +27,7 @@ from irshrink.program.ops import (
     Window,
 )
 from irshrink.program.program import Port, Program, Quantization, Tensor
+from irshrink.report.layers import float_lines
 from irshrink.report.page import render_page, verdict
 from irshrink.report.report import (
     AccuracyFacts,
@@ -335,3 +336,36 @@ def test_the_worst_of_several_outputs_is_shown_and_all_are_listed() -> None:
     assert "the worst output of what was compiled has a mean cosine similarity of 0.800000" in page
     assert '<td class="name">score</td><td class="num">1</td><td class="num">0.800000</td>' in page
     assert '<td class="num">NaN</td>' in page
+
+
+def test_float_layers_go_by_their_nodes() -> None:
+    rows = [
+        {"name": "lstm", "op": "DenseF32", "origin": ["/lstm"], "why_float": "no form"},
+        {"name": "lstm_2", "op": "RecurrentF32", "origin": ["/lstm"], "why_float": "no form"},
+        {"name": "fc", "op": "DenseInt8", "origin": ["/fc"], "why_float": None},
+        {"name": "lstm_3", "op": "Slice", "origin": ["/lstm"], "why_float": "no form"},
+        {"name": "softmax", "op": "SoftmaxF32", "origin": [], "why_float": "kept float"},
+    ]
+    assert float_lines(rows) == [
+        "/lstm (DenseF32, RecurrentF32, Slice): no form",
+        "softmax (SoftmaxF32): kept float",
+    ]
+
+
+def test_times_of_a_pass_that_ran_twice_are_one() -> None:
+    made = report()
+    twice = dict(made["passes"][0], name="move", seconds=0.75)
+    made["passes"] += [twice, dict(twice), dict(twice)]
+    assert "move 2.2 s" in summary(made, Path("build"))
+    assert summary(made, Path("build")).count("move") == 1
+
+
+def test_the_page_has_no_empty_column_and_no_zero() -> None:
+    made = report()
+    assert '<th class="num">Seconds</th>' in render_page(made)
+    assert "Seconds" not in render_page(without_seconds(made))
+    port = made["model"]["inputs"][0]
+    port["quantization"] = {"scale": 0.5, "zero_point": 0}
+    assert "real = 0.5 × stored</dd>" in render_page(made)
+    port["quantization"] = {"scale": 0.5, "zero_point": 3}
+    assert "real = 0.5 × (stored -3)</dd>" in render_page(made)

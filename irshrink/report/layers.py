@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
 
@@ -64,6 +64,19 @@ def element_type(program: Program, op: Op) -> str:
 def quantization(value: Quantization | None) -> dict[str, Any] | None:
     """Scale and zero point as plain data."""
     return None if value is None else {"scale": value.scale, "zero_point": value.zero_point}
+
+
+def float_lines(layers: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What runs in float and why, a line a node of the model: ``lstm (DenseF32, Slice): no integer form``.
+
+    Nodes go by the names that ``--keep-float`` takes. One that became several operators is one line.
+    """
+    found: dict[tuple[str, str], dict[str, None]] = {}
+    for layer in layers:
+        if layer["why_float"]:
+            name = ", ".join(layer["origin"]) or str(layer["name"])
+            found.setdefault((name, layer["why_float"]), {})[layer["op"]] = None
+    return [f"{name} ({', '.join(ops)}): {why}" for (name, why), ops in found.items()]
 
 
 def _row(program: Program, op: Op, cost: OpCost | None, instructions: int | None) -> dict[str, Any]:

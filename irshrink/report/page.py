@@ -10,7 +10,7 @@ from typing import Any
 
 import jinja2
 
-from irshrink.console import similarity
+from irshrink.console import plural, similarity
 from irshrink.report.summary import arena_bound
 from irshrink.report.svg import arena_over_time, split_bar, uncovered
 
@@ -37,6 +37,7 @@ def render_page(report: Mapping[str, Any]) -> str:
         workspaces=any(layer["workspace_bytes"] for layer in layers),
         most_macs=max((layer["macs"] for layer in layers), default=0),
         most_instructions=max((layer["instructions"] or 0 for layer in layers), default=0),
+        timed=any(record["seconds"] is not None for record in report["passes"]),
         in_float=[layer for layer in layers if layer["why_float"]] if mixed else [],
     )
 
@@ -49,10 +50,11 @@ def verdict(report: Mapping[str, Any]) -> tuple[bool, str]:
         reason = emulation["why_not_run"]
         return False, "This build was NOT run." if reason is None else f"This build was NOT run: {reason}"
     place = "on this kind of machine" if emulation["native"] else f"on an emulated {report['target']}"
-    times = f"{runs:,} inference" if runs == 1 else f"{runs:,} inferences"
+    times = plural(runs, "inference")
     if wrong:
-        return False, f"{wrong:,} of {of:,} output bytes of {times} {place} differ from the reference."
-    return True, f"All {of:,} output bytes of {times} {place} equal the reference."
+        of_all = f"{wrong:,} of {plural(of, 'output byte')}"
+        return False, f"{of_all} of {times} {place} differ from the reference."
+    return True, f"All {plural(of, 'output byte')} of {times} {place} equal the reference."
 
 
 def _flash(report: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,6 +116,7 @@ def _template() -> jinja2.Template:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters["n"] = _number
+    environment.filters["plural"] = plural
     environment.filters["similarity"] = similarity
     environment.filters["value"] = _value
     environment.filters["percent"] = lambda value: "–" if value is None else f"{value * 100:.2f} %"

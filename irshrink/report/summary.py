@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import textwrap
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from irshrink.console import count, percent, plural, similarity, size, table
+from irshrink.report.layers import float_lines
 
 #: Width of what is no table.
 _COLUMNS = 110
@@ -17,11 +19,13 @@ def summary(report: Mapping[str, Any], out: Path) -> str:
     """A compact table of what was built, what ran in float with its reason, and notes."""
     lines = [f"{report['model']['name']} for {report['board'] or report['target']}", ""]
     lines.append(table(_rows(report)))
-    in_float = [layer for layer in report["layers"] if layer["why_float"]]
-    if in_float and any(layer["dtype"] == "int8" for layer in report["layers"]):
-        lines += ["", f"{len(in_float)} of {len(report['layers'])} layers run in float:"]
-        lines += [f"  {_node(layer)} ({layer['op']}): {layer['why_float']}" for layer in in_float[:10]]
-        lines += [f"  and {len(in_float) - 10} more, see report.html"] if len(in_float) > 10 else []
+    number = sum(bool(layer["why_float"]) for layer in report["layers"])
+    if number and any(layer["dtype"] == "int8" for layer in report["layers"]):
+        run = "runs" if number == 1 else "run"
+        lines += ["", f"{number} of {plural(len(report['layers']), 'layer')} {run} in float:"]
+        reasons = float_lines(report["layers"])
+        lines += [f"  {line}" for line in reasons[:10]]
+        lines += [f"  and {len(reasons) - 10} more, see report.html"] if len(reasons) > 10 else []
     lines += ["", *map(_note, report["notes"])] if report["notes"] else []
     slow = _slowest(report)
     lines += ["", slow] if slow else []
@@ -36,11 +40,6 @@ def arena_bound(nbytes: int, bound: int) -> str:
     share = 100 * (nbytes - bound) / bound if bound else 0.0
     over = f"{share:.1f} %" if share >= 0.1 else size(nbytes - bound)
     return f"lower bound {size(bound)}, +{over}"
-
-
-def _node(layer: Mapping[str, Any]) -> str:
-    """What the model calls a layer: the name that --keep-float takes."""
-    return ", ".join(layer["origin"]) or str(layer["name"])
 
 
 def _note(text: str) -> str:
@@ -107,9 +106,11 @@ def _limit(limit: int | None) -> str:
 
 def _slowest(report: Mapping[str, Any]) -> str:
     """The passes that took most of the time; the report file leaves seconds out to be reproducible."""
-    timed = [(p["seconds"], p["name"]) for p in report["passes"] if p["seconds"] is not None]
-    total = sum(seconds for seconds, _ in timed)
+    timed: Counter[str] = Counter()
+    for record in report["passes"]:
+        timed[record["name"]] += record["seconds"] or 0
+    total = sum(timed.values())
     if total < 1:
         return ""
-    top = sorted(timed, reverse=True)[:3]
-    return f"passes took {total:.1f} s: " + ", ".join(f"{name} {seconds:.1f} s" for seconds, name in top)
+    top = timed.most_common(3)
+    return f"passes took {total:.1f} s: " + ", ".join(f"{name} {seconds:.1f} s" for name, seconds in top)

@@ -20,7 +20,7 @@ from irshrink.program.lower.finish import with_fused_sums, with_residuals, witho
 from irshrink.program.lower.lowering import Lowering, Requantize
 from irshrink.program.lower.names import identifier
 from irshrink.program.lower.refusal import MOST_ELEMENTS, Refusal, Unsupported
-from irshrink.program.lower.table import ADVICE, DEFAULT_ADVICE, SEVERAL_OUTPUTS, rule_of
+from irshrink.program.lower.table import ADVICE, DEFAULT_ADVICE, REASONS, SEVERAL_OUTPUTS, rule_of
 from irshrink.program.lower.view import View, view_of
 from irshrink.program.program import Port, Program, Quantization
 
@@ -142,7 +142,7 @@ def _require_sizes(node: ir.Node) -> None:
 def _apply_rule(lowering: Lowering, node: ir.Node) -> None:
     rule = rule_of(node)
     if rule is None:
-        raise Refusal("there is no kernel for it", ADVICE.get(node.op_type, DEFAULT_ADVICE))
+        raise Refusal(_why_no_rule(lowering, node), ADVICE.get(node.op_type, DEFAULT_ADVICE))
     if not all(value is None or lowering.knows(value) for value in node.inputs):
         return  # what makes the missing input has failed, and said so
     extra = next((value for value in node.outputs[1:] if lowering.is_read(value)), None)
@@ -152,6 +152,15 @@ def _apply_rule(lowering: Lowering, node: ir.Node) -> None:
         lowering.bind(node.outputs[0], lowering.view(_varying(lowering, node)))
     else:
         rule(lowering, node)
+
+
+def _why_no_rule(lowering: Lowering, node: ir.Node) -> str:
+    if node.op_type not in REASONS or node.domain not in edit.ONNX_DOMAINS:
+        return "there is no kernel for it"
+    decisive = [value for value in node.inputs[: 2 if node.op_type == "Loop" else 1] if value is not None]
+    computed = [f"'{value.name}'" for value in decisive if lowering.constants.get(value) is None]
+    are = "is" if len(computed) == 1 else "are"
+    return REASONS[node.op_type] + (f": {' and '.join(computed)} {are} computed" if computed else "")
 
 
 def _varying(lowering: Lowering, node: ir.Node) -> ir.Value | None:

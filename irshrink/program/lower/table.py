@@ -153,6 +153,10 @@ def rule_of(node: ir.Node) -> Rule | None:
 
 
 _CONTROL = "Export the model with static shapes and without control flow."
+_BRANCHES = (
+    "A build always runs the same operators: make the condition a constant, or choose between both by Where."
+)
+_TURNS = "A build always runs the same operators: make the number of turns a constant."
 _QOPERATOR = (
     "Export the quantized model in QDQ format (QuantizeLinear and DequantizeLinear around float nodes)."
 )
@@ -165,8 +169,8 @@ ADVICE: dict[str, str] = {
     "ConvInteger": _QOPERATOR,
     "DictVectorizer": _MAPS,
     "DynamicQuantizeLinear": "Quantize statically, with calibration samples.",
-    "If": _CONTROL,
-    "Loop": _CONTROL,
+    "If": _BRANCHES,
+    "Loop": _TURNS,
     "MatMulInteger": _QOPERATOR,
     "NonZero": "The size of its result is not known before it runs: use Where, or cut the model before it.",
     "NonMaxSuppression": "Cut the model before it and do this step in the application.",
@@ -175,6 +179,11 @@ ADVICE: dict[str, str] = {
     "QLinearMatMul": _QOPERATOR,
     "Scan": _CONTROL,
     "Shape": "Export the model with static shapes; fold-constants then removes it.",
+}
+#: Of a node without a rule, why there is none; by default, that there is no kernel for it.
+REASONS: dict[str, str] = {
+    "If": "which branch it takes depends on the data",
+    "Loop": "how often it runs depends on the data",
 }
 DEFAULT_ADVICE = (
     "Replace it by supported operators, or cut the model there and do this step in the application."

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from irshrink.console import plural
 from irshrink.errors import SamplesError
 from irshrink.program.program import Port, Program
 from irshrink.program.reference import (
@@ -70,7 +71,7 @@ def values(program: Program, inputs: Sequence[Array]) -> dict[str, Array]:
         SamplesError: the inputs do not fit the ports.
     """
     if len(inputs) != len(program.inputs):
-        raise SamplesError(f"The program takes {len(program.inputs)} inputs, not {len(inputs)}.")
+        raise SamplesError(f"The program takes {plural(len(program.inputs), 'input')}, not {len(inputs)}.")
     tensors: dict[str, Array] = dict(program.constants)
     for port, array in zip(program.inputs, inputs, strict=True):
         tensors[port.tensor] = _input(program, port, array)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from irshrink.console import plural
 from irshrink.program.lower.chains import Sink
 from irshrink.program.lower.fitting import broadcast
 from irshrink.program.lower.lowering import Lowering, broadcast_constant, int8_codes
@@ -38,7 +39,7 @@ def binary(lowering: Lowering, node: ir.Node) -> None:
         integers.binary(lowering, node)
         return
     if len(node.inputs) != 2:
-        lowering.float_note(node, f"it has {len(node.inputs)} inputs")
+        lowering.float_note(node, f"it has {plural(len(node.inputs), 'input')}")
         lowering.bind(node.outputs[0], _several(lowering, node, kind))
         return
     if as_table(lowering, node):
