@@ -92,7 +92,7 @@ def load_build(folder: Path | str) -> Build:
     model = folder / MODEL_NAME
     if not model.is_file() or sha256(model) != digest:
         raise UserError(f"{model}: is not the model that was compiled there. Compile again.")
-    program = lower(load_module(model), io=io, requantize=requantize)
+    program = lower(load_module(model), io=io, requantize=requantize, fused=target.has("fma"))
     return Build(folder, target, program, backend_for(target), names)
 
 

@@ -89,7 +89,7 @@ def compile_model(
         progress(step.name)
         run(step)
     run(*backend.legalize(target))
-    program = lower(module, io=recipe.io, requantize=recipe.requantize)
+    program = lower(module, io=recipe.io, requantize=recipe.requantize, fused=target.has("fma"))
 
     with fresh_folder(Path(out), force) as folder:
         progress("compiling and linking")

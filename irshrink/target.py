@@ -15,6 +15,7 @@ from typing import Literal, TypeVar
 
 import msgspec
 
+from irshrink.cpuinfo import cpu_flags
 from irshrink.errors import TargetError, nearest
 from irshrink.validation import complaint
 
@@ -85,9 +86,11 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         features: what kernels may use: ``dsp`` (SMLAD, SXTB16, QADD), ``fpu`` (hardware float32), ``fma``
             (float32 multiply-add with one rounding: changes the last bits of float sums), ``simd``
             (vectors that the C compiler makes of loops), and what the core has besides: ``neon``, ``mve``,
-            ``dotprod``, ``i8mm``, ``fp16``; ``threads`` (several cores under Linux, atomic instructions).
+            ``dotprod``, ``i8mm``, ``fp16``, ``vnni``; ``threads`` (several cores under Linux, atomic
+            instructions).
         backend: which backend compiles for it.
         emulation: how to emulate it, or None for the machine irshrink itself runs on.
+        cpu_flags: what that machine needs, in the words of its /proc/cpuinfo.
         flash_bytes, ram_bytes: budget of the memory, None for no limit; boards set them.
         threads: how many threads a build can use at most; 1 is a build without any.
         memory: whether the arena may be made smaller at the price of instructions (docs/memory.md).
@@ -102,6 +105,7 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gcc_flags: tuple[str, ...] = ()
     features: frozenset[str] = frozenset()
     emulation: Emulation | None = None
+    cpu_flags: frozenset[str] = frozenset()
     flash_bytes: int | None = None
     ram_bytes: int | None = None
     memory: Literal["fast", "small"] = "fast"
@@ -152,10 +156,8 @@ def load_target(name: str) -> Target:
     """
     if name.endswith(".toml"):
         return _from_file(Path(name))
-    if name == "host" and (HERE / "hosts" / f"{platform.machine()}.toml").is_file():
-        return msgspec.structs.replace(
-            _read(HERE / "hosts" / f"{platform.machine()}.toml", Target), name=name
-        )
+    if name == "host":
+        return _host()
     if name in target_names():
         return _read(HERE / "targets" / f"{name}.toml", Target)
     if name in board_names():
@@ -191,6 +193,14 @@ def _size_text(nbytes: int) -> str:
         if nbytes and nbytes % unit == 0:
             return f"{nbytes // unit}{letter}"
     return str(nbytes)
+
+
+def _host() -> Target:
+    """This machine: of the descriptions that fit it, the one that uses most of it."""
+    files = sorted((HERE / "hosts").glob(f"{platform.machine()}*.toml"))
+    fitting = [t for t in (_read(file, Target) for file in files) if t.cpu_flags <= cpu_flags()]
+    best = max(fitting, key=lambda t: len(t.cpu_flags), default=_read(HERE / "targets" / "host.toml", Target))
+    return msgspec.structs.replace(best, name="host")
 
 
 def _from_file(path: Path) -> Target:

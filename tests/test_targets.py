@@ -150,7 +150,7 @@ def test_the_host_is_the_machine_that_is_here(monkeypatch: pytest.MonkeyPatch) -
 
 def test_an_arm_machine_runs_what_its_core_can(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native, "_is_arm_linux", lambda: True)
-    monkeypatch.setattr(native, "_kernel_features", lambda: frozenset({"asimd", "asimdhp"}))
+    monkeypatch.setattr(native, "cpu_flags", lambda: frozenset({"asimd", "asimdhp"}))
     assert native.is_native(load_target("cortex-a72"))
     assert not native.is_native(load_target("neoverse-n1"))  # no dot products here
     assert not native.is_native(load_target("armv7-linux"))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import platform
 import sys
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import ClassVar
 
 from irshrink.backend import Counter
 from irshrink.backends.native.library import NativeLibrary
 from irshrink.backends.running import Call, Run
+from irshrink.cpuinfo import cpu_flags
 from irshrink.names import DEFAULT_NAMES, Names
 from irshrink.target import Target
 
@@ -25,7 +25,10 @@ class NativeRunner:
     native: ClassVar[bool] = True
 
     def missing(self, target: Target) -> str | None:
-        return None
+        lacking = sorted(target.cpu_flags - cpu_flags())
+        if not lacking:
+            return None
+        return f"the processor of this machine has no {', '.join(lacking)}, which the build uses"
 
     def build(
         self,
@@ -48,19 +51,8 @@ def is_native(target: Target) -> bool:
         return True
     if not target.triple.startswith("aarch64-linux-") or not _is_arm_linux():
         return False
-    return {_KERNEL_NAMES[f] for f in target.features if f in _KERNEL_NAMES} <= _kernel_features()
+    return {_KERNEL_NAMES[f] for f in target.features if f in _KERNEL_NAMES} <= cpu_flags()
 
 
 def _is_arm_linux() -> bool:
     return sys.platform == "linux" and platform.machine() == "aarch64"
-
-
-@cache
-def _kernel_features() -> frozenset[str]:
-    try:
-        text = Path("/proc/cpuinfo").read_text("utf-8")
-    except OSError:
-        return frozenset()
-    lines = [line.partition(":")[2] for line in text.splitlines() if line.startswith("Features")]
-    every = [frozenset(line.split()) for line in lines]
-    return frozenset.intersection(*every) if every else frozenset()

@@ -1,7 +1,7 @@
 """Fused multiply-add in float32: IEEE 754's fusedMultiplyAdd, which NumPy does not have.
 
 The product of two float32 is exact in float64. Its sum with a third is rounded to float64, then to float32,
-which differs from a single rounding only where the first one fell on a midpoint of the second. There
+which differs from a single rounding only where the first one fell on a midpoint of the second; there the
 error of the first decides, which is known exactly (Knuth, The Art of Computer Programming 2, 4.2.2,
 theorem B).
 """

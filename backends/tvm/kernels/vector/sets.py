@@ -5,11 +5,14 @@ from __future__ import annotations
 from irshrink.backends.tvm.kernels.vector.dotprod import DotProduct
 from irshrink.backends.tvm.kernels.vector.micro import Int8, MicroKernel
 from irshrink.backends.tvm.kernels.vector.neon import Neon
+from irshrink.backends.tvm.kernels.vector.vnni import Vnni
 from irshrink.target import Target
 
 
 def micro_kernel(target: Target, weight: Int8) -> MicroKernel | None:
     """The best micro-kernel that ``target`` has for these weights [channel, ...]; None: no vectors for it."""
+    if target.has("vnni"):
+        return Vnni(16 if len(weight) >= 16 else 8)
     if not target.triple.startswith("aarch64-") or not target.has("neon"):
         return None
     if target.has("dotprod"):

@@ -1,0 +1,140 @@
+/* x86-64 with AVX-512 VNNI: vectors of 64 or 32 bytes and the instructions that the generated kernels use.
+ *
+ * Every function is one or a few instructions; n in a name counts int32 lanes.
+ */
+#ifndef IRSHRINK_X86_H
+#define IRSHRINK_X86_H
+
+#include <immintrin.h>
+
+typedef __m512i irs_int32x16;
+typedef __m256i irs_int32x8;
+
+/* n bytes; reads and writes nothing else. */
+IRS_INLINE void irs_x86_copy(int8_t *to, const int8_t *from, int32_t n)
+{
+    int32_t i = 0;
+    for (; i + 32 <= n; i += 32) {
+        _mm256_storeu_si256((__m256i *)(void *)(to + i), _mm256_loadu_si256((const __m256i *)(const void *)(from + i)));
+    }
+    __mmask32 rest = _bzhi_u32(0xFFFFFFFFu, (uint32_t)(n - i));
+    _mm256_mask_storeu_epi8(to + i, rest, _mm256_maskz_loadu_epi8(rest, from + i));
+}
+
+IRS_INLINE void irs_x86_fill(int8_t *to, int32_t value, int32_t n)
+{
+    __m256i v = _mm256_set1_epi8((char)value);
+    int32_t i = 0;
+    for (; i + 32 <= n; i += 32) {
+        _mm256_storeu_si256((__m256i *)(void *)(to + i), v);
+    }
+    _mm256_mask_storeu_epi8(to + i, _bzhi_u32(0xFFFFFFFFu, (uint32_t)(n - i)), v);
+}
+
+/* One padded row: `left` bytes of `value`, the row (all `value` when it lies outside), `right` bytes. */
+IRS_INLINE void irs_x86_pad_row(int8_t *to, const int8_t *x, int32_t row, int32_t rows, int32_t row_bytes,
+                                int32_t left, int32_t right, int32_t value)
+{
+    if (row < 0 || row >= rows) {
+        irs_x86_fill(to, value, left + row_bytes + right);
+        return;
+    }
+    irs_x86_fill(to, value, left);
+    irs_x86_copy(to + left, x + row * row_bytes, row_bytes);
+    irs_x86_fill(to + left + row_bytes, value, right);
+}
+
+/* Up to 4, 8 or 16 bytes, by moving so many. */
+IRS_INLINE void irs_x86_move4(int8_t *to, const int8_t *from) { __builtin_memcpy(to, from, 4); }
+IRS_INLINE void irs_x86_move8(int8_t *to, const int8_t *from) { __builtin_memcpy(to, from, 8); }
+IRS_INLINE void irs_x86_move16(int8_t *to, const int8_t *from) { __builtin_memcpy(to, from, 16); }
+
+IRS_INLINE __m512i irs_x86_load_i32x16(const int32_t *p) { return _mm512_loadu_si512(p); }
+IRS_INLINE __m256i irs_x86_load_i32x8(const int32_t *p) { return _mm256_loadu_si256((const __m256i *)(const void *)p); }
+IRS_INLINE __m512i irs_x86_load_i32x16_s8(const int8_t *p) { return _mm512_loadu_si512(p); }
+IRS_INLINE __m256i irs_x86_load_i32x8_s8(const int8_t *p) { return _mm256_loadu_si256((const __m256i *)(const void *)p); }
+
+/* Four bytes plus 128 each, in every lane. */
+IRS_INLINE __m512i irs_x86_spread16(const int8_t *p)
+{
+    return _mm512_xor_si512(_mm512_set1_epi32(irs_load32(p)), _mm512_set1_epi8((char)0x80));
+}
+IRS_INLINE __m256i irs_x86_spread8(const int8_t *p)
+{
+    return _mm256_xor_si256(_mm256_set1_epi32(irs_load32(p)), _mm256_set1_epi8((char)0x80));
+}
+/* acc[c] += sum of x[i] * w[4c + i], x unsigned. */
+IRS_INLINE __m512i irs_x86_dot16(__m512i acc, __m512i x, __m512i w) { return _mm512_dpbusd_epi32(acc, x, w); }
+IRS_INLINE __m256i irs_x86_dot8(__m256i acc, __m256i x, __m256i w) { return _mm256_dpbusd_epi32(acc, x, w); }
+
+/* rint((float)acc * multiplier), clipped to [low, high], + zero; low and high are whole numbers in int8 - zero. */
+IRS_INLINE __m512i irs_x86_requantize16(__m512i acc, const float *multiplier, int32_t zero, float low, float high)
+{
+    __m512 v = _mm512_mul_ps(_mm512_cvtepi32_ps(acc), _mm512_loadu_ps(multiplier));
+    v = _mm512_min_ps(_mm512_max_ps(v, _mm512_set1_ps(low)), _mm512_set1_ps(high));
+    return _mm512_add_epi32(_mm512_cvtps_epi32(v), _mm512_set1_epi32(zero));
+}
+IRS_INLINE __m256i irs_x86_requantize8(__m256i acc, const float *multiplier, int32_t zero, float low, float high)
+{
+    __m256 v = _mm256_mul_ps(_mm256_cvtepi32_ps(acc), _mm256_loadu_ps(multiplier));
+    v = _mm256_min_ps(_mm256_max_ps(v, _mm256_set1_ps(low)), _mm256_set1_ps(high));
+    return _mm256_add_epi32(_mm256_cvtps_epi32(v), _mm256_set1_epi32(zero));
+}
+
+/* Residual addition, `offset` holding half a step: clip((q * ma + other * mb + offset >> shift) + zero). `even`
+ * where sums can lie exactly between two steps: an odd step reached from exactly there falls back by one. */
+IRS_INLINE __m512i irs_x86_total16(__m512i q, const int8_t *other, int32_t ma, int32_t mb, int32_t offset)
+{
+    __m512i b = _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(const void *)other));
+    b = _mm512_add_epi32(_mm512_mullo_epi32(b, _mm512_set1_epi32(mb)), _mm512_set1_epi32(offset));
+    return _mm512_add_epi32(_mm512_mullo_epi32(q, _mm512_set1_epi32(ma)), b);
+}
+IRS_INLINE __m512i irs_x86_stepped16(__m512i total, int32_t shift, int32_t zero, int32_t low, int32_t high)
+{
+    __m512i v = _mm512_add_epi32(_mm512_sra_epi32(total, _mm_cvtsi32_si128(shift)), _mm512_set1_epi32(zero));
+    return _mm512_min_epi32(_mm512_max_epi32(v, _mm512_set1_epi32(low)), _mm512_set1_epi32(high));
+}
+IRS_INLINE __m512i irs_x86_residual16(__m512i q, const int8_t *other, int32_t ma, int32_t mb, int32_t offset,
+                                      int32_t shift, int32_t zero, int32_t low, int32_t high)
+{
+    return irs_x86_stepped16(irs_x86_total16(q, other, ma, mb, offset), shift, zero, low, high);
+}
+IRS_INLINE __m512i irs_x86_residual16_even(__m512i q, const int8_t *other, int32_t ma, int32_t mb, int32_t offset,
+                                           int32_t shift, int32_t zero, int32_t low, int32_t high)
+{
+    __m512i total = irs_x86_total16(q, other, ma, mb, offset);
+    __m512i part = _mm512_and_si512(total, _mm512_set1_epi32((int32_t)((2u << shift) - 1)));
+    __mmask16 tie = _mm512_cmpeq_epi32_mask(part, _mm512_set1_epi32((int32_t)(1u << shift)));
+    total = _mm512_mask_sub_epi32(total, tie, total, _mm512_set1_epi32(1));
+    return irs_x86_stepped16(total, shift, zero, low, high);
+}
+IRS_INLINE __m256i irs_x86_total8(__m256i q, const int8_t *other, int32_t ma, int32_t mb, int32_t offset)
+{
+    __m256i b = _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)other));
+    b = _mm256_add_epi32(_mm256_mullo_epi32(b, _mm256_set1_epi32(mb)), _mm256_set1_epi32(offset));
+    return _mm256_add_epi32(_mm256_mullo_epi32(q, _mm256_set1_epi32(ma)), b);
+}
+IRS_INLINE __m256i irs_x86_stepped8(__m256i total, int32_t shift, int32_t zero, int32_t low, int32_t high)
+{
+    __m256i v = _mm256_add_epi32(_mm256_sra_epi32(total, _mm_cvtsi32_si128(shift)), _mm256_set1_epi32(zero));
+    return _mm256_min_epi32(_mm256_max_epi32(v, _mm256_set1_epi32(low)), _mm256_set1_epi32(high));
+}
+IRS_INLINE __m256i irs_x86_residual8(__m256i q, const int8_t *other, int32_t ma, int32_t mb, int32_t offset,
+                                     int32_t shift, int32_t zero, int32_t low, int32_t high)
+{
+    return irs_x86_stepped8(irs_x86_total8(q, other, ma, mb, offset), shift, zero, low, high);
+}
+IRS_INLINE __m256i irs_x86_residual8_even(__m256i q, const int8_t *other, int32_t ma, int32_t mb, int32_t offset,
+                                          int32_t shift, int32_t zero, int32_t low, int32_t high)
+{
+    __m256i total = irs_x86_total8(q, other, ma, mb, offset);
+    __m256i part = _mm256_and_si256(total, _mm256_set1_epi32((int32_t)((2u << shift) - 1)));
+    __m256i tie = _mm256_cmpeq_epi32(part, _mm256_set1_epi32((int32_t)(1u << shift)));
+    return irs_x86_stepped8(_mm256_add_epi32(total, tie), shift, zero, low, high);
+}
+
+/* int32 lanes, saturated to int8. */
+IRS_INLINE void irs_x86_store16(int8_t *p, __m512i v) { _mm_storeu_si128((__m128i *)(void *)p, _mm512_cvtsepi32_epi8(v)); }
+IRS_INLINE void irs_x86_store8(int8_t *p, __m256i v) { _mm_storel_epi64((__m128i *)(void *)p, _mm256_cvtsepi32_epi8(v)); }
+
+#endif
