@@ -81,6 +81,26 @@ def test_the_loader_refuses_in_sentences(build: Path, tmp_path: Path) -> None:
         module.Model(tmp_path / "x.so")
 
 
+def test_the_loader_asks_what_integers_are(build: Path) -> None:
+    """The rule of load_build: int8 may be the model's numbers, or stored ones."""
+    module = loader(build)
+    model, ours = module.Model(), load_build(build)
+    stored = np.arange(500, dtype=np.int16).reshape(1, 50, 10, 1).astype(np.int8)
+    with pytest.raises(
+        module.ModelError, match=r"is int8, .* quantized ones\? .* float32; with stored=True"
+    ):
+        model.run({"input": stored})
+    with pytest.raises(module.ModelError, match=r"is stored as int8, got float32\."):
+        model.run({"input": stored.astype(np.float32)}, stored=True)
+    wanted = ours({"input": stored}, stored=True)
+    for name, value in model.run({"input": stored}, stored=True).items():
+        np.testing.assert_array_equal(value, wanted[name])
+    pixels = stored.view(np.uint8)
+    wanted = ours({"input": pixels})
+    for name, value in model.run({"input": pixels}).items():
+        np.testing.assert_array_equal(value, wanted[name])
+
+
 def test_the_loader_needs_nothing_but_python(build: Path) -> None:
     code = (
         "import sys; sys.path.insert(0, '.'); sys.modules['numpy'] = None\n"

@@ -39,5 +39,6 @@ def _ports(program: Program, ports: Sequence[Port]) -> list[tuple[Any, ...]]:
         if tensor.quantization is not None:
             scale, zero_point = float(tensor.quantization.scale), int(tensor.quantization.zero_point)
         shape = tuple(int(n) for n in port.shape)
-        made.append((port.name, shape, tensor.dtype, port.element, tensor.nbytes, scale, zero_point))
+        types = (tensor.dtype, port.element, tensor.nbytes)
+        made.append((port.name, shape, *types, scale, zero_point, port.codes))
     return made
