@@ -22,6 +22,8 @@ from irshrink.compile import compile_model
 from irshrink.console import table
 from irshrink.execute import mismatches
 from irshrink.ports import encode_inputs
+from irshrink.program.lower.finish import with_sums
+from irshrink.program.ops import ConvF32, DenseF32, MatMulF32
 from irshrink.program.program import Program
 from irshrink.program.reference.evaluate import run_program
 from irshrink.recipe import Recipe
@@ -73,6 +75,10 @@ def prepared(name: str, as_float: bool, inputs: int, scratch: Path) -> tuple[Pro
 def measure(program: Program, tests: list[Inference], name: str, folder: Path) -> tuple[str, int]:
     """One cell of the table, and how many bytes differ."""
     backend, target = TvmBackend(), load_target(name)
+    own = with_sums(program, target.has("fma"))
+    if any(isinstance(op, ConvF32 | DenseF32 | MatMulF32) for op in own.ops):
+        program = own
+        tests = [Inference(test.inputs, run_program(own, list(test.inputs))) for test in tests]
     folder.mkdir()
     backend.compile(program, target, folder, tests[:1], folder.name)
     why_not = backend.unrunnable(target)

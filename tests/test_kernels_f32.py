@@ -14,7 +14,7 @@ from irshrink.backends.tvm.backend import TvmBackend
 from irshrink.backends.tvm.kernels import kernel_for
 from irshrink.backends.tvm.printer import print_function
 from irshrink.program import ops
-from irshrink.program.lower.finish import with_fused_sums
+from irshrink.program.lower.finish import with_sums
 from irshrink.program.ops import Window
 from irshrink.target import load_target
 from irshrink.testing.kernels import EXTREMES, KernelBench
@@ -153,7 +153,7 @@ def test_fused_sums_equal_the_reference(target: str, tmp_path: Path) -> None:
         ops.DenseF32, tiny[0], shape=(4, 5), dtype="float32", weight=tiny[1].reshape(5, 8),
         bias=np.array([0, -0.0, 1e-44, -1e-44, 1], np.float32), low=-inf, high=inf,
     )  # fmt: skip
-    bench.program.ops = with_fused_sums(bench.program.ops)
+    bench.program = with_sums(bench.program, fused=True)
     bench.check(TvmBackend(), load_target(target), tmp_path)
 
 

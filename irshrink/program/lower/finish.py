@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from irshrink.program.ops import AddInt8, Addition, ConvF32, ConvInt8, DenseF32, MatMulF32, Op
-from irshrink.program.program import Tensor
+from irshrink.program.program import Program, Tensor
 
 
 def without_dead(ops: Sequence[Op], outputs: Collection[str]) -> list[Op]:
@@ -20,9 +20,11 @@ def without_dead(ops: Sequence[Op], outputs: Collection[str]) -> list[Op]:
     return kept
 
 
-def with_fused_sums(ops: Sequence[Op]) -> list[Op]:
-    """Sums of float32 products that add each product with a single rounding."""
-    return [replace(op, fused=True) if isinstance(op, ConvF32 | DenseF32 | MatMulF32) else op for op in ops]
+def with_sums(program: Program, fused: bool) -> Program:
+    """The program with sums of float32 products that add each one with a single rounding, or with two."""
+    summing = (ConvF32, DenseF32, MatMulF32)
+    ops = [replace(op, fused=fused) if isinstance(op, summing) else op for op in program.ops]
+    return replace(program, ops=ops)
 
 
 def with_residuals(ops: Sequence[Op], tensors: dict[str, Tensor], outputs: Collection[str]) -> list[Op]:

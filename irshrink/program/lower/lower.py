@@ -16,7 +16,7 @@ from irshrink.module import Module
 from irshrink.program import elements
 from irshrink.program.lower.builder import label
 from irshrink.program.lower.chains import leaves, parameters
-from irshrink.program.lower.finish import with_fused_sums, with_residuals, without_dead
+from irshrink.program.lower.finish import with_residuals, with_sums, without_dead
 from irshrink.program.lower.lowering import Lowering, Requantize
 from irshrink.program.lower.names import identifier
 from irshrink.program.lower.refusal import MOST_ELEMENTS, Refusal, Unsupported
@@ -54,8 +54,7 @@ def lower(
     if run.failures:
         lines = "\n".join(f"  {failure}" for failure in run.failures)
         raise UnsupportedModelError(f"{_where(module)}these nodes cannot run on the target:\n{lines}")
-    program = _program(module, run, io)
-    return replace(program, ops=with_fused_sums(program.ops)) if fused else program
+    return with_sums(_program(module, run, io), fused)
 
 
 def unsupported(module: Module) -> list[Unsupported]:
