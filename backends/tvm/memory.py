@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from irshrink.backends.toolchain import zig
 from irshrink.backends.tvm.images import calls_of
 from irshrink.errors import BudgetError
 from irshrink.program.arena import Demand, MemoryPlan, plan_memory
@@ -35,7 +34,7 @@ def plan_steps(
         BudgetError: no plan fits the target's RAM.
     """
     program = replace(program, stripes=())
-    demands = _demands(program, steps, target)
+    demands = demands_of(program, steps, target)
     plan = plan_memory(program, demands)
     if target.memory == "fast" and _fits(plan, target):
         return program, list(steps), plan
@@ -48,14 +47,14 @@ def plan_steps(
             break
     program, plan = best
     _require_ram(plan, target)
-    return program, _by_rows(program, steps), plan
+    return program, by_rows(program, steps), plan
 
 
 def _striped(
     program: Program, demands: Sequence[Demand], steps: Sequence[Step], target: Target
 ) -> Iterator[Program]:
     """The program with stripes: as few as the RAM asks for, then more, at last those with the lowest peak."""
-    striping = Striping(program, demands, _row_ops(program, steps, target))
+    striping = Striping(program, demands, row_ops(program, steps, target))
     lowest = striping.lowest()
     if target.memory == "fast" and target.ram_bytes is not None:
         for tighter in range(_TIGHTER):
@@ -68,13 +67,13 @@ def _striped(
     yield replace(program, stripes=stripes)
 
 
-def _row_ops(program: Program, steps: Sequence[Step], target: Target) -> dict[int, RowOp]:
+def row_ops(program: Program, steps: Sequence[Step], target: Target) -> dict[int, RowOp]:
     """The operators that can be called by rows, by their place in the program."""
     calls = {step.op.name: step.call for step in steps}
     found = {}
     for index, op in enumerate(program.ops):
         call = calls.get(op.name)
-        if call is None or call.rows is None or _threads_share(call, target):
+        if call is None or call.rows is None or target.threads > 1:
             continue
         y = program.tensors[op.output]
         if calls_of(op, program) > 1 or y.shape[0] > 1 or y.shape[1] < 2:
@@ -85,7 +84,7 @@ def _row_ops(program: Program, steps: Sequence[Step], target: Target) -> dict[in
     return found
 
 
-def _by_rows(program: Program, steps: Sequence[Step]) -> list[Step]:
+def by_rows(program: Program, steps: Sequence[Step]) -> list[Step]:
     """The steps with calls that take the sizes of some rows, where operators take turns."""
     striped = {program.ops[op.index].name for stripe in program.stripes for op in stripe.ops}
     return [
@@ -94,7 +93,7 @@ def _by_rows(program: Program, steps: Sequence[Step]) -> list[Step]:
     ]
 
 
-def _demands(program: Program, steps: Sequence[Step], target: Target) -> list[Demand]:
+def demands_of(program: Program, steps: Sequence[Step], target: Target) -> list[Demand]:
     calls = {step.op.name: step.call for step in steps}
     return [_demand(calls.get(op.name), target) for op in program.ops]
 
@@ -113,7 +112,7 @@ def _demand(call: KernelCall | None, target: Target) -> Demand:
 
 
 def _threads_share(call: KernelCall, target: Target) -> bool:
-    return call.function.shared and not zig.is_bare_metal(target)
+    return call.function.shared and target.threads > 1
 
 
 def _fits(plan: MemoryPlan, target: Target) -> bool:

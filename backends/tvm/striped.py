@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from irshrink.backends.tvm.functions import Functions, remaining, wrap
 from irshrink.backends.tvm.images import calls_of
-from irshrink.backends.tvm.kernels.call import Argument, Constant, Input, KernelCall, Output, RowCall
+from irshrink.backends.tvm.kernels.call import Argument, Input, KernelCall, Output, RowCall
 from irshrink.backends.tvm.printer import C_TYPES, NO_BREAK
 from irshrink.backends.tvm.tir import Parameter
 from irshrink.program.arena import MemoryPlan
@@ -138,8 +138,6 @@ class StripeText:
         if isinstance(argument, Output):
             done = self._after(f"done{row_op.index}", self._base(op.output), row_op.row_bytes)
             return self._at(p, self.plan.offset(op.output) + argument.offset, done)
-        if isinstance(argument, Constant) and rows.table is not None and argument.role == rows.table[0]:
-            return self._table(row_op, rows, argument)
         varying = self._varying(row_op, rows).get(p.name)
         return self.plain(p, argument, op) if varying is None else varying.format(argument)
 
@@ -158,23 +156,11 @@ class StripeText:
         }
         return {key: values[key] for key in rows.names}
 
-    def _table(self, row_op: RowOp, rows: RowCall, argument: Constant) -> str:
-        """The constant with its two sizes that depend on the rows, made for the call."""
-        assert rows.table is not None
-        _, in_rows, pad_top = rows.table
-        named = RowCall(rows.reaches, in_rows="in_rows", pad_top="pad_top")
-        texts = self._varying(row_op, named)
-        values = [str(v) for v in argument.array.tolist()]
-        values[in_rows] = texts["in_rows"].format(values[in_rows])
-        values[pad_top] = texts["pad_top"].format(values[pad_top])
-        ctype = C_TYPES[str(argument.array.dtype)]
-        return f"(const {ctype}[]){{{', '.join(values)}}}"
-
     def _input(self, row_op: RowOp, rows: RowCall, p: Parameter, argument: Input) -> str:
         op = self.program.ops[row_op.index]
         name, reach = op.inputs[argument.index], rows.reaches[argument.index]
         start = self.plan.offset(name) + argument.offset
-        if argument.index == 0 and (rows.pad_top is not None or rows.table is not None):
+        if argument.index == 0 and rows.pad_top is not None:
             return self._at(p, start, "")
         tensor = self.program.tensors[name]
         done = f"done{row_op.index}" if reach.stride == 1 else f"done{row_op.index} * {reach.stride}"

@@ -36,8 +36,14 @@ class _Run:
 class Striping:
     """The candidates of one program; ask :meth:`within` for several limits."""
 
-    def __init__(self, program: Program, demands: Sequence[Demand], row_ops: Mapping[int, RowOp]) -> None:
-        self.program, self.demands, self.row_ops = program, demands, row_ops
+    def __init__(
+        self,
+        program: Program,
+        demands: Sequence[Demand],
+        row_ops: Mapping[int, RowOp],
+        choices: Sequence[int] = ROWS,
+    ) -> None:
+        self.program, self.demands, self.row_ops, self.choices = program, demands, row_ops, choices
         alone = live_bytes(program, demands)
         self.runs = [[_Run(k, k, alone[k])] for k in range(len(program.ops))]  # by last operator
         self.after = alone[-1]
@@ -69,7 +75,7 @@ class Striping:
         ops = [self.row_ops[first]]
         while ops[-1].index + 1 in self.row_ops and len(ops) < LONGEST:
             ops.append(self.row_ops[ops[-1].index + 1])
-            for rows in ROWS:
+            for rows in self.choices:
                 self._add(ops, rows)
 
     def _add(self, ops: Sequence[RowOp], rows: int) -> None:

@@ -61,7 +61,6 @@ class RowCall:
         reaches: of every input.
         pixels, out_rows: names of what counts the output's pixels, the output's rows.
         in_rows, pad_top: names of the input's rows and of the rows of padding above it.
-        table: role of a constant that holds these two, and their places in it, where it is no parameter.
         ring: whether the workspace is a ring, which has to last from call to call.
     """
 
@@ -70,7 +69,6 @@ class RowCall:
     out_rows: str | None = None
     in_rows: str | None = None
     pad_top: str | None = None
-    table: tuple[str, int, int] | None = None
     ring: bool = False
 
     @property
