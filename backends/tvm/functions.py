@@ -19,6 +19,7 @@ HEADERS = {
     "neon": "irs_neon_",
     "x86": "irs_x86_",
     "mve": "irs_mve_",
+    "mve_rows": "irs_rows_",
     "dsp": "irs_dsp_",
 }
 

@@ -21,6 +21,13 @@ typedef int16_t irs_int16x8 __attribute__((vector_size(16)));
 typedef int32_t irs_int32x4 __attribute__((vector_size(16)));
 #endif
 
+/* i, unknown to the compiler: what is loaded from there is loaded again, not kept in a vector register. */
+IRS_INLINE int32_t irs_mve_again(int32_t i)
+{
+    __asm__ volatile("" : "+r"(i));
+    return i;
+}
+
 /* 16 bytes from any address. */
 IRS_INLINE irs_int8x16 irs_mve_load(const int8_t *p)
 {
@@ -81,6 +88,15 @@ IRS_INLINE int32_t irs_mve_dot(int32_t acc, irs_int8x16 x, irs_int8x16 w)
 #endif
 }
 
+IRS_INLINE int32_t irs_mve_dot_first(irs_int8x16 x, irs_int8x16 w)
+{
+#ifdef IRS_MVE
+    return vmladavq_s8(x, w);
+#else
+    return irs_mve_dot(0, x, w);
+#endif
+}
+
 /* Lanes 0 and 2, then lanes 1 and 3, from two registers each. */
 IRS_INLINE irs_int32x4 irs_mve_even_lanes(int32_t a, int32_t b)
 {
@@ -104,28 +120,15 @@ IRS_INLINE irs_int32x4 irs_mve_odd_lanes(irs_int32x4 v, int32_t a, int32_t b)
     return v;
 }
 
-/* Products of the even bytes, or of the odd ones. */
-IRS_INLINE irs_int16x8 irs_mve_mul_even(irs_int8x16 a, irs_int8x16 b)
+/* 16 bytes at the given distances from p. */
+IRS_INLINE irs_int8x16 irs_mve_gather(const int8_t *p, irs_int8x16 distances)
 {
 #ifdef IRS_MVE
-    return vmullbq_int_s8(a, b);
+    return vldrbq_gather_offset_s8(p, vreinterpretq_u8_s8(distances));
 #else
-    irs_int16x8 v;
-    for (int i = 0; i < 8; ++i) {
-        v[i] = (int16_t)(a[2 * i] * b[2 * i]);
-    }
-    return v;
-#endif
-}
-
-IRS_INLINE irs_int16x8 irs_mve_mul_odd(irs_int8x16 a, irs_int8x16 b)
-{
-#ifdef IRS_MVE
-    return vmulltq_int_s8(a, b);
-#else
-    irs_int16x8 v;
-    for (int i = 0; i < 8; ++i) {
-        v[i] = (int16_t)(a[2 * i + 1] * b[2 * i + 1]);
+    irs_int8x16 v;
+    for (int i = 0; i < 16; ++i) {
+        v[i] = p[(uint8_t)distances[i]];
     }
     return v;
 #endif
@@ -159,27 +162,16 @@ IRS_INLINE irs_int32x4 irs_mve_sum(irs_int32x4 a, irs_int32x4 b)
 #endif
 }
 
-IRS_INLINE irs_int16x8 irs_mve_sum16(irs_int16x8 a, irs_int16x8 b)
-{
-#ifdef IRS_MVE
-    return vaddq_s16(a, b);
-#else
-    return a + b;
-#endif
-}
-
 /* rint((float)acc * multiplier), half to even, saturated; multipliers are the bits of floats. */
 IRS_INLINE irs_int32x4 irs_mve_scale(irs_int32x4 acc, irs_int32x4 multiplier)
 {
 #ifdef IRS_MVE
-    irs_int32x4 v;
     __asm__(".arch_extension mve.fp\n\t"
-            "vcvt.f32.s32 %q0, %q1\n\t"
-            "vmul.f32 %q0, %q0, %q2\n\t"
+            "vcvt.f32.s32 %q0, %q0\n\t"
+            "vmul.f32 %q0, %q0, %q1\n\t"
             "vcvtn.s32.f32 %q0, %q0"
-            : "=&w"(v)
-            : "w"(acc), "w"(multiplier));
-    return v;
+            : "+w"(acc)
+            : "w"(multiplier));
 #else
     for (int i = 0; i < 4; ++i) {
         int32_t bits = multiplier[i];
@@ -188,8 +180,8 @@ IRS_INLINE irs_int32x4 irs_mve_scale(irs_int32x4 acc, irs_int32x4 multiplier)
         v = (float)acc[i] * m; /* clamped first: a conversion out of range is undefined */
         acc[i] = irs_rint(v < -65536.0f ? -65536.0f : v > 65536.0f ? 65536.0f : v);
     }
-    return acc;
 #endif
+    return acc;
 }
 
 /* Even lanes from a, odd ones from b, saturated to int16, and plus zero_point, saturated. */
@@ -291,98 +283,47 @@ IRS_INLINE void irs_mve_store8_part(int8_t *p, irs_int16x8 v, int32_t n)
 #endif
 }
 
-/* Even bytes from a, odd ones from b, saturated; all of them, or the first n. */
-IRS_INLINE void irs_mve_store16(int8_t *p, irs_int16x8 a, irs_int16x8 b)
+/* The same for four lanes: narrowed into the even lanes of eight, loaded there, stored from there. */
+IRS_INLINE irs_int16x8 irs_mve_narrow4(irs_int32x4 a, int32_t zero_point)
 {
 #ifdef IRS_MVE
-    vstrbq_s8(p, vqmovntq_s16(irs_mve_saturated(a), b));
+    return vqaddq_n_s16(vqmovnbq_s32(vreinterpretq_s16_s32(a), a), (int16_t)zero_point);
 #else
-    for (int i = 0; i < 16; ++i) {
-        p[i] = (int8_t)irs_clamp_i32(i % 2 ? b[i / 2] : a[i / 2], -128, 127);
+    return irs_mve_narrow(a, a, zero_point);
+#endif
+}
+
+IRS_INLINE irs_int16x8 irs_mve_widened4(const int8_t *p)
+{
+#ifdef IRS_MVE
+    return vreinterpretq_s16_s32(vldrbq_s32(p));
+#else
+    return (irs_int16x8){p[0], 0, p[1], 0, p[2], 0, p[3], 0};
+#endif
+}
+
+IRS_INLINE void irs_mve_store4(int8_t *p, irs_int16x8 v)
+{
+    irs_int8x16 r = irs_mve_saturated(v);
+#ifdef IRS_MVE
+    vstrbq_s32(p, vreinterpretq_s32_s8(r));
+#else
+    for (int i = 0; i < 4; ++i) {
+        p[i] = r[4 * i];
     }
 #endif
 }
 
-IRS_INLINE void irs_mve_store16_part(int8_t *p, irs_int16x8 a, irs_int16x8 b, int32_t n)
+IRS_INLINE void irs_mve_store4_part(int8_t *p, irs_int16x8 v, int32_t n)
 {
+    irs_int8x16 r = irs_mve_saturated(v);
 #ifdef IRS_MVE
-    vstrbq_p_s8(p, vqmovntq_s16(irs_mve_saturated(a), b), vctp8q((uint32_t)n));
+    vstrbq_p_s32(p, vreinterpretq_s32_s8(r), vctp32q((uint32_t)n));
 #else
-    for (int i = 0; i < 16 && i < n; ++i) {
-        p[i] = (int8_t)irs_clamp_i32(i % 2 ? b[i / 2] : a[i / 2], -128, 127);
+    for (int i = 0; i < 4 && i < n; ++i) {
+        p[i] = r[4 * i];
     }
 #endif
-}
-
-/* n bytes. */
-IRS_INLINE void irs_mve_copy(int8_t *to, const int8_t *from, int32_t n)
-{
-#ifdef IRS_MVE
-    for (; n > 0; n -= 16, to += 16, from += 16) {
-        mve_pred16_t some = vctp8q((uint32_t)n);
-        vstrbq_p_s8(to, vldrbq_z_s8(from, some), some);
-    }
-#else
-    for (; n > 0; --n) {
-        *to++ = *from++;
-    }
-#endif
-}
-
-IRS_INLINE void irs_mve_fill(int8_t *p, int32_t value, int32_t n)
-{
-#ifdef IRS_MVE
-    int8x16_t bytes = vdupq_n_s8((int8_t)value);
-    for (; n > 0; n -= 16, p += 16) {
-        vstrbq_p_s8(p, bytes, vctp8q((uint32_t)n));
-    }
-#else
-    for (; n > 0; --n) {
-        *p++ = (int8_t)value;
-    }
-#endif
-}
-
-/* The window of one output pixel as contiguous bytes [rows][columns][run]: `run` of the `channels` bytes of
- * each pixel of x, which is `in_h` by `in_w`; outside of it `value`. `pitch` bytes are written at most. */
-IRS_INLINE void irs_mve_patch(int8_t *to, const int8_t *x, int32_t top, int32_t left, int32_t rows,
-                              int32_t columns, int32_t dilation_h, int32_t dilation_w, int32_t in_h,
-                              int32_t in_w, int32_t channels, int32_t run, int32_t value, int32_t pitch)
-{
-    int32_t bottom = top + (rows - 1) * dilation_h, right = left + (columns - 1) * dilation_w;
-    if (top < 0 || left < 0 || bottom >= in_h || right >= in_w) {
-        irs_mve_fill(to, value, pitch);
-    }
-    if (dilation_w == 1 && run == channels) {
-        int32_t first = irs_max_i32(-left, 0), last = irs_min_i32(in_w - left, columns);
-        for (int32_t ky = 0; ky < rows; ++ky, top += dilation_h) {
-            if (top >= 0 && top < in_h) {
-                irs_mve_copy(to + (ky * columns + first) * run, x + (top * in_w + left + first) * run,
-                             (last - first) * run);
-            }
-        }
-        return;
-    }
-    for (int32_t ky = 0; ky < rows; ++ky, top += dilation_h) {
-        for (int32_t kx = 0, column = left; kx < columns; ++kx, column += dilation_w) {
-            if (top >= 0 && top < in_h && column >= 0 && column < in_w) {
-                irs_mve_copy(to + (ky * columns + kx) * run, x + (top * in_w + column) * channels, run);
-            }
-        }
-    }
-}
-
-/* One padded row: `left` bytes of `value`, the row (all `value` when it lies outside), `right` bytes. */
-IRS_NOINLINE void irs_mve_pad_row(int8_t *to, const int8_t *x, int32_t row, int32_t rows, int32_t row_bytes,
-                                  int32_t left, int32_t right, int32_t value)
-{
-    if (row < 0 || row >= rows) {
-        irs_mve_fill(to, value, left + row_bytes + right);
-        return;
-    }
-    irs_mve_fill(to, value, left);
-    irs_mve_copy(to + left, x + row * row_bytes, row_bytes);
-    irs_mve_fill(to + left + row_bytes, value, right);
 }
 
 #endif

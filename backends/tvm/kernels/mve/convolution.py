@@ -224,7 +224,7 @@ class _Layer:
         for p in range(self.tile.pixels):
             row, column = self._position(pixel + p)
             self.f.call(
-                "irs_mve_patch", address(patch, self.pitch * p), address(self.x, group * size["group_in"]),
+                "irs_rows_patch", address(patch, self.pitch * p), address(self.x, group * size["group_in"]),
                 row * size["stride_h"] - size["pad_top"], column * size["stride_w"] - size["pad_left"],
                 *(size[k] for k in ("rows", "columns", "dilation_h", "dilation_w", "in_h", "in_w")),
                 *(size[k] for k in ("in_channels", "group_in", "pad_value")), self.pitch,

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from irshrink.backends.tvm.kernels.mve.epilogue import BLOCK, TABLE, BoundEpilogue, scaled
+from irshrink.backends.tvm.kernels.mve.epilogue import BLOCK, TABLE, BoundEpilogue, scaled, words
 from irshrink.backends.tvm.tir import Buffer, Expr, Function, address, i32, inline, quotient
 
 #: Bytes of a vector.
@@ -119,9 +119,11 @@ class Sums:
     ) -> None:
         """Results of the block: those of pixel p from ``y[at[p]]`` on, ``left`` channels of them."""
         f, t = self.f, self.f.bind("t", block * TABLE)
+        names = ("bias_even", "bias_odd", "multiplier_even", "multiplier_odd")
+        row = [words(f, name, table, t + i * 4) for i, name in enumerate(names)]
         for p, place in enumerate(at):
             a, b = (
-                f.bind(name, scaled(self.lanes[i32(2 * p + half)], table, t + half * 4, t + BLOCK + half * 4))
+                f.bind(name, scaled(self.lanes[i32(2 * p + half)], row[half], row[2 + half]))
                 for half, name in enumerate(("even", "odd"))
             )
             epilogue.store8(f, a, b, y, place, left)
@@ -130,12 +132,12 @@ class Sums:
         f, tile = self.f, self.tile
         acc = f.local("acc", "int32", tile.pixels * tile.run)
         f.call("irs_fence")  # what the run before loaded would not stay in registers
-        for i in range(tile.pixels * tile.run):
-            f.store(acc, i, i32(0))
         if tile.whole:
             for step in range(tile.unroll):
                 self._step(acc, x, at, start, step)
         else:
+            for i in range(tile.pixels * tile.run):
+                f.store(acc, i, i32(0))
             with f.loop("k", quotient(self.steps, tile.unroll)) as k:
                 for step in range(tile.unroll):
                     self._step(acc, x, at, start, k * tile.unroll + step)
@@ -156,7 +158,9 @@ class Sums:
             w = f.bind(f"w{c}", inline("int8x16", "irs_mve_weights", address(self.weight, word)))
             for p, vector in enumerate(xs):
                 i = p * tile.run + c
-                f.store(acc, i, inline("int32", "irs_mve_dot", acc[i32(i)], vector, w))
+                first = tile.whole and step == 0
+                name, begin = ("irs_mve_dot_first", ()) if first else ("irs_mve_dot", (acc[i32(i)],))
+                f.store(acc, i, inline("int32", name, *begin, vector, w))
 
     def _lanes(self, vector: int, odd: bool, a: Expr, b: Expr) -> None:
         if odd:

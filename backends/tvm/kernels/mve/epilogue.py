@@ -100,20 +100,35 @@ class BoundEpilogue:
     kind: VectorEpilogue
     values: dict[str, Any]
 
-    def requantized(self, a: Expr, b: Expr) -> Expr:
-        """Scaled int32 lanes, narrowed to int16 between the bounds (of int8 only once they are stored)."""
-        lanes = inline("int16x8", "irs_mve_narrow", a, b, self.values["zero_point"])
-        return self._clamped(lanes, "low", "high") if self.kind.clamp else lanes
+    def store8(self, f: Function, a: Expr, b: Expr, y: Buffer, at: Expr, left: Expr) -> None:
+        """Eight channels of one pixel, of which ``left`` exist in a partial block."""
+        self._store(f, (a, b), y, at, left)
 
-    def added(self, f: Function, lanes: Expr, other: Expr) -> Expr:
-        """``lanes`` plus the eight int16 of ``other``, where there is a residual."""
-        if not self.kind.residual:
-            return lanes
-        lanes = lanes if self.kind.clamp else self._clamped(lanes, -128, 127)
-        lanes, other = f.bind("lanes", lanes), f.bind("other_lanes", other)
+    def store4(self, f: Function, a: Expr, y: Buffer, at: Expr, left: Expr) -> None:
+        """Four channels of one pixel, of which ``left`` exist in a partial block."""
+        self._store(f, (a,), y, at, left)
+
+    def _store(self, f: Function, scaled: tuple[Expr, ...], y: Buffer, at: Expr, left: Expr) -> None:
+        lanes = self._narrow(scaled, "zero_point")
+        if self.kind.clamp:
+            lanes = self._clamped(lanes, "low", "high")
+        if self.kind.residual:
+            lanes = self._added(f, lanes, len(scaled), at)
+        part = ("_part", left) if self.kind.partial else ("",)
+        f.call(f"irs_mve_store{4 * len(scaled)}{part[0]}", address(y, at), lanes, *part[1:])
+
+    def _narrow(self, lanes: tuple[Expr, ...], zero_point: str) -> Expr:
+        name = "irs_mve_narrow" if len(lanes) == 2 else "irs_mve_narrow4"
+        return inline("int16x8", name, *lanes, self.values[zero_point])
+
+    def _added(self, f: Function, lanes: Expr, vectors: int, at: Expr) -> Expr:
+        """``lanes`` plus those of the residual operand."""
+        lanes = f.bind("lanes", lanes if self.kind.clamp else self._clamped(lanes, -128, 127))
+        load = "irs_mve_widened" if vectors == 2 else "irs_mve_widened4"
+        other = f.bind("other_lanes", inline("int16x8", load, address(self.values["other"], at)))
         names = ["add_m_a", "add_m_b", "add_offset", "add_shift"] + (["add_mask"] if self.kind.ties else [])
         name = "irs_mve_weighted_even" if self.kind.ties else "irs_mve_weighted"
-        sums = [
+        sums = tuple(
             inline(
                 "int32x4",
                 name,
@@ -121,32 +136,24 @@ class BoundEpilogue:
                 inline("int32x4", f"irs_mve_{half}", other),
                 *(self.values[n] for n in names),
             )
-            for half in ("even", "odd")
-        ]
-        total = inline("int16x8", "irs_mve_narrow", *sums, self.values["add_zero_point"])
+            for half in ("even", "odd")[:vectors]
+        )
+        total = self._narrow(sums, "add_zero_point")
         return self._clamped(total, "add_low", "add_high") if self.kind.residual_clamp else total
-
-    def store8(self, f: Function, a: Expr, b: Expr, y: Buffer, at: Expr, left: Expr) -> None:
-        """Eight channels of one pixel, of which ``left`` exist in a partial block."""
-        lanes = self.requantized(a, b)
-        if self.kind.residual:
-            lanes = self.added(
-                f, lanes, inline("int16x8", "irs_mve_widened", address(self.values["other"], at))
-            )
-        if self.kind.partial:
-            f.call("irs_mve_store8_part", address(y, at), lanes, left)
-        else:
-            f.call("irs_mve_store8", address(y, at), lanes)
 
     def _clamped(self, lanes: Expr, low: str | int, high: str | int) -> Expr:
         bounds = [self.values[v] if isinstance(v, str) else v for v in (low, high)]
         return inline("int16x8", "irs_mve_clamp", lanes, *bounds)
 
 
-def scaled(acc: Expr, table: Buffer, bias: Expr, multiplier: Expr) -> Expr:
+def words(f: Function, name: str, table: Buffer, at: Expr) -> Expr:
+    """Four words of the table, in a vector."""
+    return f.bind(name, inline("int32x4", "irs_mve_words", address(table, at)))
+
+
+def scaled(acc: Expr, bias: Expr, multiplier: Expr) -> Expr:
     """``acc`` plus four biases, times four multipliers, rounded."""
-    words = [inline("int32x4", "irs_mve_words", address(table, at)) for at in (bias, multiplier)]
-    return inline("int32x4", "irs_mve_scale", inline("int32x4", "irs_mve_sum", acc, words[0]), words[1])
+    return inline("int32x4", "irs_mve_scale", inline("int32x4", "irs_mve_sum", acc, bias), multiplier)
 
 
 def pack_table(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from irshrink.backends.tvm.kernels.call import KernelCall, Schedule
-from irshrink.backends.tvm.kernels.mve import convolution
+from irshrink.backends.tvm.kernels.mve import convolution, depthwise
 from irshrink.program.ops import ConvInt8, DenseInt8, Op
 from irshrink.program.program import Program
 from irshrink.target import Target
@@ -15,7 +15,10 @@ def select(op: Op, program: Program, target: Target, schedule: Schedule | None =
     """The call of the kernel for ``op``; None where the general kernels have to do."""
     if not target.has("mve_float"):
         return None
-    if isinstance(op, ConvInt8) and not op.depthwise and convolution.covers(op):
+    if isinstance(op, ConvInt8) and op.depthwise:
+        covered = depthwise.covers(op, program)
+        return depthwise.select_depthwise(op, program, schedule) if covered else None
+    if isinstance(op, ConvInt8) and convolution.covers(op):
         return convolution.select_convolution(op, program, schedule)
     if isinstance(op, DenseInt8) and convolution.covers(op):
         return convolution.select_dense(op, program, schedule)
@@ -26,7 +29,9 @@ def candidates(op: Op, program: Program, target: Target) -> Sequence[Schedule]:
     """The schedules of ``op``; none where the general kernels have to do."""
     if not target.has("mve_float"):
         return []
-    if isinstance(op, ConvInt8) and not op.depthwise and convolution.covers(op):
+    if isinstance(op, ConvInt8) and op.depthwise:
+        return depthwise.candidates(op) if depthwise.covers(op, program) else []
+    if isinstance(op, ConvInt8) and convolution.covers(op):
         return convolution.convolution_candidates(op, program)
     if isinstance(op, DenseInt8) and convolution.covers(op):
         return convolution.dense_candidates(op, program)
