@@ -15,10 +15,11 @@ from irshrink.analyses.cost import graph_parameters
 from irshrink.console import count, plural, table
 from irshrink.errors import ModelError
 from irshrink.frontends.read import read_model
+from irshrink.graph.quantized import quantization_of
 from irshrink.graph.text import model_text
 from irshrink.module import Module
 from irshrink.samples import InputSpec, input_specs, load_samples
-from irshrink.samples.random import random_samples
+from irshrink.samples.random import Range, random_samples
 from irshrink.soundness import require_sound
 from irshrink.static_shapes import fix_input_shapes
 
@@ -37,7 +38,8 @@ def diff_models(
     """Compare two models: structure, and outputs where both take and give the same.
 
     Args:
-        data: samples to run both on; random ones when not given.
+        data: samples to run both on. When not given, random ones: in the range that a model quantizes an
+            input to, if one does, else standard normal.
         samples: how many.
         shapes: static shapes of inputs.
 
@@ -65,7 +67,7 @@ def diff_models(
         "text": _text(left, right),
         "outputs": _numbers(left, right, data, samples, seed) if obstacle is None else [],
         "not_compared": obstacle,
-        "samples": str(data) if data else f"random, seed {seed}",
+        "samples": str(data) if data else _made_up(left, right, seed),
     }
 
 
@@ -122,12 +124,36 @@ def _numbers(a: Module, b: Module, data: Path | None, samples: int, seed: int) -
     specs = input_specs(a.graph)
     names = [str(value.name) for value in a.graph.outputs]
     if data is None:
-        feeds = list(random_samples(specs, samples, seed).feeds())
+        within = {name: limits for name, (_, limits) in _ranges(a, b).items()}
+        feeds = list(random_samples(specs, samples, seed, within).feeds())
     else:
         feeds = list(load_samples(data, specs, role="evaluation").head(samples).feeds())
     sessions = [onnxrt.session(module.model) for module in (a, b)]
     results = [[onnxrt.run(session, feed) for feed in feeds] for session in sessions]
     return [_output(name, (r[name] for r in results[0]), (r[name] for r in results[1])) for name in names]
+
+
+def _ranges(a: Module, b: Module) -> dict[str, tuple[str, Range]]:
+    """For each real input that a model quantizes itself, which one does and the range that it can hold."""
+    found: dict[str, tuple[str, Range]] = {}
+    for label, module in (("a", a), ("b", b)):
+        for value in module.graph.inputs:
+            held = quantization_of(value)
+            if held is not None and value.name and value.name not in module.graph.initializers:
+                found.setdefault(value.name, (label, held.range))
+    return found
+
+
+def _made_up(a: Module, b: Module, seed: int) -> str:
+    """What random samples hold, in words."""
+    ranges = _ranges(a, b)
+    parts = [
+        f"'{name}' uniform from {low:.4g} to {high:.4g}, the range that {label} quantizes it to"
+        for name, (label, (low, high)) in ranges.items()
+    ]
+    if any(value.name not in ranges for value in a.graph.inputs):
+        parts.append("standard normal, which real inputs may not be: give them with --input")
+    return f"random, seed {seed}: {'; '.join(parts)}"
 
 
 def _output(name: str, left: Iterable[Array], right: Iterable[Array]) -> dict[str, Any]:

@@ -205,6 +205,28 @@ def test_inspect_says_what_a_branch_depends_on(tmp_path: Path, capsys: pytest.Ca
     ) in capsys.readouterr().out
 
 
+PLAIN = """<ir_version: 9, opset_import: ["" : 20]>
+g (float[1, 4] x) => (float[1, 4] y) { y = Identity (x) }"""
+QUANTIZED = """<ir_version: 9, opset_import: ["" : 20]>
+g (float[1, 4] x) => (float[1, 4] y) <float s = {0.01}, int8 z = {-128}> {
+    q = QuantizeLinear (x, s, z)
+    y = DequantizeLinear (q, s, z)
+}"""
+
+
+def test_diff_stays_in_the_range_of_the_inputs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Standard normal values would be cut at 0 and 2.55, and the models be said to differ by that."""
+    for name, text in (("plain", PLAIN), ("quantized", QUANTIZED)):
+        onnx.save(onnx.parser.parse_model(text), tmp_path / f"{name}.onnx")
+    plain, quantized = tmp_path / "plain.onnx", tmp_path / "quantized.onnx"
+    for a, b, label in ((plain, quantized, "b"), (quantized, plain, "a")):
+        assert irshrink("diff", a, b, "--json") == 0
+        result = json.loads(capsys.readouterr().out)
+        said = f"random, seed 0: 'x' uniform from 0 to 2.55, the range that {label} quantizes it to"
+        assert result["samples"] == said
+        assert 0 < result["outputs"][0]["max_abs_difference"] <= 0.0051
+
+
 RECURRENT = """<ir_version: 9, opset_import: ["" : 20]>
 g (float[3, 1, 2] x) => (float[1, 2] y) <
     float[1, 8, 2] w = {1,2,3,4,5,6,7,8,1,2,3,4,5,6,7,8},
@@ -252,6 +274,7 @@ def test_diff(files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert result["text"]
     assert irshrink("diff", small, tmp_path / "other.onnx", "--text") == 0
     text = capsys.readouterr().out
+    assert "(random, seed 0: standard normal, which real inputs may not be: give them with --input)" in text
     assert "largest difference 0.5" in text
     assert "+++ b" in text
 

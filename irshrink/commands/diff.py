@@ -17,7 +17,7 @@ from irshrink.console import echo, print_json
     "data",
     metavar="DATA",
     type=click.Path(path_type=Path),
-    help="Samples to run both on (.npz). Default: random values.",
+    help="Samples to run both on (.npz). Default: random ones, in the range that a model quantizes to.",
 )
 @click.option(
     "--samples", default=8, show_default=True, type=click.IntRange(min=1), metavar="N", help="How many."
