@@ -53,6 +53,18 @@ def write(path: Path, content: str | bytes) -> None:
     write_bytes(path, content.encode("utf-8") if isinstance(content, str) else content)
 
 
+def why_no_file(path: Path) -> str:
+    """Half a sentence about a path that is no regular file: what it is instead, or that there is nothing."""
+    if path.is_dir():
+        return "is a folder"
+    if path.is_symlink() and not path.exists():
+        return "is a link to a file that does not exist"
+    kinds = ((path.is_char_device, "device"), (path.is_block_device, "device"), (path.is_fifo, "pipe"),
+             (path.is_socket, "socket"))  # fmt: skip
+    kind = next((kind for is_kind, kind in kinds if is_kind()), None)
+    return "no such file" if kind is None else f"is a {kind}, not a file"
+
+
 def sha256(*paths: Path) -> str:
     """Hexadecimal SHA-256 of files, one after the other, read in blocks."""
     digest = hashlib.sha256()

@@ -16,6 +16,7 @@ import onnx_ir as ir
 from irshrink.class_names import drop_zipmaps, index_class_names
 from irshrink.errors import ModelError, NativeError
 from irshrink.external import map_weights, require_external_data
+from irshrink.files import why_no_file
 from irshrink.graph.shapes import proto_without_weights
 from irshrink.isolation.client import StepError, call
 from irshrink.vetting import PROTOBUF_LIMIT, vet
@@ -138,10 +139,8 @@ def _parse(path: Path) -> Any:
     import google.protobuf.message
     import onnx
 
-    if path.is_dir():
-        raise ModelError(f"{path}: is a folder. Give the path of an ONNX model.")
     if not path.is_file():
-        raise ModelError(f"{path}: no such file. Give the path of an ONNX model.")
+        raise ModelError(f"{path}: {why_no_file(path)}. Give the path of an ONNX model.")
     if path.stat().st_size > PROTOBUF_LIMIT:
         raise ModelError(
             f"{path}: is larger than the 2 GB that an ONNX file may have. Export it with external data."

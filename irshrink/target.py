@@ -17,6 +17,7 @@ import msgspec
 
 from irshrink.cpuinfo import cpu_flags
 from irshrink.errors import TargetError, nearest
+from irshrink.files import why_no_file
 from irshrink.validation import complaint
 
 if sys.version_info >= (3, 11):
@@ -205,7 +206,7 @@ def _host() -> Target:
 
 def _from_file(path: Path) -> Target:
     if not path.is_file():
-        raise TargetError(f"{path}: no such target file.")
+        raise TargetError(f"{path}: {why_no_file(path)}. Give the TOML file of a target or board.")
     raw = _toml(path)
     if "target" in raw:
         return _on_board(_convert(path, raw, Board))

@@ -6,6 +6,7 @@ import importlib
 from pathlib import Path
 
 from irshrink.errors import ModelError
+from irshrink.files import why_no_file
 from irshrink.frontends.frontend import Frontend
 from irshrink.frontends.table import FRONTENDS, ONNX, REFUSED
 
@@ -16,10 +17,10 @@ def frontend_of(path: Path) -> Frontend:
     Raises:
         ModelError: nothing is there, a folder is no model, or the file is of a kind that is never opened.
     """
-    if not path.exists():
-        raise ModelError(f"{path}: no such file. Give the path of a model.")
     if path.is_dir():
         return _of_folder(path)
+    if not path.is_file():
+        raise ModelError(f"{path}: {why_no_file(path)}. Give the path of a model.")
     suffix = path.suffix.lower()
     for refusal in REFUSED:
         if suffix in refusal.suffixes:
@@ -28,6 +29,18 @@ def frontend_of(path: Path) -> Frontend:
         if suffix in frontend.suffixes and not frontend.marker and _claims(frontend, path):
             return frontend
     return ONNX
+
+
+def why_onnx(path: Path) -> str:
+    """A sentence to add where a file that was taken for ONNX turns out not to be; "" when it is called so."""
+    suffix = path.suffix.lower()
+    if suffix in ONNX.suffixes:
+        return ""
+    titles = [frontend.title for frontend in FRONTENDS if suffix in frontend.suffixes and frontend.claims]
+    if titles:
+        return f" It was taken for ONNX, since it does not begin like a {suffix} file of {titles[0]}."
+    named = f"the suffix '{path.suffix}' is of no other format" if suffix else "its name has no suffix"
+    return f" It was taken for ONNX, since {named}. Known: {_known()}."
 
 
 def _of_folder(path: Path) -> Frontend:

@@ -13,6 +13,7 @@ from irshrink.console import Progress
 from irshrink.errors import ModelError
 from irshrink.external import load_weights
 from irshrink.frontends.convert import ImportedModel, import_model
+from irshrink.frontends.detect import why_onnx
 from irshrink.frontends.table import ONNX
 from irshrink.module import Module, load_module
 
@@ -36,7 +37,7 @@ def read_model(
     with tempfile.TemporaryDirectory(prefix="irshrink-import-") as folder:
         imported = import_model(path, Path(folder), options)
         if imported.frontend is ONNX:
-            return load_module(path), imported
+            return _load_onnx(path), imported
         progress("reading the converted model")
         try:
             module = load_module(imported.path)
@@ -48,6 +49,15 @@ def read_model(
     module.source, module.external = path, ()
     forget_the_converter(module.model)
     return module, imported
+
+
+def _load_onnx(path: Path) -> Module:
+    try:
+        return load_module(path)
+    except ModelError as e:
+        if not why_onnx(path):
+            raise
+        raise ModelError(f"{e}{why_onnx(path)}") from e
 
 
 def forget_the_converter(model: ir.Model) -> None:

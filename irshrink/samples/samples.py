@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from irshrink.errors import ModelError, SamplesError
+from irshrink.files import why_no_file
 from irshrink.graph.quantized import quantization_of
 from irshrink.samples.source import Array, ImageOptions, InputSpec, Role, Source
 
@@ -108,9 +109,8 @@ def load_samples(
     elif path.is_file():
         source = NpzSource.open(path, inputs, role)
     else:
-        raise SamplesError(
-            f"{path}: no such file or folder. Give the {role} data as .npz or a folder of images."
-        )
+        what = f"{why_no_file(path)}{'' if path.exists() else ' or folder'}"
+        raise SamplesError(f"{path}: {what}. Give the {role} data as .npz or a folder of images.")
     if source.count == 0:
         raise SamplesError(f"{path}: holds no samples. Give at least one {role} sample.")
     samples = Samples(path, tuple(inputs), source, np.arange(source.count))
