@@ -281,7 +281,7 @@ def test_inputs_that_do_not_fit_are_refused() -> None:
     program = two_step_program()
     with pytest.raises(SamplesError, match=r"Input 'input' is int8 of shape \[1, 6\], not float32 of shape"):
         run_program(program, [np.zeros((1, 6), np.float32)])
-    with pytest.raises(SamplesError, match="takes 1 inputs, not 0"):
+    with pytest.raises(SamplesError, match="takes 1 input, not 0"):
         run_program(program, [])
 
 

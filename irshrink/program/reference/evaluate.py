@@ -9,7 +9,7 @@ import numpy as np
 from irshrink.console import plural
 from irshrink.errors import SamplesError
 from irshrink.program.program import Port, Program
-from irshrink.program.reference import (
+from irshrink.program.reference import (  # noqa: F401 - importing a family registers its operators
     classical,
     convolution,
     dense,
@@ -26,24 +26,6 @@ from irshrink.program.reference import (
     vectors,
 )
 from irshrink.program.reference.dispatch import Array, evaluate_op
-
-#: Importing a family registers its operators.
-FAMILIES = (
-    classical,
-    convolution,
-    dense,
-    elementwise,
-    floating,
-    indexing,
-    integers,
-    movement,
-    pooling,
-    recurrent,
-    resample,
-    tflm,
-    trees,
-    vectors,
-)
 
 __all__ = ["evaluate_op", "run_program", "values"]
 
