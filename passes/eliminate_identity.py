@@ -12,6 +12,7 @@ from typing import ClassVar
 
 import onnx_ir as ir
 
+from irshrink.graph.dropout import training_mode
 from irshrink.graph.edit import (
     Array,
     Refusal,
@@ -25,7 +26,6 @@ from irshrink.graph.edit import (
     replace_value,
     rewrite_each,
     same_shape,
-    scalar,
     split_constant,
 )
 from irshrink.module import Module
@@ -74,8 +74,7 @@ def _single_output(node: ir.Node) -> ir.Value | None:
 
 
 def _dropout(node: ir.Node) -> ir.Value | None:
-    training = input_of(node, 2)
-    return node.inputs[0] if training is None or scalar(training) == 0 else None
+    return node.inputs[0] if training_mode(node) is False else None
 
 
 def _cast(node: ir.Node) -> ir.Value | None:

@@ -51,6 +51,11 @@ class TestRefusals:
         [found] = unsupported(module)
         assert found.reason == "it drops at random (training_mode is true)"
 
+    def test_a_dropout_that_may_train(self) -> None:
+        module = graph("(float[1,4] x, bool t) => (float[1,4] y)", "y = Dropout(x, r, t)", "float r = {0.5}")
+        [found] = unsupported(module)
+        assert found.reason == "it drops at random (training_mode is computed)"
+
     def test_every_node_is_listed(self) -> None:
         module = graph(
             "(float[1,2,4,4] x) => (float[1,2,4,4] y)",

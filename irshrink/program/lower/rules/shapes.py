@@ -8,6 +8,7 @@ from math import prod
 import onnx_ir as ir
 
 from irshrink.graph import edit
+from irshrink.graph.dropout import training_mode
 from irshrink.program.lower.fitting import positive, require
 from irshrink.program.lower.lowering import Lowering
 from irshrink.program.lower.refusal import Refusal
@@ -23,9 +24,10 @@ def identity(lowering: Lowering, node: ir.Node) -> None:
 
 def dropout(lowering: Lowering, node: ir.Node) -> None:
     """Dropout, which passes its input on at inference."""
-    training = edit.input_of(node, 2)
-    if training is not None and lowering.integers(node, 2, "training_mode") != (0,):
-        raise Refusal("it drops at random (training_mode is true)", "Export the model for inference.")
+    training = training_mode(node)
+    if training is not False:
+        how = "is computed" if training is None else "is true"
+        raise Refusal(f"it drops at random (training_mode {how})", "Export the model for inference.")
     lowering.bind(node.outputs[0], lowering.view(node.inputs[0]))
 
 
