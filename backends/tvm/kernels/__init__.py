@@ -59,8 +59,8 @@ SELECTORS: dict[str, str] = {
     "TopK": f"{_HERE}.search:select_top_k",
     "ReduceInteger": f"{_HERE}.search:select_reduce",
     "RecurrentF32": f"{_HERE}.recurrent:select_recurrent",
-    "ConvF32": f"{_HERE}.floating:select_convolution_f32",
-    "DenseF32": f"{_HERE}.floating:select_dense_f32",
+    "ConvF32": f"{_HERE}.vector.floating:select_convolution",
+    "DenseF32": f"{_HERE}.vector.floating:select_dense",
     "MatMulF32": f"{_HERE}.matmul:select_matmul_f32",
     "BinaryF32": f"{_HERE}.elementwise_f32:select_binary",
     "UnaryF32": f"{_HERE}.elementwise_f32:select_unary",
@@ -89,6 +89,8 @@ SELECTORS: dict[str, str] = {
 CANDIDATES: dict[str, str] = {
     "ConvInt8": f"{_HERE}.vector.select:convolution_candidates",
     "DenseInt8": f"{_HERE}.vector.select:dense_candidates",
+    "ConvF32": f"{_HERE}.vector.floating:candidates",
+    "DenseF32": f"{_HERE}.vector.floating:candidates",
 }
 
 

@@ -9,6 +9,8 @@
 
 typedef __m512i irs_int32x16;
 typedef __m256i irs_int32x8;
+typedef __m512 irs_float32x16;
+typedef __m256 irs_float32x8;
 
 /* n bytes; reads and writes nothing else. */
 IRS_INLINE void irs_x86_copy(int8_t *to, const int8_t *from, int32_t n)
@@ -136,5 +138,23 @@ IRS_INLINE __m256i irs_x86_residual8_even(__m256i q, const int8_t *other, int32_
 /* int32 lanes, saturated to int8. */
 IRS_INLINE void irs_x86_store16(int8_t *p, __m512i v) { _mm_storeu_si128((__m128i *)(void *)p, _mm512_cvtsepi32_epi8(v)); }
 IRS_INLINE void irs_x86_store8(int8_t *p, __m256i v) { _mm_storel_epi64((__m128i *)(void *)p, _mm256_cvtsepi32_epi8(v)); }
+
+/* float32: numbers among bytes, fused multiply-add, the end of a sum (without -0, clipped, NaN kept). */
+IRS_INLINE __m512 irs_x86_load_f32x16(const float *p) { return _mm512_loadu_ps(p); }
+IRS_INLINE __m256 irs_x86_load_f32x8(const float *p) { return _mm256_loadu_ps(p); }
+IRS_INLINE __m512 irs_x86_floats16(const int8_t *p) { return _mm512_loadu_ps((const float *)(const void *)p); }
+IRS_INLINE __m256 irs_x86_floats8(const int8_t *p) { return _mm256_loadu_ps((const float *)(const void *)p); }
+IRS_INLINE __m512 irs_x86_spread_f32x16(const int8_t *p) { return _mm512_castsi512_ps(_mm512_set1_epi32(irs_load32(p))); }
+IRS_INLINE __m256 irs_x86_spread_f32x8(const int8_t *p) { return _mm256_castsi256_ps(_mm256_set1_epi32(irs_load32(p))); }
+IRS_INLINE __m512 irs_x86_fma16(__m512 acc, __m512 x, __m512 w) { return _mm512_fmadd_ps(x, w, acc); }
+IRS_INLINE __m256 irs_x86_fma8(__m256 acc, __m256 x, __m256 w) { return _mm256_fmadd_ps(x, w, acc); }
+IRS_INLINE __m512 irs_x86_sum_f32x16(__m512 v) { return _mm512_add_ps(v, _mm512_setzero_ps()); }
+IRS_INLINE __m256 irs_x86_sum_f32x8(__m256 v) { return _mm256_add_ps(v, _mm256_setzero_ps()); }
+IRS_INLINE __m512 irs_x86_atleast_f32x16(__m512 v, float low) { return _mm512_max_ps(_mm512_set1_ps(low), v); }
+IRS_INLINE __m256 irs_x86_atleast_f32x8(__m256 v, float low) { return _mm256_max_ps(_mm256_set1_ps(low), v); }
+IRS_INLINE __m512 irs_x86_atmost_f32x16(__m512 v, float high) { return _mm512_min_ps(_mm512_set1_ps(high), v); }
+IRS_INLINE __m256 irs_x86_atmost_f32x8(__m256 v, float high) { return _mm256_min_ps(_mm256_set1_ps(high), v); }
+IRS_INLINE void irs_x86_store_f32x16(int8_t *p, __m512 v) { _mm512_storeu_ps((float *)(void *)p, v); }
+IRS_INLINE void irs_x86_store_f32x8(int8_t *p, __m256 v) { _mm256_storeu_ps((float *)(void *)p, v); }
 
 #endif

@@ -28,6 +28,7 @@ from irshrink.backends.tvm.kernels.vector.micro import (
     MicroKernel,
     Source,
     Sums,
+    TileKernel,
     VectorTile,
     blocks_of,
 )
@@ -55,6 +56,10 @@ from irshrink.target import Target
 
 #: What threads share: rows, tiles of the only row, or blocks of channels.
 Share = Literal["rows", "tiles", "blocks"]
+
+#: What kernels compute on and what they sum, by the short name of the element type.
+_ELEMENTS = {"s8": "int8", "f32": "float32"}
+_SUMS = {"s8": "int32", "f32": "float32"}
 
 #: Runs of a window that are written out; more become a loop over the rows of the filter.
 _WRITTEN_OUT = 6
@@ -104,7 +109,7 @@ class Layer:
 class Form:
     """What of a layer is part of the code; a hashable argument of the generator."""
 
-    micro: MicroKernel
+    micro: TileKernel
     tile: VectorTile
     rows: Rows
     columns: int
@@ -125,7 +130,7 @@ class Form:
 def candidates(op: ConvInt8 | DenseInt8, program: Program, target: Target) -> list[VectorTile]:
     """The tiles this family has for an operator; empty where it does not cover it."""
     micro = covered(op, target)
-    return [] if micro is None else _tiles(micro, Layer.of(op, program))
+    return [] if micro is None else tiles_of(micro, Layer.of(op, program))
 
 
 def covered(op: ConvInt8 | DenseInt8, target: Target) -> MicroKernel | None:
@@ -141,7 +146,8 @@ def covered(op: ConvInt8 | DenseInt8, target: Target) -> MicroKernel | None:
     return micro if len(op.weight) // groups >= micro.lanes else None
 
 
-def _tiles(micro: MicroKernel, layer: Layer) -> list[VectorTile]:
+def tiles_of(micro: TileKernel, layer: Layer) -> list[VectorTile]:
+    """All tiles of a layer."""
     sizes = micro.tiles(layer.out[1], layer.group_out)
     sources: list[Source] = ["rows"]
     if layer.window.kernel != (1, 1) and layer.runs("rows")[2] < 16 and micro.copies_short_runs:
@@ -158,11 +164,22 @@ def select(
         return None
     layer = Layer.of(op, program)
     if tile is None:
-        tile = min(_tiles(micro, layer), key=lambda t: _instructions(micro, layer, t))
+        tile = best_tile(micro, layer)
     return _call(op, micro, layer, tile)
 
 
-def _instructions(micro: MicroKernel, layer: Layer, tile: VectorTile) -> float:
+def best_tile(micro: TileKernel, layer: Layer) -> VectorTile:
+    """The tile of fewest instructions, by estimate."""
+    return min(tiles_of(micro, layer), key=lambda t: _instructions(micro, layer, t))
+
+
+def shared_by(layer: Layer, tile: VectorTile) -> Share:
+    """What threads share of a layer."""
+    out_h, out_w, _ = layer.out
+    return "rows" if out_h > 1 else "tiles" if out_w > 4 * tile.pixels else "blocks"
+
+
+def _instructions(micro: TileKernel, layer: Layer, tile: VectorTile) -> float:
     """An estimate for the whole layer."""
     out_h, out_w, _ = layer.out
     rows, columns, run = layer.runs(tile.source)
@@ -186,8 +203,7 @@ def _call(op: ConvInt8 | DenseInt8, micro: MicroKernel, layer: Layer, tile: Vect
     rows = Rows.of(window)
     pitch, ring = rows.sizes(window, layer.x, out_w, layer.pad_value)
     results, result_arguments = micro.results().of(op.requantization, reachable(op.weight, op.bias), residual)
-    share: Share = "rows" if out_h > 1 else "tiles" if out_w > 4 * tile.pixels else "blocks"
-    form = Form(micro, tile, rows, parts, run, layer.groups > 1, share, results)
+    form = Form(micro, tile, rows, parts, run, layer.groups > 1, shared_by(layer, tile), results)
     starts = block_starts(layer.group_out, tile.channels)
     grouped = op.weight.reshape(layer.groups, layer.group_out, runs[0] * runs[1], runs[2])
     blocks = np.concatenate([blocks_of(starts, group, tile.channels) for group in grouped])
@@ -217,9 +233,10 @@ def convolution(form: Form) -> TirFunction:
     extra, ring_parameters = form.results.parameters(), form.rows.parameters()
     sizes = ["out_h", "out_w", "channels", "pitch", "pixel_step", "column_step"]
     sizes += ["groups", "group_in"] if form.groups else []
-    with Function(f"conv_s8_{form.suffix}", "Convolution of int8 in vectors.") as f:
+    element = form.micro.element
+    with Function(f"conv_{element}_{form.suffix}", f"Convolution of {_ELEMENTS[element]} in vectors.") as f:
         x, weight, bias, *rest = f.parameters(
-            read("x", "int8"), constant("weight", "int8"), constant("bias", "int32"), *extra,
+            read("x", "int8"), constant("weight", "int8"), constant("bias", _SUMS[element]), *extra,
             write("y", "int8"), *scalars(*sizes), *ring_parameters,
         )  # fmt: skip
         given, (y, *rest) = rest[: len(extra)], rest[len(extra) :]

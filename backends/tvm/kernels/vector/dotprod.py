@@ -29,6 +29,7 @@ class DotProduct:
     lanes: int = 4
     copies_short_runs: bool = True
     header: str = "irs_neon"
+    element: str = "s8"
 
     def stored(self, run: int) -> int:
         return -(-run // 4) * 4

@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from irshrink.backends.tvm.kernels.vector.results import Results
+from irshrink.backends.tvm.kernels.vector.results import Int8Results
 from irshrink.backends.tvm.tir import Buffer, Expr, Function
 
 Int8 = NDArray[np.int8]
@@ -47,16 +47,17 @@ class Sums(Protocol):
         """
 
     def values(self, pixel: int) -> list[Expr]:
-        """The finished sums of one pixel, vectors of ``MicroKernel.lanes`` channels."""
+        """The finished sums of one pixel, vectors of ``TileKernel.lanes`` channels."""
 
 
-class MicroKernel(Protocol):
-    """How one instruction set multiplies int8; a frozen dataclass, an argument of generators.
+class TileKernel(Protocol):
+    """How one instruction set sums the products of a tile; a frozen dataclass, an argument of generators.
 
     Attributes:
         name: part of the names of kernels.
         lanes: channels of one vector of sums; tiles have a multiple of it.
         copies_short_runs: whether windows may be copied to spare vectors that are mostly empty.
+        element: what it multiplies, ``s8`` or ``f32``.
         header: prefix of the C functions that geometry calls: ``pad_row``, ``move4``, 8, 16.
     """
 
@@ -72,14 +73,11 @@ class MicroKernel(Protocol):
     @property
     def header(self) -> str: ...
 
+    @property
+    def element(self) -> str: ...
+
     def stored(self, run: int) -> int:
         """Bytes that the packed weights of ``run`` contiguous bytes of one channel take."""
-
-    def pack(self, weight: Int8) -> Int8:
-        """Weights [block, channel, run, byte] in the order of the inner loop, flat."""
-
-    def bias(self, bias: Int32, weight: Int8) -> Int32:
-        """What sums start from (or are ended with); ``weight`` [channel, ...]."""
 
     def tiles(self, pixels: int, channels: int) -> list[VectorTile]:
         """Sizes whose sums stay in registers, none larger than the layer."""
@@ -90,7 +88,17 @@ class MicroKernel(Protocol):
     def sums(self, f: Function, tile: VectorTile) -> Sums:
         """Accumulators in a function that is being written."""
 
-    def results(self) -> type[Results]:
+
+class MicroKernel(TileKernel, Protocol):
+    """A tile kernel for int8, with what comes before and after the sums."""
+
+    def pack(self, weight: Int8) -> Int8:
+        """Weights [block, channel, run, byte] in the order of the inner loop, flat."""
+
+    def bias(self, bias: Int32, weight: Int8) -> Int32:
+        """What sums start from (or are ended with); ``weight`` [channel, ...]."""
+
+    def results(self) -> type[Int8Results]:
         """How sums become bytes."""
 
 

@@ -32,6 +32,7 @@ class Neon:
     lanes: int = 4
     copies_short_runs: bool = True
     header: str = "irs_neon"
+    element: str = "s8"
 
     @staticmethod
     def of(weight: Int8) -> Neon:

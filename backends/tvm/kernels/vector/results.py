@@ -31,12 +31,6 @@ _FITS_16_BITS = 32000
 class Results(Protocol):
     """How the sums of a tile become bytes; a frozen dataclass, an argument of generators."""
 
-    @classmethod
-    def of(
-        cls, form: Requantization, bounds: tuple[Int64, Int64], residual: Addition | None
-    ) -> tuple[Results, list[Argument]]:
-        """The code and what it is called with; ``bounds`` are the reachable accumulators of every channel."""
-
     @property
     def suffix(self) -> str: ...
 
@@ -46,7 +40,17 @@ class Results(Protocol):
         """What all pixels of a tile share; handed to :meth:`store`."""
 
     def store(self, f: Function, shared: Any, sums: Sequence[Expr], y: Buffer, at: Expr) -> None:
-        """Store the bytes of one pixel from ``y[at]`` on."""
+        """Store the results of one pixel from element ``at`` of y on."""
+
+
+class Int8Results(Results, Protocol):
+    """Requantization, and what is fused behind it."""
+
+    @classmethod
+    def of(
+        cls, form: Requantization, bounds: tuple[Int64, Int64], residual: Addition | None
+    ) -> tuple[Int8Results, list[Argument]]:
+        """The code and what it is called with; ``bounds`` are the reachable accumulators of every channel."""
 
 
 @dataclass(frozen=True)

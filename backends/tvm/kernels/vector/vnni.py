@@ -31,6 +31,7 @@ class Vnni:
     lanes: int = 16
     copies_short_runs: bool = True
     header: str = "irs_x86"
+    element: str = "s8"
 
     @property
     def name(self) -> str:

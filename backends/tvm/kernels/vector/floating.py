@@ -1,0 +1,161 @@
+"""float32 convolution and dense layers with fused sums: the geometry of int8, counted in bytes.
+
+What has no vector form (sums with two roundings, weights in int8, depthwise layers, several images that are
+not one long row) falls to the general kernels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import Any
+
+import numpy as np
+
+from irshrink.backends.tvm.kernels import floating as general
+from irshrink.backends.tvm.kernels.call import (
+    Argument,
+    Constant,
+    Input,
+    KernelCall,
+    Output,
+    Schedule,
+    Workspace,
+)
+from irshrink.backends.tvm.kernels.tiles import block_starts
+from irshrink.backends.tvm.kernels.vector.convolution import (
+    Form,
+    Layer,
+    best_tile,
+    convolution,
+    shared_by,
+    tiles_of,
+)
+from irshrink.backends.tvm.kernels.vector.fma import NeonFma, X86Fma
+from irshrink.backends.tvm.kernels.vector.geometry import Rows
+from irshrink.backends.tvm.kernels.vector.micro import VectorTile, blocks_of
+from irshrink.backends.tvm.tir import Buffer, Expr, Function, Parameter, address, inline, scalar
+from irshrink.program.ops import ConvF32, DenseF32, Window
+from irshrink.program.program import Program
+from irshrink.target import Target
+
+_Op = ConvF32 | DenseF32
+
+
+def select_convolution(
+    op: ConvF32, program: Program, target: Target, schedule: Schedule | None = None
+) -> KernelCall:
+    """The kernel for a float32 convolution."""
+    found = _select(op, program, target, schedule)
+    return found or general.select_convolution_f32(op, program, target)
+
+
+def select_dense(
+    op: DenseF32, program: Program, target: Target, schedule: Schedule | None = None
+) -> KernelCall:
+    """The kernel for a float32 dense layer."""
+    return _select(op, program, target, schedule) or general.select_dense_f32(op, program, target)
+
+
+def candidates(op: _Op, program: Program, target: Target) -> list[Schedule]:
+    """The schedules of a float32 layer; the general kernels have none."""
+    micro, layer = _micro(op, target), _layer(op, program)
+    return [] if micro is None or layer is None else [*tiles_of(micro, layer)]
+
+
+def _micro(op: _Op, target: Target) -> NeonFma | X86Fma | None:
+    """The micro-kernel for an operator; None where the general kernels have it."""
+    groups = op.groups if isinstance(op, ConvF32) else 1
+    per_group = len(op.weight) // groups
+    if not op.fused or op.codes is not None:
+        return None
+    if target.has("vnni"):
+        return X86Fma(lanes=16 if per_group >= 16 else 8) if per_group >= 8 else None
+    if target.triple.startswith("aarch64-") and target.has("neon") and per_group >= 4:
+        return NeonFma()
+    return None
+
+
+def _layer(op: _Op, program: Program) -> Layer | None:
+    """The layer with its channels in bytes; None for several images that are not one long row."""
+    x, y = program.tensors[op.inputs[0]], program.tensors[op.output]
+    if isinstance(op, DenseF32):
+        channels, depth = op.weight.shape
+        pixels = y.elements // channels
+        return Layer(Window(kernel=(1, 1)), (1, 1, pixels, 4 * depth), (1, pixels, channels), 1, 0)
+    images, height, width, ci = x.shape
+    _, out_h, out_w, co = y.shape
+    window = op.window
+    if window.kernel == (1, 1) and window.strides == (1, 1) and not any(window.pads):
+        height, width, out_h, out_w, images = 1, images * height * width, 1, images * out_h * out_w, 1
+    if images != 1:
+        return None
+    return Layer(window, (1, height, width, 4 * ci), (out_h, out_w, co), op.groups, 0)
+
+
+def _select(op: _Op, program: Program, target: Target, schedule: Schedule | None) -> KernelCall | None:
+    micro, layer = _micro(op, target), _layer(op, program)
+    if micro is None or layer is None:
+        return None
+    tile = schedule if isinstance(schedule, VectorTile) else best_tile(micro, layer)
+    out_h, out_w, channels = layer.out
+    window, step = layer.window, layer.x[3]
+    row_count, parts, run = layer.runs("rows")
+    rows = Rows.of(window)
+    pitch, ring = rows.sizes(window, layer.x, out_w, 0)
+    low, high = float(np.float32(op.low)), float(np.float32(op.high))
+    results = FloatResults(micro.header, micro.lanes, low != -inf, high != inf)
+    form = Form(micro, tile, rows, parts, run, layer.groups > 1, shared_by(layer, tile), results)
+    starts = block_starts(layer.group_out, tile.channels)
+    grouped = op.weight.reshape(layer.groups, layer.group_out, row_count * parts, run // 4)
+    blocks = np.concatenate([blocks_of(starts, group, tile.channels) for group in grouped])
+    arguments: list[Argument] = [
+        Input(0),
+        Constant("weight", micro.pack(blocks)),
+        Constant("bias", np.ascontiguousarray(np.broadcast_to(op.bias, (channels,)), np.float32)),
+        *([low] if results.low else []),
+        *([high] if results.high else []),
+        Output(),
+        *(out_h, out_w, channels, pitch, window.strides[1] * step, window.dilations[1] * step),
+        *([layer.groups, layer.group_in] if form.groups else []),
+        *([Workspace(), *ring] if rows.padded else []),
+    ]
+    return KernelCall(
+        function=convolution(form),
+        arguments=tuple(arguments),
+        workspace_bytes=rows.nbytes(pitch),
+        overread_bytes=16,
+        specialized=True,
+        schedule=tile,
+    )
+
+
+@dataclass(frozen=True)
+class FloatResults:
+    """See :class:`~irshrink.backends.tvm.kernels.vector.results.Results`: -0 made 0, then the fused clip."""
+
+    header: str
+    lanes: int
+    low: bool
+    high: bool
+
+    @property
+    def suffix(self) -> str:
+        return ("_low" if self.low else "") + ("_high" if self.high else "")
+
+    def parameters(self) -> list[Parameter]:
+        names = ["low"] * self.low + ["high"] * self.high
+        return [scalar(name, "float32") for name in names]
+
+    def begin(self, f: Function, given: Sequence[Any], channel: Expr, channels: int) -> dict[str, Any]:
+        return dict(zip([p.name for p in self.parameters()], given, strict=True))
+
+    def store(self, f: Function, shared: dict[str, Any], sums: Sequence[Expr], y: Buffer, at: Expr) -> None:
+        dtype, form = f"float32x{self.lanes}", f"f32x{self.lanes}"
+        for v, total in enumerate(sums):
+            value = inline(dtype, f"{self.header}_sum_{form}", total)
+            for bound, name in (("low", "atleast"), ("high", "atmost")):
+                if bound in shared:
+                    value = inline(dtype, f"{self.header}_{name}_{form}", value, shared[bound])
+            f.call(f"{self.header}_store_{form}", address(y, (at + self.lanes * v) * 4), value)
