@@ -119,6 +119,23 @@ IRS_INLINE int16x8_t irs_neon_more_products(int16x8_t sum, int8x16_t x, int8x16_
 {
     return vmlal_high_s8(vmlal_s8(sum, vget_low_s8(x), vget_low_s8(w)), x, w);
 }
+IRS_INLINE int16x8_t irs_neon_more_low(int16x8_t sum, int8x16_t x, int8x16_t w)
+{
+    return vmlal_s8(sum, vget_low_s8(x), vget_low_s8(w));
+}
+IRS_INLINE int16x8_t irs_neon_more_high(int16x8_t sum, int8x16_t x, int8x16_t w)
+{
+    return vmlal_high_s8(sum, x, w);
+}
+IRS_INLINE int16x8_t irs_neon_more8(int16x8_t sum, int8x8_t x, int8x8_t w) { return vmlal_s8(sum, x, w); }
+IRS_INLINE int32x4_t irs_neon_widen_low(int32x4_t acc, int16x8_t products)
+{
+    return irs_neon_now(vaddw_s16(acc, vget_low_s16(products)));
+}
+IRS_INLINE int32x4_t irs_neon_widen_high(int32x4_t acc, int16x8_t products)
+{
+    return irs_neon_now(vaddw_high_s16(acc, products));
+}
 IRS_INLINE int16x8_t irs_neon_products_low(int8x16_t x, int8x16_t w)
 {
     return vmull_s8(vget_low_s8(x), vget_low_s8(w));

@@ -16,6 +16,7 @@ set is one module that implements the protocol and one line in ``sets.micro_kern
 | results | what 64-bit Arm makes of sums: requantization in vectors, fused clamp and residual addition |
 | requantize | the proof by which requantization is a multiplication of integers |
 | convolution | convolution and dense layers: row form, pointwise, patches of few channels |
+| depthwise, taps | depthwise convolution and its micro-kernels |
 | geometry | padded copies, segments, patches |
 
 Decision 0016 says why they are as they are.

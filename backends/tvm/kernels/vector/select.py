@@ -5,7 +5,7 @@ from __future__ import annotations
 from irshrink.backends.tvm.kernels import convolution as general
 from irshrink.backends.tvm.kernels import dense as general_dense
 from irshrink.backends.tvm.kernels.call import KernelCall, Schedule
-from irshrink.backends.tvm.kernels.vector import convolution
+from irshrink.backends.tvm.kernels.vector import convolution, depthwise
 from irshrink.program.ops import ConvInt8, DenseInt8
 from irshrink.program.program import Program
 from irshrink.target import Target
@@ -15,7 +15,8 @@ def select_convolution(
     op: ConvInt8, program: Program, target: Target, schedule: Schedule | None = None
 ) -> KernelCall:
     """The kernel for one image of a convolution."""
-    found = convolution.select(op, program, target, schedule)
+    family = depthwise if op.depthwise else convolution
+    found = family.select(op, program, target, schedule)
     return found or general.select_convolution(op, program, target, schedule)
 
 
@@ -29,7 +30,8 @@ def select_dense(
 
 def convolution_candidates(op: ConvInt8, program: Program, target: Target) -> list[Schedule]:
     """The schedules of a convolution."""
-    return [*convolution.candidates(op, program, target)] or [*general.candidates(op, program, target)]
+    family = depthwise if op.depthwise else convolution
+    return [*family.candidates(op, program, target)] or [*general.candidates(op, program, target)]
 
 
 def dense_candidates(op: DenseInt8, program: Program, target: Target) -> list[Schedule]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from irshrink.backends.tvm.kernels.vector.dotprod import DotProduct
 from irshrink.backends.tvm.kernels.vector.micro import Int8, MicroKernel
 from irshrink.backends.tvm.kernels.vector.neon import Neon
+from irshrink.backends.tvm.kernels.vector.taps import NeonTaps, Taps, groups_of
 from irshrink.backends.tvm.kernels.vector.vnni import Vnni
 from irshrink.target import Target
 
@@ -18,3 +19,10 @@ def micro_kernel(target: Target, weight: Int8) -> MicroKernel | None:
     if target.has("dotprod"):
         return DotProduct()
     return Neon.of(weight)
+
+
+def taps_kernel(target: Target, weight: Int8, channels: int) -> Taps | None:
+    """The same for depthwise layers, ``channels`` at a time; ``weight`` [channel, kh, kw, 1]."""
+    if not target.triple.startswith("aarch64-") or not target.has("neon"):
+        return None
+    return NeonTaps(groups_of(weight.reshape(len(weight), -1)))
