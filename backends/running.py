@@ -20,12 +20,14 @@ class Call:
         inputs: the bytes of every input of at least one inference.
         output_bytes: sizes of the outputs.
         variant: which of those in ``names``.
+        threads: how many an inference runs on; 1 unless the build was made for more.
     """
 
     inputs: Sequence[Sequence[bytes]]
     output_bytes: Sequence[int]
     names: Names = DEFAULT_NAMES
     variant: int = 0
+    threads: int = 1
 
     @property
     def symbol(self) -> str:

@@ -39,6 +39,16 @@ class NativeLibrary:
             raise ToolError(f"{self._symbol}_run reports an error.")
         return self._outputs()
 
+    def use_threads(self, count: int, prefix: str = DEFAULT_PREFIX) -> None:
+        """Run inferences on so many threads from now on; for builds with threads only.
+
+        Raises:
+            ToolError: the system makes no more threads.
+        """
+        got = getattr(self._library, f"{prefix}_threads")(count)
+        if got != count:
+            raise ToolError(f"the system made {got} of {count} threads.")
+
     def repeat(self, inferences: int) -> None:
         """Inferences one after the other, on the inputs that are there."""
         run = self._function("run")

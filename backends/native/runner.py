@@ -42,7 +42,13 @@ class NativeRunner:
 
     def run(self, folder: Path, target: Target, call: Call, progress: Counter) -> Run:
         library = NativeLibrary(folder / call.names.shared, call.symbol)
-        return Run([library.run(x) for x in call.inputs])
+        if target.threads > 1:
+            library.use_threads(call.threads, call.names.prefix)
+        try:
+            return Run([library.run(x) for x in call.inputs])
+        finally:
+            if call.threads > 1:
+                library.use_threads(1, call.names.prefix)
 
 
 def is_native(target: Target) -> bool:

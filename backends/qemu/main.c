@@ -1,5 +1,6 @@
-/* Runs a model on inputs from outside: for each inference the number of the variant (32 bits) and the bytes of
- * every input come in, and out go a status, the bytes of stack it took, and the bytes of every output.
+/* Runs a model on inputs from outside: for each inference the number of the variant (16 bits), how many threads
+ * it runs on (16 bits) and the bytes of every input come in, and out go a status, the bytes of stack it took,
+ * and the bytes of every output.
  *
  * With MODEL_HAS_TEST and no argument it runs the test vectors of the package instead.
  */
@@ -74,9 +75,12 @@ __attribute__((noinline, used)) int emulation_infer(const variant_t *model, uint
 /* The variant that comes next, NULL at the end of the input. */
 static const variant_t *next_variant(void)
 {
-    uint32_t number;
-    if (port_read(&number, sizeof number) != sizeof number) return NULL;
-    return number < sizeof variants / sizeof *variants ? &variants[number] : NULL;
+    uint16_t next[2];
+    if (port_read(next, sizeof next) != sizeof next) return NULL;
+#if defined(MODEL_THREADS)
+    if (MODEL_THREADS(next[1]) != next[1]) port_exit(5);
+#endif
+    return next[0] < sizeof variants / sizeof *variants ? &variants[next[0]] : NULL;
 }
 
 static int load_inputs(const variant_t *model)

@@ -71,7 +71,7 @@ class QemuRunner:
             raise ToolError(missing)
         image = folder / image_of(target, call.names)
         progress(0)
-        replies, count = _counted(image, target, call)
+        replies, count = _first(image, target, call)
         for start in range(1, len(call.inputs), _AT_ONCE):
             progress(start)
             replies += _run(image, target, _asked(call, start, _AT_ONCE))
@@ -95,6 +95,9 @@ def _link_program(
     test = folder / "test"
     sources = [HERE / "main.c", HERE / "port" / "linux.c", test / "test_main.c", *test.glob("*.S")]
     flags = ["-DMODEL_HAS_TEST", *_TEST_FLAGS, *names.defines()]
+    if target.threads > 1:
+        sources.append(HERE / "port" / "threads.c")
+        flags.append(f"-DMODEL_THREADS={names.prefix}_threads")
     around = zig.compile_objects(sources, target, work, include=[folder / "src", HERE / "port"], flags=flags)
     zig.link_executable([*around, *objects], target, HERE / "port" / "linux.ld", image)
 
@@ -112,8 +115,13 @@ def _link_firmware(
     zig.link_firmware([*around, *objects], target, script, image)
 
 
-def _counted(image: Path, target: Target, call: Call) -> tuple[bytes, Count | None]:
-    """One inference with its instructions counted; without a count where the plugin does not load."""
+def _first(image: Path, target: Target, call: Call) -> tuple[bytes, Count | None]:
+    """One inference with its instructions counted; without a count where the plugin does not load.
+
+    What several threads execute is not counted: how long they wait for each other is chance.
+    """
+    if call.threads > 1:
+        return _run(image, target, _asked(call, 0, 1)), None
     program = emulator.emulation_of(target).program
     with tempfile.TemporaryDirectory(prefix="irshrink-") as scratch:
         try:
@@ -125,9 +133,9 @@ def _counted(image: Path, target: Target, call: Call) -> tuple[bytes, Count | No
 
 
 def _asked(call: Call, start: int, count: int) -> bytes:
-    """Some of the inferences as the program reads them: the number of the variant, then every input."""
-    number = struct.pack("<I", call.variant)
-    return b"".join(part for one in call.inputs[start : start + count] for part in (number, *one))
+    """Some of the inferences as the program reads them: variant and threads, then every input."""
+    how = struct.pack("<HH", call.variant, call.threads)
+    return b"".join(part for one in call.inputs[start : start + count] for part in (how, *one))
 
 
 def _run(image: Path, target: Target, asked: bytes, plugin: str | None = None) -> bytes:

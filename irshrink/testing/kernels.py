@@ -10,6 +10,7 @@ Building costs more than running, so a bench holds many operators::
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -92,18 +93,30 @@ class KernelBench:
             operator(name=f"op{number}", origin=(), inputs=tuple(names), output=y, **fields)
         )
 
-    def check(self, backend: Backend, target: Target, folder: Path) -> RunResult:
+    def check(
+        self, backend: Backend, target: Target, folder: Path, threads: Sequence[int] = (1,)
+    ) -> RunResult:
         """Build, run, and compare every byte of every output; any NaN equals any other.
+
+        Args:
+            threads: numbers of threads to run on, one run each; at most those of the target.
+
+        Returns:
+            The first run.
 
         Raises:
             AssertionError: names the target, the operator and the first differences.
         """
         wanted = run_program(self.program, self.values)
         backend.compile(self.program, target, folder, [Inference(self.values, wanted)], "kernels")
-        result = backend.run(folder, target, self.program, [self.values])
-        for op, a, b in zip(self.program.ops, result.outputs[0], wanted, strict=True):
-            np.testing.assert_array_equal(_bits(a), _bits(b), err_msg=f"{target.name}: {op}")
-        return result
+        results = []
+        for count in threads:
+            more: dict[str, Any] = {"threads": count} if target.threads > 1 else {}
+            results.append(backend.run(folder, target, self.program, [self.values], **more))
+            for op, a, b in zip(self.program.ops, results[-1].outputs[0], wanted, strict=True):
+                message = f"{target.name}, threads {count}: {op}"
+                np.testing.assert_array_equal(_bits(a), _bits(b), err_msg=message)
+        return results[0]
 
 
 def _bits(x: Array) -> Array:

@@ -21,7 +21,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "irshrink_kernels.h"
+#include "irshrink_share.h"
 
 /* Looks at a barrier before a thread sleeps. */
 #ifndef IRS_SPINS
@@ -34,12 +34,6 @@ enum { IRS_FUTEX_WAIT = 128, IRS_FUTEX_WAKE = 129 }; /* private to the process *
 #else /* 32-bit processors that never had 32-bit times */
 #define IRS_FUTEX SYS_futex_time64
 #endif
-
-/* One operator: part `share` of `shares` of it, and how many parts it is worth. */
-typedef struct {
-    void (*run)(void *arena, int32_t share, int32_t shares);
-    int32_t most;
-} irs_step;
 
 typedef struct irs_pool irs_pool;
 typedef struct {
@@ -61,15 +55,6 @@ struct irs_pool {
     void *arena;
     irs_member members[IRS_MAX_THREADS];
 };
-
-/* Where part `share` of `shares` of n iterations begins, and where the part before it ends. The last
- * `joined` + 1 iterations stay together. */
-IRS_INLINE int32_t irs_share(int32_t n, int32_t joined, int32_t share, int32_t shares)
-{
-    const int32_t split = n > joined ? n - joined : n;
-    const int32_t begin = split / shares * share + irs_min_i32(share, split % shares);
-    return begin < split ? begin : n;
-}
 
 IRS_INLINE void irs_pause(void)
 {
