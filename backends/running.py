@@ -45,12 +45,18 @@ class Run:
         stack_bytes: high-water mark of all of them; None when not measured.
         calls: ``(function, instructions)`` of every call that the model's function made in the first
             inference, in order, callees included; empty when not counted.
+        cycles: an estimate for every one of ``calls``, where there is a table of cycles for the target.
     """
 
     outputs: list[list[bytes]]
     instructions: int | None = None
     stack_bytes: int | None = None
     calls: tuple[tuple[str, int], ...] = ()
+    cycles: tuple[int, ...] = ()
+
+    def calls_by_cycles(self) -> list[tuple[str, int]]:
+        """``calls`` with their cycles."""
+        return [(name, cycles) for (name, _), cycles in zip(self.calls, self.cycles, strict=True)]
 
 
 class Runner(Protocol):

@@ -95,6 +95,7 @@ class RunResult:
         outputs: one list of arrays per inference, in port order.
         instructions: executed in one inference, exact; None when not counted, as when run natively.
         stack_bytes: high-water mark below the caller's stack pointer; None when run natively.
+        op_cycles: an estimate for every operator, where the target has a table of cycles.
         native: this machine ran it, no emulator.
     """
 
@@ -102,6 +103,7 @@ class RunResult:
     instructions: int | None = None
     stack_bytes: int | None = None
     op_instructions: dict[str, int] = field(default_factory=dict)
+    op_cycles: dict[str, int] = field(default_factory=dict)
     native: bool = False
 
 

@@ -121,6 +121,7 @@ class TvmBackend:
             instructions=run.instructions,
             stack_bytes=run.stack_bytes,
             op_instructions=self._by_operator(run.calls, program, target) if run.calls else {},
+            op_cycles=self._by_operator(run.calls_by_cycles(), program, target) if run.cycles else {},
             native=runner.native,
         )
 

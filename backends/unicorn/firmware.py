@@ -14,6 +14,7 @@ from irshrink.backends.unicorn.trace import Trace
 from irshrink.errors import TargetError, ToolError
 from irshrink.names import DEFAULT_NAMES, Names
 from irshrink.target import Target
+from irshrink.tuning.cycles import cycle_table
 
 #: Size of each red zone, bytes: more than a loop that runs away by a row or two.
 GUARD_BYTES = 16384
@@ -34,6 +35,7 @@ class EmulationResult:
         arena_used_bytes: from the start of the arena to the last byte that was written.
         calls: ``(function, instructions)`` of every call out of ``model_run``, in order, callees included;
             empty when not counted.
+        cycles: estimates for ``calls``, where there is a table of cycles for the target.
     """
 
     outputs: list[bytes]
@@ -41,6 +43,7 @@ class EmulationResult:
     stack_bytes: int
     arena_used_bytes: int
     calls: tuple[tuple[str, int], ...] = ()
+    cycles: tuple[int, ...] = ()
 
 
 class Firmware:
@@ -81,7 +84,7 @@ class Firmware:
         self._arena = self._arena_start(f"{names.prefix}_arena")
         self._stack = self.elf.symbol("__stack_limit").address
         self._machine = CortexM(self.elf, emulation.cpu, memory, self._red_zones())
-        self._limit = limit
+        self._limit, self._table = limit, cycle_table(target.name)
         self._paint = 0xA5
         self._blocks: set[tuple[int, int]] = set()
         self._machine.boot(_TRAP)
@@ -118,6 +121,7 @@ class Firmware:
             stack_bytes=self._stack_used(trace),
             arena_used_bytes=self._arena_used(),
             calls=trace.calls if trace else (),
+            cycles=trace.cycles if trace else (),
         )
 
     def check_alignment(self, inputs: Sequence[bytes]) -> None:
@@ -141,7 +145,7 @@ class Firmware:
         if not count:
             return self._model_run(), None
         callers = (f"{self._symbol}_run", f"{self._symbol}_run_in")
-        status, trace = self._machine.traced(self._model_run, callers)
+        status, trace = self._machine.traced(self._model_run, callers, self._table)
         self._blocks.update(trace.blocks)
         return status, trace
 

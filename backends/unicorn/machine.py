@@ -17,6 +17,7 @@ from irshrink.backends.toolchain.elf import Elf
 from irshrink.backends.unicorn.thumb import instructions, word_aligned_base
 from irshrink.backends.unicorn.trace import Trace, Tracer
 from irshrink.errors import TargetError, ToolError, nearest
+from irshrink.tuning.cycles import CycleTable
 
 #: Instructions after which a run is taken for endless.
 DEFAULT_LIMIT = 10_000_000_000
@@ -167,13 +168,16 @@ class CortexM:
         self._start(start | 1, end, limit, f"{function} did not return")
         return int(self._uc.reg_read(self._r0))
 
-    def traced(self, run: Callable[[], int], callers: tuple[str, ...] = ()) -> tuple[int, Trace]:
+    def traced(
+        self, run: Callable[[], int], callers: tuple[str, ...] = (), table: CycleTable | None = None
+    ) -> tuple[int, Trace]:
         """Count everything that ``run`` (a :meth:`call`) executes; half a microsecond a basic block.
 
         Args:
             callers: functions whose calls are listed one by one in ``Trace.calls``.
+            table: what to estimate cycles by.
         """
-        tracer = Tracer(self._uc, self.elf, self._sp, self.initial_sp, callers)
+        tracer = Tracer(self._uc, self.elf, self._sp, self.initial_sp, callers, table)
         # Code that was translated before does not report its blocks.
         self._uc.ctl_flush_tb()
         hook = self._uc.hook_add(self._api.UC_HOOK_BLOCK, tracer.on_block)

@@ -91,6 +91,7 @@ class UnicornRunner:
             instructions=results[0].instructions,
             stack_bytes=max(r.stack_bytes for r in results),
             calls=results[0].calls,
+            cycles=results[0].cycles,
         )
 
 

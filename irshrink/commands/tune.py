@@ -48,8 +48,9 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--cost",
-    type=click.Choice(["instructions", "seconds"]),
-    help="What to measure. Default: instructions in the emulator, seconds on this machine.",
+    type=click.Choice(["instructions", "cycles", "seconds"]),
+    help="What to measure: instructions in the emulator (default where there is one), those weighted by the "
+    "core's manual (estimated cycles), or seconds on this machine (default there).",
 )
 @click.option(
     "--runner",
@@ -107,15 +108,17 @@ def tune_command(
 def _source(cost: str | None, runner: str | None, target: str) -> CostSource:
     from irshrink.errors import RecipeError
     from irshrink.target import load_target
-    from irshrink.tuning.costs import Command, Instructions, Seconds
+    from irshrink.tuning.costs import Command, Cycles, Instructions, Seconds
 
     if runner is not None and cost is not None:
         raise RecipeError("--runner measures by itself. Leave --cost out.")
     if runner is not None:
         return Command(runner)
-    emulated = load_target(target).emulation is not None
-    return (
-        Instructions()
-        if (cost or ("instructions" if emulated else "seconds")) == "instructions"
-        else Seconds()
-    )
+    if cost is None:
+        return Instructions() if load_target(target).emulation is not None else Seconds()
+    sources: dict[str, type[CostSource]] = {
+        "instructions": Instructions,
+        "cycles": Cycles,
+        "seconds": Seconds,
+    }
+    return sources[cost]()

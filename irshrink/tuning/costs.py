@@ -19,6 +19,7 @@ from irshrink.backend import OpCost, RunResult
 from irshrink.errors import RecipeError, ToolError
 from irshrink.program.program import Program
 from irshrink.target import Target
+from irshrink.tuning.cycles import cycle_table
 from irshrink.tuning.tunable import Tunable
 
 
@@ -99,6 +100,27 @@ class Instructions:
                 "supported by the QEMU that is installed?"
             )
         return number
+
+
+@dataclass
+class Cycles(Instructions):
+    """Instructions weighted by what the core's manual says of them: an estimate of cycles, no latency."""
+
+    measured: ClassVar[str] = "estimated cycles"
+
+    def missing(self, backend: Tunable, target: Target) -> str | None:
+        if cycle_table(target.name) is None:
+            return f"there is no table of cycles for {target.name}. Use --cost instructions."
+        return super().missing(backend, target)
+
+    def costs(self, backend: Tunable, builds: Sequence[Built]) -> list[list[float]]:
+        return [
+            [self._counted(build.run.op_cycles.get(op.name), build) for op in build.program.ops]
+            for build in builds
+        ]
+
+    def whole(self, backend: Tunable, build: Built) -> float:
+        return self._counted(sum(build.run.op_cycles.values()) or None, build)
 
 
 @dataclass
