@@ -21,6 +21,7 @@ HEADERS = {
     "mve": "irs_mve_",
     "mve_rows": "irs_rows_",
     "dsp": "irs_dsp_",
+    "planes": "irs_planes_",
 }
 
 

@@ -15,13 +15,6 @@
 
 #include "irshrink_kernels.h"
 
-#if defined(__ARM_FEATURE_DSP) && defined(__ARM_FP) && defined(__thumb2__) && __ARM_ARCH_PROFILE == 'M'
-#define IRS_DSP_ASM 1
-#define IRS_DSP_FUNCTION static __attribute__((naked, noinline, unused))
-#else
-#define IRS_DSP_FUNCTION IRS_NOINLINE
-#endif
-
 /* 4 * steps bytes of three pixels as pairs: even of a, b, c, then odd of a, b, c; steps > 0. */
 IRS_DSP_FUNCTION void irs_dsp_widen(int8_t *to, const int8_t *a, const int8_t *b, const int8_t *c, int32_t steps)
 {

@@ -29,6 +29,14 @@
 #define IRS_NOINLINE static __attribute__((noinline, unused))
 #endif
 
+/* Whole loops are in assembly for the M profile with DSP extension and FPU. */
+#if defined(__ARM_FEATURE_DSP) && defined(__ARM_FP) && defined(__thumb2__) && __ARM_ARCH_PROFILE == 'M'
+#define IRS_DSP_ASM 1
+#define IRS_DSP_FUNCTION static __attribute__((naked, noinline, unused))
+#else
+#define IRS_DSP_FUNCTION IRS_NOINLINE
+#endif
+
 IRS_INLINE int32_t irs_min_i32(int32_t a, int32_t b) { return a < b ? a : b; }
 IRS_INLINE int32_t irs_max_i32(int32_t a, int32_t b) { return a > b ? a : b; }
 IRS_INLINE float irs_min_f32(float a, float b) { return a < b ? a : b; }

@@ -1,1 +1,1 @@
-"""int8 kernels for Cortex-M with the DSP extension; micro-kernels in ``support/irshrink_dsp.h``."""
+"""int8 kernels for Cortex-M with the DSP extension."""

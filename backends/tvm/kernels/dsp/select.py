@@ -8,6 +8,12 @@ from typing import Any
 from irshrink.backends.tvm.kernels import convolution
 from irshrink.backends.tvm.kernels.call import KernelCall
 from irshrink.backends.tvm.kernels.dsp.convolution import PairTile, choose_pairs, select_pairs
+from irshrink.backends.tvm.kernels.dsp.depthwise import (
+    PlaneTile,
+    choose_planes,
+    plane_candidates,
+    select_planes,
+)
 from irshrink.program.ops import ConvInt8, Op
 from irshrink.program.program import Program
 from irshrink.target import Target
@@ -15,15 +21,19 @@ from irshrink.target import Target
 
 def select(op: Op, program: Program, target: Target, schedule: Any = None) -> KernelCall | None:
     """The kernel by rule or by one of its schedules; None where a general one has to do it."""
-    if not isinstance(op, ConvInt8) or op.depthwise:
+    if not isinstance(op, ConvInt8):
         return None
-    tile = schedule or choose_pairs(op, program, target)
+    rule = choose_planes if op.depthwise else choose_pairs
+    tile = schedule or rule(op, program, target)
+    if isinstance(tile, PlaneTile):
+        return select_planes(op, program, tile)
     return select_pairs(op, program, tile) if isinstance(tile, PairTile) else None
 
 
 def candidates(op: Op, program: Program, target: Target) -> Sequence[Any]:
     """Our schedules, then the general ones; nothing where we have none."""
-    if not isinstance(op, ConvInt8) or op.depthwise:
+    if not isinstance(op, ConvInt8):
         return []
-    tile = choose_pairs(op, program, target)
-    return [tile, *convolution.candidates(op, program, target)] if tile is not None else []
+    tile = choose_pairs(op, program, target) if not op.depthwise else None
+    ours = plane_candidates(op, program, target) if op.depthwise else [tile] if tile else []
+    return [*ours, *convolution.candidates(op, program, target)] if ours else []
