@@ -29,6 +29,7 @@ from irshrink.report.report import BuildFacts, DataFacts, ModelFacts, build_repo
 from irshrink.soundness import require_sound
 from irshrink.static_shapes import fix_input_shapes
 from irshrink.target import Target
+from irshrink.trade import memory_notes
 from irshrink.tuning.database import Schedules, schedules_for
 from irshrink.tuning.tunable import Tunable
 from irshrink.verify import verify_structure
@@ -97,6 +98,7 @@ def compile_model(
         built = backend.compile(program, target, folder, tests, path.stem, names=Names(recipe.prefix))
         checked = proof.run_tests(backend, built, tests, progress)
         accuracy = proof.measure(original, built, data, tests, recipe.max_drop, progress)
+        memory = memory_notes(backend, built, checked.run, tests, progress)
         module.save(folder / MODEL_NAME)
         digests: dict[str, str | None] = {role: samples.digest() for role, samples in data.by_role().items()}
         digests |= {"schedules": schedules.digest(), **_weights_digest(original)}
@@ -116,7 +118,7 @@ def compile_model(
             compared_bytes=checked.compared_bytes,
             accuracy=accuracy,
             data={role: DataFacts(len(s), lock.data[role]) for role, s in data.by_role().items()},
-            notes=[*notes, *_advice(recipe, data, program)],
+            notes=[*notes, *_advice(recipe, data, program), *memory],
             recipe=lock.recipe,
         )
         report = build_report(facts)

@@ -49,6 +49,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     Attributes:
         target: name of a target or board, or the path of a TOML file.
         flash, ram: memory limits in bytes, instead of the board's.
+        memory: ``small`` makes the arena as small as it gets at the price of some instructions, ``fast`` only
+            as small as a RAM limit asks for (docs/memory.md); not given means what the target says, ``fast``.
         calibration, eval: ``.npz`` files or folders of images.
         images: preprocessing of folders of images.
         frontend: options of the format that the model comes in (docs/frontends.md), by key.
@@ -76,6 +78,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     target: str
     flash: int | None = None
     ram: int | None = None
+    memory: Literal["fast", "small"] | None = None
     calibration: str | None = None
     eval: str | None = None
     images: ImageOptions | None = None
@@ -138,7 +141,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         Raises:
             TargetError: no such target or board.
         """
-        return with_memory(load_target(self.target), self.flash, self.ram)
+        return with_memory(load_target(self.target), self.flash, self.ram, self.memory)
 
     def passes(self) -> list[Pass] | None:
         """The explicit steps as passes with checked options; None when the recipe has none.

@@ -94,7 +94,8 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         cpu_flags: what that machine needs, in the words of its /proc/cpuinfo.
         flash_bytes, ram_bytes: budget of the memory, None for no limit; boards set them.
         threads: how many threads a build can use at most; 1 is a build without any.
-        memory: whether the arena may be made smaller at the price of instructions (docs/memory.md).
+        memory: ``small`` makes the arena as small as it gets at the price of some instructions, ``fast`` only
+            as small as ``ram_bytes`` asks for (docs/memory.md).
         stated: which of "flash" and "ram" the user limited by an option, whatever the board has.
     """
 
@@ -166,12 +167,15 @@ def load_target(name: str) -> Target:
     raise TargetError(f"unknown target '{name}'.{nearest(name, [*target_names(), *board_names()])}")
 
 
-def with_memory(target: Target, flash: int | None, ram: int | None) -> Target:
-    """The target with memory limits replaced where given (``--flash``, ``--ram``)."""
+def with_memory(
+    target: Target, flash: int | None, ram: int | None, memory: Literal["fast", "small"] | None = None
+) -> Target:
+    """The target with what is given of memory limits (``--flash``, ``--ram``) and trade (``--memory``)."""
     return msgspec.structs.replace(
         target,
         flash_bytes=target.flash_bytes if flash is None else flash,
         ram_bytes=target.ram_bytes if ram is None else ram,
+        memory=memory or target.memory,
         stated=frozenset(name for name, limit in (("flash", flash), ("ram", ram)) if limit is not None),
     )
 

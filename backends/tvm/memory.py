@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from irshrink.backends.tvm.images import calls_of
 from irshrink.errors import BudgetError
 from irshrink.program.arena import Demand, MemoryPlan, plan_memory
+from irshrink.program.ops import ConvInt8
 from irshrink.program.program import Program
-from irshrink.program.stripes import RowOp
+from irshrink.program.stripes import RowOp, Tiles
 from irshrink.program.striping import Striping
 from irshrink.target import Target
 
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 
 #: Limits below the target's RAM that are tried because a plan may need more than its lower bound.
 _TIGHTER = 6
+#: Share of the instructions that a small memory may cost.
+_SHARE = 0.08
+#: RAM beside the arena that a plan leaves free where one can: the stack and other static data take it.
+_BESIDE = 1024
 
 
 def plan_steps(
@@ -43,7 +48,7 @@ def plan_steps(
         plan = plan_memory(striped, demands)
         if plan.nbytes < best[1].nbytes:
             best = (striped, plan)
-        if target.memory == "fast" and _fits(plan, target):
+        if _fits(plan, target):
             break
     program, plan = best
     _require_ram(plan, target)
@@ -53,18 +58,18 @@ def plan_steps(
 def _striped(
     program: Program, demands: Sequence[Demand], steps: Sequence[Step], target: Target
 ) -> Iterator[Program]:
-    """The program with stripes: as few as the RAM asks for, then more, at last those with the lowest peak."""
+    """The program with stripes: what costs little, as few as the RAM asks for, then those of lowest peak."""
     striping = Striping(program, demands, row_ops(program, steps, target))
+    if target.memory == "small":
+        yield replace(program, stripes=striping.affordable(_SHARE))
+    if target.ram_bytes is None:
+        return
     lowest = striping.lowest()
-    if target.memory == "fast" and target.ram_bytes is not None:
-        for tighter in range(_TIGHTER):
-            limit = target.ram_bytes - (target.ram_bytes - lowest) * tighter // _TIGHTER
-            stripes = striping.within(limit)
-            if stripes is not None:
-                yield replace(program, stripes=stripes)
-    stripes = striping.within(lowest)
-    assert stripes is not None
-    yield replace(program, stripes=stripes)
+    room = max(target.ram_bytes - _BESIDE, lowest)
+    for tighter in range(_TIGHTER + 1):
+        stripes = striping.within(room - (room - lowest) * tighter // _TIGHTER)
+        if stripes is not None:
+            yield replace(program, stripes=stripes)
 
 
 def row_ops(program: Program, steps: Sequence[Step], target: Target) -> dict[int, RowOp]:
@@ -80,7 +85,9 @@ def row_ops(program: Program, steps: Sequence[Step], target: Target) -> dict[int
             continue
         pairs = zip(op.inputs, call.rows.reaches, strict=True)
         inputs = tuple((name, reach) for name, reach in pairs if name not in program.constants)
-        found[index] = RowOp(index, inputs, op.output, y.shape[1], y.nbytes // y.shape[1])
+        macs = op.weight.size if isinstance(op, ConvInt8) else 0
+        tiles = Tiles(y.shape[2], call.rows.tile, call.rows.singles, macs)
+        found[index] = RowOp(index, inputs, op.output, y.shape[1], y.nbytes // y.shape[1], tiles)
     return found
 
 
@@ -116,7 +123,7 @@ def _threads_share(call: KernelCall, target: Target) -> bool:
 
 
 def _fits(plan: MemoryPlan, target: Target) -> bool:
-    return target.ram_bytes is None or plan.nbytes <= target.ram_bytes
+    return target.ram_bytes is None or plan.nbytes + _BESIDE <= target.ram_bytes
 
 
 def _require_ram(plan: MemoryPlan, target: Target) -> None:

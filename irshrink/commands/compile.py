@@ -61,6 +61,11 @@ _OPTIONS = [
     click.option("--flash", metavar="SIZE", help="Flash limit: 256K, 1M. Exit code 2 when missed."),
     click.option("--ram", metavar="SIZE", help="RAM limit: 64K. Exit code 2 when missed."),
     click.option(
+        "--memory",
+        type=click.Choice(["fast", "small"]),
+        help="small: the smallest arena, for some instructions. fast: as small as --ram asks for.",
+    ),
+    click.option(
         "--shape",
         "shapes",
         multiple=True,

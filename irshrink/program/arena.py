@@ -10,10 +10,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from irshrink.program.ops import Op, Reshape
-from irshrink.program.placement import ALIGNMENT, Item, Overlap, aligned, place
+from irshrink.program.placement import ALIGNMENT, Item, Overlap, aligned, most_shared, place
 from irshrink.program.program import Program
 
-__all__ = ["ALIGNMENT", "Demand", "MemoryPlan", "Slot", "live_bytes", "plan_memory", "workspace_of"]
+__all__ = [
+    "ALIGNMENT",
+    "Demand",
+    "MemoryPlan",
+    "Slot",
+    "aliases_of",
+    "live_bytes",
+    "plan_memory",
+    "tensor_items",
+    "workspace_of",
+]
 
 
 @dataclass(frozen=True)
@@ -85,7 +95,7 @@ def plan_memory(program: Program, demands: Sequence[Demand], seed: int = 0) -> M
     All that the operators of a stripe need is in use during the whole stripe, but of the tensors between them
     only windows, and one workspace serves all whose contents need not last.
     """
-    aliases = _aliases(program) | _shared_workspaces(program, demands)
+    aliases = aliases_of(program) | _shared_workspaces(program, demands)
     items = _items(program, demands, aliases)
     bound = max(_live_bytes(items, len(program.ops)), default=0)
     offsets = place(items, bound, seed)
@@ -94,7 +104,7 @@ def plan_memory(program: Program, demands: Sequence[Demand], seed: int = 0) -> M
     return MemoryPlan(slots, aligned(total), bound, aliases)
 
 
-def _aliases(program: Program) -> dict[str, str]:
+def aliases_of(program: Program) -> dict[str, str]:
     """Outputs of Reshape, mapped to the tensor whose memory they share."""
     roots: dict[str, str] = {}
     for op in program.ops:
@@ -183,9 +193,16 @@ def _mark_sharing(
                 output.over[name] = overlap
 
 
+def tensor_items(program: Program, demands: Sequence[Demand]) -> dict[str, Item]:
+    """Every tensor in the arena, by the name of the one whose memory it is, without workspaces."""
+    items = _items(program, demands, aliases_of(program))
+    spaces = {workspace_of(op) for op in program.ops}
+    return {item.name: item for item in items if item.name not in spaces}
+
+
 def live_bytes(program: Program, demands: Sequence[Demand]) -> list[int]:
     """What no plan can do without while each operator runs, and (last) after all of them."""
-    aliases = _aliases(program) | _shared_workspaces(program, demands)
+    aliases = aliases_of(program) | _shared_workspaces(program, demands)
     return _live_bytes(_items(program, demands, aliases), len(program.ops))
 
 
@@ -194,9 +211,6 @@ def _live_bytes(items: Sequence[Item], steps: int) -> list[int]:
     sums = []
     for step in range(steps + 1):
         live = {i.name: i for i in items if i.first <= step <= i.last}
-        total = sum(i.nbytes for i in live.values())
-        for born in live.values():
-            dying = [(live[n].nbytes, rule) for n, rule in born.over.items() if n in live]
-            total -= min(born.nbytes, sum(rule.shared(n, born.nbytes) for n, rule in dying))
-        sums.append(total)
+        pairs = [(i, live[n], rule) for i in live.values() for n, rule in i.over.items() if n in live]
+        sums.append(sum(i.nbytes for i in live.values()) - most_shared(pairs))
     return sums

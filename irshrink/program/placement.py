@@ -67,6 +67,32 @@ class Item:
         return self.first <= other.last and other.first <= self.last
 
 
+def most_shared(pairs: Sequence[tuple[Item, Item, Overlap]]) -> int:
+    """Most bytes that outputs and inputs, all in use at once, can have in common.
+
+    An output that may not begin behind an input covers its first byte wherever they overlap, so that at most
+    one such output shares an input's memory.
+
+    Args:
+        pairs: output, input, and how the one may lie over the other.
+    """
+    by_source: dict[str, list[int]] = {}
+    limits = {source.name: source.nbytes for _, source, _ in pairs}
+    by_output: dict[str, int] = {}
+    outputs = {output.name: output.nbytes for output, _, _ in pairs}
+    for output, source, rule in pairs:
+        both = rule.shared(source.nbytes, output.nbytes)
+        found = by_source.setdefault(source.name, [0, 0])
+        if rule.distance is not None and rule.distance < 0:
+            found[1] += both
+        else:
+            found[0] = max(found[0], both)
+        by_output[output.name] = by_output.get(output.name, 0) + both
+    of_sources = sum(min(limits[name], sum(found)) for name, found in by_source.items())
+    of_outputs = sum(min(outputs[name], found) for name, found in by_output.items())
+    return min(of_sources, of_outputs)
+
+
 def aligned(nbytes: int) -> int:
     """``nbytes`` or the next larger multiple of the alignment."""
     return -(-nbytes // ALIGNMENT) * ALIGNMENT

@@ -42,6 +42,27 @@ class Reach:
 
 
 @dataclass(frozen=True)
+class Tiles:
+    """How a kernel goes through pixels: ``size`` at once, counted through the rows of a call.
+
+    Attributes:
+        width: pixels in a row of the output.
+        singles: whether pixels left over take a tile each; else all that are left take one.
+        macs: multiply-accumulates of a pixel.
+    """
+
+    width: int
+    size: int = 1
+    singles: bool = False
+    macs: int = 0
+
+    def macs_of(self, rows: int) -> int:
+        """Multiply-accumulates of a call for some rows, tiles counted whole."""
+        whole, left = divmod(rows * self.width, self.size)
+        return (whole + (left if self.singles else min(left, 1))) * self.size * self.macs
+
+
+@dataclass(frozen=True)
 class RowOp:
     """One operator of a stripe.
 
@@ -49,6 +70,7 @@ class RowOp:
         index: its place in the program.
         inputs: tensors in the arena that it reads, each with its reach.
         row_bytes: of the output, which has ``out_rows`` rows.
+        tiles: how much work some rows are.
     """
 
     index: int
@@ -56,6 +78,7 @@ class RowOp:
     output: str
     out_rows: int
     row_bytes: int
+    tiles: Tiles = Tiles(1)
 
 
 @dataclass(frozen=True)
@@ -100,11 +123,34 @@ class Stripe:
     def last(self) -> int:
         return self.ops[-1].index
 
-    @property
-    def moved_bytes(self) -> int:
-        """Bytes copied because windows move on."""
-        size = {op.index: op.row_bytes for op in self.ops}
-        return sum(e.count * size[e.index] for e in self.events if e.moved)
+
+@dataclass(frozen=True)
+class Sketch:
+    """What a stripe would need and cost, before it is worked out.
+
+    Attributes:
+        windows, distances: as in :class:`Stripe`.
+        calls, moved_bytes: how many calls are made, and how many bytes windows move.
+        added_macs: multiply-accumulates beyond those of a call for all rows, as tiles end with every call.
+    """
+
+    windows: Mapping[str, int]
+    distances: Mapping[tuple[str, str], int]
+    calls: int
+    moved_bytes: int
+    added_macs: int
+
+
+def sketch_stripe(
+    ops: Sequence[RowOp], images: Mapping[str, tuple[int, int]], inner: set[str], rows: int
+) -> Sketch:
+    """:func:`make_stripe` without its events."""
+    walk = _Walk(ops, images, inner, rows, {})
+    walk.run()
+    tiles = {op.index: op.tiles for op in ops}
+    made = sum(tiles[event.index].macs_of(event.count) for event in walk.events)
+    added = made - sum(op.tiles.macs_of(op.out_rows) for op in ops)
+    return Sketch(walk.most, walk.distances, len(walk.events), walk.moved, added)
 
 
 def make_stripe(
@@ -137,6 +183,7 @@ class _Walk:
     most: dict[str, int] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
     distances: dict[tuple[str, str], int] = field(default_factory=dict)
+    moved: int = 0
 
     def run(self) -> int:
         """All turns; returns how many there were."""
@@ -175,6 +222,7 @@ class _Walk:
         name = op.output
         needed = min(self._needed(name), done)
         if not self.room:
+            self.moved += (done - needed) * op.row_bytes if needed > self.base[name] else 0
             self.base[name] = needed
         elif done + count - self.base[name] > self.room[name]:
             self.events.append(Event(op.index, needed, done - needed, moved=True))

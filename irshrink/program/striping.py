@@ -8,29 +8,30 @@ the partition with the lowest peak, and among those below a limit the one that m
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from irshrink.program.arena import Demand, live_bytes
+from irshrink.program.arena import Demand, aliases_of, live_bytes, tensor_items
+from irshrink.program.placement import Overlap, most_shared
 from irshrink.program.program import Program
-from irshrink.program.stripes import RowOp, Stripe, make_stripe
+from irshrink.program.stripes import RowOp, Sketch, Stripe, make_stripe, sketch_stripe
 
 #: Rows a turn that are tried.
-ROWS = (1, 2, 4)
+ROWS = (1, 2, 3, 4, 6)
 #: Operators in the longest run that is tried.
 LONGEST = 24
-#: Instructions that a call and its arguments take, about, where a moved byte takes one.
+#: Instructions that a call and its arguments take, about, where a moved byte and a product take one.
 CALL = 60
 
 
 @dataclass(frozen=True)
 class _Run:
-    """Operators ``first`` to ``last``: one, or a stripe of several; ``nbytes`` are in use at its peak."""
+    """Operators that take turns, or a single one (``rows`` 0); ``nbytes`` are in use at its peak."""
 
     first: int
     last: int
     nbytes: int
     cost: int = 0
-    stripe: Stripe | None = None
+    rows: int = 0
 
 
 class Striping:
@@ -41,12 +42,12 @@ class Striping:
         program: Program,
         demands: Sequence[Demand],
         row_ops: Mapping[int, RowOp],
-        choices: Sequence[int] = ROWS,
     ) -> None:
-        self.program, self.demands, self.row_ops, self.choices = program, demands, row_ops, choices
-        alone = live_bytes(program, demands)
-        self.runs = [[_Run(k, k, alone[k])] for k in range(len(program.ops))]  # by last operator
-        self.after = alone[-1]
+        self.program, self.demands, self.row_ops = program, demands, row_ops
+        self.alone = live_bytes(program, demands)
+        self.items, self.roots = tensor_items(program, demands), aliases_of(program)
+        # by the last operator
+        self.runs = [[_Run(k, k, nbytes)] for k, nbytes in enumerate(self.alone[:-1])]
         for first in sorted(row_ops):
             self._start(first)
 
@@ -55,37 +56,72 @@ class Striping:
         best = [0]
         for runs in self.runs:
             best.append(min(max(best[run.first], run.nbytes) for run in runs))
-        return max(best[-1], self.after)
+        return max(best[-1], self.alone[-1])
 
     def within(self, limit: int) -> tuple[Stripe, ...] | None:
         """The cheapest stripes that keep the peak at or below ``limit``; None if there are none."""
-        best: list[tuple[int, tuple[Stripe, ...]] | None] = [(0, ())]
+        found = self._cheapest(limit)
+        return self._stripes(found[1]) if found is not None else None
+
+    def affordable(self, share: float) -> tuple[Stripe, ...]:
+        """The stripes of lowest peak that cost at most a share of the work of all operators."""
+        work = sum(op.tiles.macs_of(op.out_rows) for op in self.row_ops.values())
+        for limit in sorted({run.nbytes for runs in self.runs for run in runs}):
+            found = self._cheapest(limit)
+            if found is not None and found[0] <= share * work:
+                return self._stripes(found[1])
+        return ()
+
+    def _cheapest(self, limit: int) -> tuple[int, tuple[_Run, ...]] | None:
+        """The partition that costs least below a limit, and its cost."""
+        best: list[tuple[int, tuple[_Run, ...]] | None] = [(0, ())]
         for runs in self.runs:
             choices = []
             for run in runs:
                 before = best[run.first]
                 if before is not None and run.nbytes <= limit:
-                    stripes = (*before[1], run.stripe) if run.stripe is not None else before[1]
-                    choices.append((before[0] + run.cost, stripes))
+                    choices.append((before[0] + run.cost, (*before[1], run)))
             best.append(min(choices, key=lambda choice: choice[0], default=None))
-        found = best[-1]
-        return found[1] if found is not None and self.after <= limit else None
+        return best[-1] if self.alone[-1] <= limit else None
+
+    def _stripes(self, runs: Sequence[_Run]) -> tuple[Stripe, ...]:
+        return tuple(self.stripe(run.first, run.last, run.rows) for run in runs if run.rows)
+
+    def stripe(self, first: int, last: int, rows: int) -> Stripe:
+        """Operators ``first`` to ``last`` with ``rows`` rows a turn."""
+        ops = [self.row_ops[k] for k in range(first, last + 1)]
+        return make_stripe(ops, self._images(ops), self._inner(ops), rows)
 
     def _start(self, first: int) -> None:
+        """Candidates that begin with an operator; where one row a turn saves nothing, more do not either."""
         ops = [self.row_ops[first]]
         while ops[-1].index + 1 in self.row_ops and len(ops) < LONGEST:
             ops.append(self.row_ops[ops[-1].index + 1])
-            for rows in self.choices:
-                self._add(ops, rows)
+            images, inner = self._images(ops), self._inner(ops)
+            apart = max(self.alone[first : ops[-1].index + 1])
+            for rows in ROWS:
+                sketch = sketch_stripe(ops, images, inner, rows)
+                nbytes = self._bytes(ops, inner, sketch)
+                if nbytes >= apart:
+                    break
+                cost = sketch.moved_bytes + sketch.added_macs + CALL * sketch.calls
+                self.runs[ops[-1].index].append(_Run(first, ops[-1].index, nbytes, cost, rows))
 
-    def _add(self, ops: Sequence[RowOp], rows: int) -> None:
-        stripe = make_stripe(ops, self._images(ops), self._inner(ops), rows)
-        if not stripe.windows:
-            return
-        program = replace(self.program, stripes=(stripe,))
-        nbytes = live_bytes(program, self.demands)[stripe.first]
-        cost = stripe.moved_bytes + CALL * len(stripe.events)
-        self.runs[stripe.last].append(_Run(stripe.first, stripe.last, nbytes, cost, stripe))
+    def _bytes(self, ops: Sequence[RowOp], inner: set[str], sketch: Sketch) -> int:
+        """What is in use while the operators take turns."""
+        first, last = ops[0].index, ops[-1].index
+        live = [i for i in self.items.values() if i.first <= last and i.last >= first]
+        total = sum(item.nbytes for item in live if item.name not in inner)
+        total += sum(op.row_bytes * sketch.windows[op.output] for op in ops if op.output in inner)
+        demands = [self.demands[op.index] for op in ops]
+        total += sum(d.workspace_bytes for d in demands if d.lasting)
+        total += max((d.workspace_bytes for d in demands if not d.lasting), default=0)
+        over = []
+        for (output, name), distance in sketch.distances.items():
+            source = self.items.get(self.roots.get(name, name))
+            if source is not None and source.last <= last:
+                over.append((self.items[output], source, Overlap(distance=distance)))
+        return total - most_shared(over)
 
     def _images(self, ops: Sequence[RowOp]) -> dict[str, tuple[int, int]]:
         names = {name for op in ops for name, _ in op.inputs} | {op.output for op in ops}

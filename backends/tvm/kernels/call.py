@@ -62,6 +62,8 @@ class RowCall:
         pixels, out_rows: names of what counts the output's pixels, the output's rows.
         in_rows, pad_top: names of the input's rows and of the rows of padding above it.
         ring: whether the workspace is a ring, which has to last from call to call.
+        tile: how many pixels are computed at once, counted through all rows of a call.
+        singles: whether pixels left over are computed as tiles of one; else the last tile overlaps.
     """
 
     reaches: tuple[Reach, ...]
@@ -70,6 +72,8 @@ class RowCall:
     in_rows: str | None = None
     pad_top: str | None = None
     ring: bool = False
+    tile: int = 1
+    singles: bool = False
 
     @property
     def names(self) -> frozenset[str]:

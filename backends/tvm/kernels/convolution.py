@@ -135,8 +135,8 @@ def _rows(op: ConvInt8, out_w: int, tile: Tile, patch: bool) -> RowCall | None:
     reach = Reach(window.extent()[0], window.strides[0], window.pads[0])
     reaches = (reach, Reach()) if op.residual is not None else (reach,)
     if not patch:
-        return RowCall(reaches, pixels="pixels")
-    return RowCall(reaches, pixels="pixels", in_rows="in_h", pad_top="pad_top")
+        return RowCall(reaches, pixels="pixels", tile=tile.pixels)
+    return RowCall(reaches, pixels="pixels", in_rows="in_h", pad_top="pad_top", tile=tile.pixels)
 
 
 def _pitch(depth: int) -> int:
