@@ -31,6 +31,9 @@ from irshrink.tuning.tasks import find_tasks
 from irshrink.tuning.tunable import Tunable
 from irshrink.verify import verify_structure
 
+#: By how much measurements that are not exact have to differ to say something.
+_NOISE = 0.02
+
 
 def tune_model(
     model: Path | str,
@@ -79,7 +82,8 @@ def tune_model(
     measurer = Measurer(backend, target, source)
     outcomes = Session(tasks, measurer, journal, limits).run(progress)
     _require_all(outcomes, journal)
-    chosen = choose([Measured(o.task.workload, len(o.task.layers), o.found) for o in outcomes], slack)
+    measured = [Measured(o.task.workload, len(o.task.layers), o.found, o.rule) for o in outcomes]
+    chosen = choose(measured, slack, 0.0 if source.exact else _NOISE)
     found = _database(outcomes, chosen, target, source)
     progress("measuring the whole model")
     wholes = [measurer.whole(program, Schedules(databases=d)) for d in ((), (found,))]

@@ -70,7 +70,7 @@ class Bowl:
 
     def __init__(self, at_once: int = 8) -> None:
         self.source = self
-        self.at_once, self.trials = at_once, 0
+        self.at_once, self.exact, self.trials = at_once, True, 0
 
     def trial(self, task: Task, schedules: Sequence[Schedule]) -> list[Measurement]:
         self.trials += 1
@@ -247,3 +247,35 @@ def test_what_is_no_duration_and_no_slack() -> None:
     assert parse_slack("1%") == parse_slack("0.01") == 0.01
     with pytest.raises(RecipeError, match="no fraction"):
         parse_slack("some")
+
+
+class Noise(Bowl):
+    """The first measurement of a schedule flatters every second one of them."""
+
+    def __init__(self) -> None:
+        super().__init__(64)
+        self.exact = False
+
+    def trial(self, task: Task, schedules: Sequence[Schedule]) -> list[Measurement]:
+        self.trials += 1
+        flattered = 0.0 if len(schedules) < 9 else 300.0
+        costs = [cost_of(s) - flattered * (i % 2) for i, s in enumerate(schedules)]
+        return [Measurement(s, c) for s, c in zip(schedules, costs, strict=True)]
+
+
+def test_the_best_of_noisy_measurements_run_once_more(tmp_path: Path) -> None:
+    noise = Noise()
+    journal = Journal(tmp_path / "journal", IDENTITY)
+    (outcome,) = Session([task("a")], cast(Measurer, noise), journal, Limits(2)).run()
+    assert len(outcome.found) == 5  # the rule's and four more
+    assert all(m.cost == cost_of(m.schedule) for m in outcome.found)
+    again = Journal(tmp_path / "journal", IDENTITY)
+    (same,) = Session([task("a")], cast(Measurer, noise), again, Limits(2)).run()
+    assert noise.trials == 3
+    assert [m.cost for m in same.found] == [m.cost for m in outcome.found]
+
+
+def test_the_rule_stays_where_the_difference_is_noise() -> None:
+    rule, other = measured(101.0, "rule", 10), measured(100.0, "other", 10)
+    assert choose([Measured("w", 1, [rule, other], rule)], 0.0, 0.02) == [rule]
+    assert choose([Measured("w", 1, [rule, other], rule)], 0.0, 0.0) == [other]

@@ -42,6 +42,7 @@ class Journal:
 
     Attributes:
         found: measurements by workload, in the order they were made.
+        finals: those of schedules that ran against each other once more.
         notes: sentences for the user.
 
     Raises:
@@ -52,6 +53,7 @@ class Journal:
     def __init__(self, path: Path, identity: Mapping[str, str]) -> None:
         self.path, self._identity = path, dict(identity)
         self.found: dict[str, list[Measurement]] = {}
+        self.finals: dict[str, list[Measurement]] = {}
         self._trials: dict[str, int] = {}
         self.notes: list[str] = []
         try:
@@ -59,7 +61,7 @@ class Journal:
         except OSError as e:
             raise OutputError(f"{path}: cannot be written: {e.strerror or e}.") from e
 
-    def add(self, workload: str, measured: Sequence[Measurement]) -> None:
+    def add(self, workload: str, measured: Sequence[Measurement], *, final: bool = False) -> None:
         """Keep one trial, on disk before this returns.
 
         Raises:
@@ -68,14 +70,17 @@ class Journal:
         results = [
             [dict(m.schedule), m.cost, m.failure, m.kernel, m.specialized, m.code_bytes] for m in measured
         ]
-        self._write({"workload": workload, "results": results})
-        self._take(workload, measured)
+        self._write({"workload": workload, "results": results, **({"final": True} if final else {})})
+        self._take(workload, measured, final)
 
     def trials_of(self, workload: str) -> int:
         """How many it holds."""
         return self._trials.get(workload, 0)
 
-    def _take(self, workload: str, measured: Sequence[Measurement]) -> None:
+    def _take(self, workload: str, measured: Sequence[Measurement], final: bool) -> None:
+        if final:
+            self.finals[workload] = list(measured)
+            return
         self.found.setdefault(workload, []).extend(measured)
         self._trials[workload] = self.trials_of(workload) + 1
 
@@ -84,7 +89,8 @@ class Journal:
         lines, whole = self._lines()
         if lines and self._continues(lines[0]):
             for line in lines[1:]:
-                self._take(line["workload"], [Measurement(*result) for result in line["results"]])
+                measured = [Measurement(*result) for result in line["results"]]
+                self._take(line["workload"], measured, line.get("final", False))
             os.truncate(self.path, whole)
             return
         self.path.write_bytes(b"")

@@ -1,17 +1,19 @@
 """Which schedules to measure next.
 
 Where all fit into the budget, all are measured, in order. Otherwise a first trial takes the rule's schedule
-and an even spread of the others; then a model of the costs measured so far ranks what is left, and every
-trial takes the cheapest-looking ones, with one in four from where the model knows least.
+and some of the others at random (the same ones always); then a Gaussian process over the log costs measured
+so far says of every schedule that is left how cheap it may be, and each trial takes those that may be
+cheapest: predicted mean less one standard deviation [1]. On spaces of 72 to 144 schedules, measured in whole,
+this beat ridge regression and drawing at random (docs/decisions/0020-tuning.md).
 
-The model is ridge regression of log cost on the schedule's values, their squares and their products. It
-starts from what the journal holds, so a search goes on where it was killed.
+It starts from what the journal holds, so a search goes on where it was killed.
+
+[1] Srinivas et al., Gaussian Process Optimization in the Bandit Setting, ICML 2010.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +22,12 @@ from irshrink.tuning.database import Schedule
 from irshrink.tuning.journal import Measurement
 from irshrink.tuning.tasks import without
 
-_RIDGE = 1e-3
-#: One of so many comes from where the model knows least.
-_EXPLORE = 4
+#: Length of the kernel, where every choice goes from 0 to 1, and variance of what it does not explain.
+_LENGTH, _NOISE = 0.5, 1e-3
+#: Costs that are needed before anything is predicted.
+_FEWEST = 4
+
+Array = NDArray[np.float64]
 
 
 def next_batch(
@@ -35,61 +40,41 @@ def next_batch(
         trials: how many batches the budget has in all.
     """
     left = without(candidates, [m.schedule for m in found])
-    if len(candidates) <= size * trials:
+    if len(left) <= size or len(candidates) <= size * trials:
         return left[:size]
-    costs = [(m.schedule, m.cost) for m in found if m.cost is not None]
-    if len(costs) < 4:
-        return _spread(left, size)
-    return _promising(left, costs, size)
+    known = [(m.schedule, m.cost) for m in found if m.cost is not None]
+    if len(known) < _FEWEST:
+        others = np.random.default_rng(0).permutation(len(left) - 1)[: size - 1] + 1
+        return [left[0], *(left[i] for i in sorted(others))]
+    points = features([*(s for s, _ in known), *left])
+    costs = np.log(np.maximum([c for _, c in known], 1e-12))
+    mean, deviation = predict(points[: len(known)], costs, points[len(known) :])
+    return [left[i] for i in np.argsort(mean - deviation, kind="stable")[:size]]
 
 
-def _spread(schedules: Sequence[Schedule], size: int) -> list[Schedule]:
-    """The first one, and others at even distances."""
-    if len(schedules) <= size:
-        return list(schedules)
-    places = np.unique(np.linspace(0, len(schedules) - 1, size).round().astype(int))
-    return [schedules[i] for i in places]
-
-
-def _promising(
-    left: Sequence[Schedule], costs: Sequence[tuple[Schedule, float]], size: int
-) -> list[Schedule]:
-    """Those with the lowest predicted cost, and some with the least certain one."""
-    if len(left) <= size:
-        return list(left)
-    known = features([s for s, _ in costs], [s for s, _ in costs] + list(left))
-    unknown = features(left, [s for s, _ in costs] + list(left))
-    targets = np.log(np.maximum([c for _, c in costs], 1e-12))
-    predicted, doubt = ridge(known, targets, unknown)
-    explored = max(1, size // _EXPLORE)
-    chosen = list(np.argsort(predicted, kind="stable")[: size - explored])
-    chosen += [i for i in np.argsort(-doubt, kind="stable") if i not in chosen][:explored]
-    return [left[i] for i in chosen]
-
-
-def features(schedules: Sequence[Schedule], space: Sequence[Schedule]) -> NDArray[np.float64]:
-    """[n, f]: every choice as a number, scaled to 0..1 over ``space``, each word by itself; all products."""
-    names = sorted({name for one in space for name in one})
-    columns = []
-    for name in names:
-        values = [one.get(name) for one in space]
+def features(schedules: Sequence[Schedule]) -> Array:
+    """[n, f]: every choice from 0 to 1, numbers by their logarithms, words each by itself."""
+    columns: list[Array] = []
+    for name in sorted({name for one in schedules for name in one}):
+        values = [one.get(name) for one in schedules]
         if any(isinstance(value, str) for value in values):
-            words = sorted({str(value) for value in values})
-            columns += [[float(str(one.get(name)) == word) for one in schedules] for word in words[1:]]
+            words = np.array([str(value) for value in values])
+            columns += [(words == word).astype(np.float64) for word in sorted(set(words))[1:]]
             continue
         numbers = np.log2(1.0 + np.array([float(value or 0) for value in values]))
-        low, span = numbers.min(), max(float(np.ptp(numbers)), 1e-9)
-        columns.append([(float(np.log2(1.0 + float(one.get(name) or 0))) - low) / span for one in schedules])
-    base = np.array(columns, np.float64).reshape(len(columns), len(schedules)).T
-    products = [base[:, i] * base[:, j] for i, j in combinations(range(base.shape[1]), 2)]
-    return np.column_stack([np.ones(len(schedules)), base, base**2, *products])
+        columns.append((numbers - numbers.min()) / max(float(np.ptp(numbers)), 1e-9))
+    return np.column_stack(columns)
 
 
-def ridge(
-    x: NDArray[np.float64], y: NDArray[np.float64], at: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Predictions of ridge regression at ``at``, and their variance up to a factor."""
-    mean = y.mean()
-    inverse = np.linalg.inv(x.T @ x + _RIDGE * np.eye(x.shape[1]))
-    weights = inverse @ (x.T @ (y - mean))
-    return mean + at @ weights, np.einsum("nf,fg,ng->n", at, inverse, at)
+def predict(x: Array, y: Array, at: Array) -> tuple[Array, Array]:
+    """Mean and standard deviation at ``at`` of a Gaussian process through ``y`` at ``x``."""
+    inverse = np.linalg.inv(_kernel(x, x) + _NOISE * np.eye(len(x)))
+    near = _kernel(at, x)
+    variance = 1.0 - np.einsum("ni,ij,nj->n", near, inverse, near)
+    mean, spread = y.mean(), y.std()
+    return mean + near @ inverse @ (y - mean), spread * np.sqrt(np.maximum(variance, 0.0))
+
+
+def _kernel(a: Array, b: Array) -> Array:
+    squares = ((a[:, None, :] - b[None, :, :]) ** 2).sum(axis=2)
+    return np.asarray(np.exp(-squares / (2 * _LENGTH**2)))

@@ -15,6 +15,9 @@ from irshrink.tuning.measure import Measurer
 from irshrink.tuning.search import next_batch
 from irshrink.tuning.tasks import Task, same_schedule, schedule_key
 
+#: Schedules of a task that run against the rule's once more where measuring is not exact.
+_FINALISTS = 4
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -29,7 +32,8 @@ class Outcome:
     """What is known of one task.
 
     Attributes:
-        found: what has a cost, in the order of candidates.
+        found: what has a cost, in the order of candidates; the last measurements of those that were measured
+            again.
         failures: schedules that have none, and why.
     """
 
@@ -63,7 +67,27 @@ class Session:
         self._limits, self._clock = limits, clock
 
     def run(self, say: Progress = lambda _: None) -> list[Outcome]:
-        """Trial after trial, one of each task before the second of any; what is known then, task by task."""
+        """Trial after trial, one of each task before the second of any; what is known then, task by task.
+
+        Where measuring is not exact, the best of each task run against each other and the rule's once more.
+        """
+        self._search(say)
+        if not self._measurer.source.exact:
+            for task in self._tasks:
+                say(f"{task.layers[0]}, once more")
+                self._finals(task)
+        return [self._outcome(task) for task in self._tasks]
+
+    def _finals(self, task: Task) -> None:
+        found = [m for m in self._outcome(task).found if m.cost is not None]
+        if task.workload in self._journal.finals or not found:
+            return
+        best = sorted(found, key=lambda m: m.cost or 0.0)[:_FINALISTS]
+        rule = task.candidates[0]
+        others = [m.schedule for m in best if not same_schedule(m.schedule, rule)]
+        self._journal.add(task.workload, self._measurer.trial(task, [rule, *others]), final=True)
+
+    def _search(self, say: Progress) -> None:
         begin, done = self._clock(), 0
         while True:
             due = [(task, batch) for task in self._tasks if (batch := self._batch(task))]
@@ -77,7 +101,6 @@ class Session:
             say(self._status(task, spent, done))
             self._journal.add(task.workload, self._measurer.trial(task, batch))
             done += 1
-        return [self._outcome(task) for task in self._tasks]
 
     def _trials(self, task: Task) -> int:
         return self._journal.trials_of(task.workload)
@@ -104,7 +127,9 @@ class Session:
         return text
 
     def _outcome(self, task: Task) -> Outcome:
-        known = {schedule_key(m.schedule): m for m in self._journal.found.get(task.workload, [])}
+        measured = self._journal.found.get(task.workload, [])
+        finals = self._journal.finals.get(task.workload, [])
+        known = {schedule_key(m.schedule): m for m in finals or measured}
         found = [known[key] for c in task.candidates if (key := schedule_key(c)) in known]
         return Outcome(
             task,
