@@ -155,7 +155,7 @@ IRS_INLINE int32x4_t irs_neon_sums(int32x4_t a, int32x4_t b, int32x4_t c, int32x
 
 #if defined(__ARM_FEATURE_DOTPROD)
 /* Four channels: acc[c] += sum of w[4c + i] * x[4 lane + i]; lane is a literal. */
-#define irs_neon_dot_lane(acc, w, x, lane) vdotq_laneq_s32(acc, w, x, lane)
+#define irs_neon_dot_lane(acc, w, x, lane) irs_neon_now(vdotq_laneq_s32(acc, w, x, lane))
 #define irs_neon_dot_lane8(acc, w, x, lane) vdotq_lane_s32(acc, w, x, lane)
 #endif
 

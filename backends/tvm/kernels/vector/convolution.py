@@ -314,7 +314,7 @@ class _Body:
             self._runs(sums, place, w, channel)
         shared = form.results.begin(f, self.given, channel, form.tile.channels)
         for p in range(form.tile.pixels):
-            f.call("irs_fence")  # ...
+            f.call("irs_fence")  # compilers would take all pixels at once, and run out of registers
             at_y = f.bind("at", place.out + n["channels"] * p + channel)
             form.results.store(f, shared, sums.values(p), self.y, at_y)
 

@@ -102,7 +102,6 @@ class DotSums:
         f, load = self.f, "irs_neon_load"
         pixels = [f.bind(f"x{p}", inline("int8x16", load, address(x, a))) for p, a in enumerate(at)]
         for lane in range(words):
-            f.call("irs_fence")
             for v in range(self.tile.channels // 4):
                 place = w + (4 * self.tile.channels * lane + 16 * v)
                 weights = f.bind("w", inline("int8x16", load, address(weight, place)))
