@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from irshrink.backends.toolchain import zig
 from irshrink.backends.tvm import kernels
 from irshrink.backends.tvm.kernels.call import KernelCall
 from irshrink.errors import InternalError
@@ -26,6 +27,8 @@ from irshrink.tuning.database import Schedules
 from irshrink.tuning.workload import workload
 
 HERE = Path(__file__).parent
+#: Bytes of memory beside the rule's that a schedule worth measuring may take on a microcontroller.
+_EXTRA = 512
 
 
 def plain(schedule: Any) -> dict[str, Any]:
@@ -83,10 +86,26 @@ def options(op: Op, program: Program, target: Target) -> tuple[KernelCall, list[
 
 
 def plain_options(op: Op, program: Program, target: Target) -> list[Mapping[str, Any]]:
-    """:func:`options` as databases hold them; none where there is nothing to choose."""
+    """:func:`options` that are worth measuring, as databases hold them; none where there is no choice.
+
+    Where there is no operating system, they take hardly more memory than the rule's.
+    """
     if not kernels.candidates_for(op, program, target):
         return []
-    return [option.plain() for option in options(op, program, target)[1]]
+    rule, every = options(op, program, target)
+    if zig.is_bare_metal(target):
+        every = [one for one in every if _as_little_memory(one.call(op, program, target), rule)]
+    return [option.plain() for option in every]
+
+
+def _as_little_memory(call: KernelCall, rule: KernelCall) -> bool:
+    """Whether an arena hardly grows by it: workspace and distances, sharing of memory, calls by rows."""
+    distances = dict(rule.distances)
+    further = [at - distances[i] for i, at in call.distances if i in distances]
+    extra = max(0, call.workspace_bytes - rule.workspace_bytes) + sum(max(0, more) for more in further)
+    shared = set(rule.in_place) <= {*call.in_place, *(i for i, at in call.distances if at <= 0)}
+    by_rows = rule.rows is None or call.rows is not None
+    return extra <= _EXTRA and len(further) == len(distances) and shared and by_rows
 
 
 @dataclass
