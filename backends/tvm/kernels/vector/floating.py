@@ -1,15 +1,12 @@
 """float32 convolution and dense layers with fused sums: the geometry of int8, counted in bytes.
 
-What has no vector form (sums with two roundings, weights in int8, depthwise layers, several images that are
-not one long row) falls to the general kernels.
+What has no vector form (sums with two roundings, weights in int8, several images that are not one long row)
+falls to the general kernels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from math import inf
-from typing import Any
 
 import numpy as np
 
@@ -24,6 +21,7 @@ from irshrink.backends.tvm.kernels.call import (
     Workspace,
 )
 from irshrink.backends.tvm.kernels.tiles import block_starts
+from irshrink.backends.tvm.kernels.vector import depthwise_floating
 from irshrink.backends.tvm.kernels.vector.convolution import (
     Form,
     Layer,
@@ -32,10 +30,10 @@ from irshrink.backends.tvm.kernels.vector.convolution import (
     shared_by,
     tiles_of,
 )
+from irshrink.backends.tvm.kernels.vector.float_results import FloatResults
 from irshrink.backends.tvm.kernels.vector.fma import NeonFma, X86Fma
 from irshrink.backends.tvm.kernels.vector.geometry import Rows
 from irshrink.backends.tvm.kernels.vector.micro import VectorTile, blocks_of
-from irshrink.backends.tvm.tir import Buffer, Expr, Function, Parameter, address, inline, scalar
 from irshrink.program.ops import ConvF32, DenseF32, Window
 from irshrink.program.program import Program
 from irshrink.target import Target
@@ -61,13 +59,16 @@ def select_dense(
 def candidates(op: _Op, program: Program, target: Target) -> list[Schedule]:
     """The schedules of a float32 layer; the general kernels have none."""
     micro, layer = _micro(op, target), _layer(op, program)
-    return [] if micro is None or layer is None else [*tiles_of(micro, layer)]
+    if micro is None or layer is None or layer.group_out < micro.lanes:
+        return []
+    return [*tiles_of(micro, layer)]
 
 
 def _micro(op: _Op, target: Target) -> NeonFma | X86Fma | None:
     """The micro-kernel for an operator; None where the general kernels have it."""
     groups = op.groups if isinstance(op, ConvF32) else 1
-    per_group = len(op.weight) // groups
+    depthwise = groups == len(op.weight) and op.weight.shape[-1] == 1
+    per_group = len(op.weight) // (1 if depthwise else groups)
     if not op.fused or op.codes is not None:
         return None
     if target.has("vnni"):
@@ -98,6 +99,8 @@ def _select(op: _Op, program: Program, target: Target, schedule: Schedule | None
     micro, layer = _micro(op, target), _layer(op, program)
     if micro is None or layer is None:
         return None
+    if isinstance(op, ConvF32) and op.groups == len(op.weight) > 1:
+        return depthwise_floating.select(op, program, micro)
     tile = schedule if isinstance(schedule, VectorTile) else best_tile(micro, layer)
     out_h, out_w, channels = layer.out
     window, step = layer.window, layer.x[3]
@@ -114,8 +117,7 @@ def _select(op: _Op, program: Program, target: Target, schedule: Schedule | None
         Input(0),
         Constant("weight", micro.pack(blocks)),
         Constant("bias", np.ascontiguousarray(np.broadcast_to(op.bias, (channels,)), np.float32)),
-        *([low] if results.low else []),
-        *([high] if results.high else []),
+        *results.arguments(low, high),
         Output(),
         *(out_h, out_w, channels, pitch, window.strides[1] * step, window.dilations[1] * step),
         *([layer.groups, layer.group_in] if form.groups else []),
@@ -129,33 +131,3 @@ def _select(op: _Op, program: Program, target: Target, schedule: Schedule | None
         specialized=True,
         schedule=tile,
     )
-
-
-@dataclass(frozen=True)
-class FloatResults:
-    """See :class:`~irshrink.backends.tvm.kernels.vector.results.Results`: -0 made 0, then the fused clip."""
-
-    header: str
-    lanes: int
-    low: bool
-    high: bool
-
-    @property
-    def suffix(self) -> str:
-        return ("_low" if self.low else "") + ("_high" if self.high else "")
-
-    def parameters(self) -> list[Parameter]:
-        names = ["low"] * self.low + ["high"] * self.high
-        return [scalar(name, "float32") for name in names]
-
-    def begin(self, f: Function, given: Sequence[Any], channel: Expr, channels: int) -> dict[str, Any]:
-        return dict(zip([p.name for p in self.parameters()], given, strict=True))
-
-    def store(self, f: Function, shared: dict[str, Any], sums: Sequence[Expr], y: Buffer, at: Expr) -> None:
-        dtype, form = f"float32x{self.lanes}", f"f32x{self.lanes}"
-        for v, total in enumerate(sums):
-            value = inline(dtype, f"{self.header}_sum_{form}", total)
-            for bound, name in (("low", "atleast"), ("high", "atmost")):
-                if bound in shared:
-                    value = inline(dtype, f"{self.header}_{name}_{form}", value, shared[bound])
-            f.call(f"{self.header}_store_{form}", address(y, (at + self.lanes * v) * 4), value)

@@ -1,0 +1,43 @@
+"""From vectors of float32 sums to results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from irshrink.backends.tvm.kernels.call import Argument
+from irshrink.backends.tvm.tir import Buffer, Expr, Function, Parameter, address, inline, scalar
+
+
+@dataclass(frozen=True)
+class FloatResults:
+    """See :class:`~irshrink.backends.tvm.kernels.vector.results.Results`: -0 made 0, then the fused clip."""
+
+    header: str
+    lanes: int
+    low: bool
+    high: bool
+
+    @property
+    def suffix(self) -> str:
+        return ("_low" if self.low else "") + ("_high" if self.high else "")
+
+    def parameters(self) -> list[Parameter]:
+        names = ["low"] * self.low + ["high"] * self.high
+        return [scalar(name, "float32") for name in names]
+
+    def arguments(self, low: float, high: float) -> list[Argument]:
+        return [bound for bound, has in ((low, self.low), (high, self.high)) if has]
+
+    def begin(self, f: Function, given: Sequence[Any], channel: Expr, channels: int) -> dict[str, Any]:
+        return dict(zip([p.name for p in self.parameters()], given, strict=True))
+
+    def store(self, f: Function, shared: dict[str, Any], sums: Sequence[Expr], y: Buffer, at: Expr) -> None:
+        dtype, form = f"float32x{self.lanes}", f"f32x{self.lanes}"
+        for v, total in enumerate(sums):
+            value = inline(dtype, f"{self.header}_sum_{form}", total)
+            for bound, name in (("low", "atleast"), ("high", "atmost")):
+                if bound in shared:
+                    value = inline(dtype, f"{self.header}_{name}_{form}", value, shared[bound])
+            f.call(f"{self.header}_store_{form}", address(y, (at + self.lanes * v) * 4), value)
