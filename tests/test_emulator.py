@@ -256,7 +256,7 @@ def test_a_program_that_does_not_exit(tmp_path: Path) -> None:
 def test_ram_too_small_says_by_how_much(tmp_path: Path) -> None:
     code = "static uint8_t table[4096]; int model_run(void) { table[model_arena[0]]++; return table[5]; }"
     target = with_memory(load_target("cortex-m4"), flash=None, ram=2048)
-    with pytest.raises(BudgetError, match=r"does not fit in RAM: \d+ bytes too many"):
+    with pytest.raises(BudgetError, match=r"does not fit in RAM, the 2,048 of --ram 2K: [\d,]+ bytes too"):
         run(tmp_path, code, target)
 
 

@@ -130,7 +130,7 @@ def test_too_little_flash_says_by_how_much(tmp_path: Path) -> None:
     target = with_memory(load_target("cortex-m4"), flash=128, ram=None)
     objects = zig.compile_objects(write(tmp_path, code=C, main=MAIN), target, tmp_path)
     (tmp_path / "x.ld").write_text(linker_script(target))
-    with pytest.raises(BudgetError, match=r"does not fit in FLASH: \d+ bytes too many"):
+    with pytest.raises(BudgetError, match=r"does not fit in FLASH, the 128 of --flash 128: [\d,]+ bytes too"):
         zig.link_firmware(objects, target, tmp_path / "x.ld", tmp_path / "x.elf")
 
 

@@ -137,9 +137,9 @@ def test_a_schedule_that_kernels_do_not_have_is_said_and_not_used() -> None:
     rule = Chooser(target, Schedules())
     assert chooser.call(op, bench.program).function.name == rule.call(op, bench.program).function.name
     assert chooser.notes()[0].startswith(
-        "1 of 1 layers have a schedule in the database that their kernels do not"
+        "1 of 1 layer has a schedule in the database that their kernels do not"
     )
-    assert rule.notes()[0].startswith("1 of 1 layers have no tuned schedule for cortex-m4")
+    assert rule.notes()[0].startswith("1 of 1 layer has no tuned schedule for cortex-m4")
 
 
 def test_a_command_prints_its_cost_last(tmp_path: Path) -> None:

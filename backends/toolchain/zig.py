@@ -138,6 +138,7 @@ def link_firmware(
             str(out.absolute()),
         ],
         cwd=out.parent,
+        target=target,
     )
 
 
@@ -263,7 +264,8 @@ def _environment() -> dict[str, str]:
     return {**kept, "ZIG_GLOBAL_CACHE_DIR": str(cache), "ZIG_LOCAL_CACHE_DIR": str(cache), "NO_COLOR": "1"}
 
 
-def _zig(arguments: Sequence[str], cwd: Path) -> None:
+def _zig(arguments: Sequence[str], cwd: Path, target: Target | None = None) -> None:
+    """Run the compiler; ``target`` lets what does not fit be told with who set the limit."""
     missing = available()
     if missing is not None:
         raise ToolError(missing)
@@ -282,10 +284,20 @@ def _zig(arguments: Sequence[str], cwd: Path) -> None:
     overflow = _OVERFLOW.search(done.stderr)
     if overflow is not None:
         section, region, nbytes = overflow.groups()
+        limit = "" if target is None else _limit(target, region)
         raise BudgetError(
-            f"the firmware does not fit in {region}: {nbytes} bytes too many, counted up to {section}."
+            f"the firmware does not fit in {region}{limit}: {int(nbytes):,} bytes too many, counted up to "
+            f"{section}."
         )
     raise ToolError(f"zig {arguments[0]} failed:\n{_first_errors(done.stderr)}")
+
+
+def _limit(target: Target, region: str) -> str:
+    if region == "RAM" and target.ram_bytes is not None:
+        return f", {target.limit('ram')}"
+    if region == "FLASH" and target.flash_bytes is not None:
+        return f", {target.limit('flash')}"
+    return ""
 
 
 def _first_errors(text: str, count: int = 5) -> str:

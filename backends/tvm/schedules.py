@@ -19,6 +19,7 @@ from typing import Any
 from irshrink.backends.toolchain import zig
 from irshrink.backends.tvm import kernels
 from irshrink.backends.tvm.kernels.call import KernelCall
+from irshrink.console import plural
 from irshrink.errors import InternalError
 from irshrink.program.ops import Op
 from irshrink.program.program import Program
@@ -148,19 +149,23 @@ class Chooser:
 
     def notes(self) -> list[str]:
         """Sentences for the report."""
-        layers = len(self.tuned) + len(self.by_rule) + len(self.stale)
+        layers = plural(len(self.tuned) + len(self.by_rule) + len(self.stale), "layer")
         notes = []
         if self.by_rule:
             notes.append(
-                f"{len(self.by_rule)} of {layers} layers have no tuned schedule for {self.target.name}; a "
+                f"{_have(len(self.by_rule), layers)} no tuned schedule for {self.target.name}; a "
                 "rule chose for them. `irshrink tune` measures what is better."
             )
         if self.stale:
             notes.append(
-                f"{len(self.stale)} of {layers} layers have a schedule in the database that their kernels do "
+                f"{_have(len(self.stale), layers)} a schedule in the database that their kernels do "
                 "not have; a rule chose for them. Tune again."
             )
         return notes
+
+
+def _have(number: int, layers: str) -> str:
+    return f"{number:,} of {layers} {'has' if number == 1 else 'have'}"
 
 
 @cache
