@@ -9,16 +9,19 @@ allocation is NP-hard (Garey and Johnson 1979, SR2), so orders are tried until t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
+
+T = TypeVar("T")
 
 #: Everything in the arena starts at a multiple of this: kernels load words, floats need it.
 ALIGNMENT = 4
 #: Random orders that are tried before a plan above the lower bound is accepted: so many, or as many as place
 #: so many items in all.
-ATTEMPTS, PLACEMENTS = 300, 20_000
+ATTEMPTS, PLACEMENTS = 600, 40_000
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Overlap:
         return max(found, min(source, output, max(output - max(self.distance, 0), 0)))
 
 
-@dataclass
+@dataclass(eq=False)
 class Item:
     """Something that needs memory from operator ``first`` to operator ``last``.
 
@@ -99,23 +102,13 @@ def aligned(nbytes: int) -> int:
 
 
 def place(items: Sequence[Item], bound: int, seed: int = 0) -> dict[str, int]:
-    """Offsets by name: of all orders tried, the first that met ``bound`` or the one with the lowest top."""
-    rivals = {a.name: [b for b in items if b is not a and b.meets(a)] for a in items}
-    best: dict[str, int] = {}
-    best_order: list[Item] = []
-    best_size = -1
+    """Offsets by name: of the first arrangement that meets ``bound``, or of the lowest that was found."""
     search = _Search(items, seed)
-    for order in search.orders():
-        offsets = first_fit(order, rivals)
-        size = top(items, offsets)
-        if best_size < 0 or size <= best_size:
-            best_order = order
-        if best_size < 0 or size < best_size:
-            best, best_size = offsets, size
-        search.best, search.offsets = best_order, best
-        if best_size <= aligned(bound):
+    for order, floors in search.arrangements():
+        offsets = first_fit(order, search.rivals, floors)
+        if search.keep(order, floors, offsets) <= aligned(bound):
             break
-    return best
+    return search.offsets
 
 
 def top(items: Sequence[Item], offsets: dict[str, int]) -> int:
@@ -123,15 +116,17 @@ def top(items: Sequence[Item], offsets: dict[str, int]) -> int:
     return max((offsets[i.name] + i.reserved for i in items), default=0)
 
 
-def first_fit(order: Sequence[Item], rivals: dict[str, list[Item]]) -> dict[str, int]:
-    """Place the items one after the other at the lowest address that their rivals leave free."""
+def first_fit(
+    order: Sequence[Item], rivals: Mapping[str, Sequence[Item]], floors: Mapping[str, int]
+) -> dict[str, int]:
+    """Place the items one after the other at the lowest free address from their floor on."""
     offsets: dict[str, int] = {}
     for item in order:
         closed: list[tuple[int, int]] = []
         for other in rivals[item.name]:
             if other.name in offsets:
                 closed += forbidden(item, other, offsets[other.name])
-        offsets[item.name] = _lowest(closed)
+        offsets[item.name] = _lowest(closed, floors.get(item.name, 0))
     return offsets
 
 
@@ -152,9 +147,9 @@ def forbidden(item: Item, other: Item, at: int) -> list[tuple[int, int]]:
     return [(low, high)]
 
 
-def _lowest(closed: list[tuple[int, int]]) -> int:
-    """The lowest aligned address, 0 or above, inside none of the open intervals."""
-    start = 0
+def _lowest(closed: list[tuple[int, int]], floor: int) -> int:
+    """The lowest aligned address, ``floor`` or above, inside none of the open intervals."""
+    start = floor
     for low, high in sorted(closed):
         if start <= low:
             break
@@ -164,36 +159,66 @@ def _lowest(closed: list[tuple[int, int]]) -> int:
 
 
 class _Search:
-    """Orders to place items in: some fixed ones, random ones, then changes of the best so far."""
+    """Arrangements: orders to place items in, and floors below which some are not placed.
+
+    Some fixed ones come first, then random ones, in turns with changes of the best one so far around what
+    lies highest. A floor leaves room below an input for the output that has to begin before it.
+    """
 
     def __init__(self, items: Sequence[Item], seed: int) -> None:
         self.items = items
+        self.rivals = {a.name: [b for b in items if b is not a and b.meets(a)] for a in items}
         self.rng = np.random.default_rng(seed)
-        self.best: list[Item] = []
+        self.order: list[Item] = []
+        self.floors: dict[str, int] = {}
         self.offsets: dict[str, int] = {}
+        self.size = -1
+        before: dict[str, set[int]] = {}  # how far before each item outputs would have to begin
+        for item in items:
+            for name, rule in item.over.items():
+                before.setdefault(name, {0}).add(aligned(max(rule.distance or 0, 0)))
+        self.before = {name: sorted(distances) for name, distances in before.items()}
 
-    def orders(self) -> Iterator[list[Item]]:
-        items = self.items
-        yield sorted(items, key=lambda i: (-i.reserved, i.first, i.name))
-        yield sorted(items, key=lambda i: (-i.reserved * (i.last - i.first + 1), i.first, i.name))
-        yield sorted(items, key=lambda i: (i.first, -i.reserved, i.name))
+    def keep(self, order: list[Item], floors: dict[str, int], offsets: dict[str, int]) -> int:
+        """Remember the arrangement if none was better; the lowest top so far."""
+        size = top(self.items, offsets)
+        if self.size < 0 or size <= self.size:
+            self.order, self.floors, self.offsets, self.size = order, floors, offsets, size
+        return self.size
+
+    def arrangements(self) -> Iterator[tuple[list[Item], dict[str, int]]]:
+        items, lifted = self.items, {name: max(distances) for name, distances in self.before.items()}
+        by_time = sorted(items, key=lambda i: (i.first, -i.reserved, i.name))
+        yield sorted(items, key=lambda i: (-i.reserved, i.first, i.name)), {}
+        yield sorted(items, key=lambda i: (-i.reserved * (i.last - i.first + 1), i.first, i.name)), {}
+        yield by_time, {}
         # an output lies below its input: going back in time, each is placed right above the one before
-        yield sorted(items, key=lambda i: (-i.last, -i.first, -i.reserved, i.name))
+        yield sorted(items, key=lambda i: (-i.last, -i.first, -i.reserved, i.name)), {}
+        yield by_time, {i.name: lifted.get(i.name, 0) for i in by_time[:1]}
         attempts = min(ATTEMPTS, PLACEMENTS // max(len(items), 1)) if len(items) > 2 else 0
         for number in range(attempts):
-            yield self._by_size() if number % 2 else self._raised()
+            yield self._by_size() if number % 4 == 0 else self._changed()
 
-    def _by_size(self) -> list[Item]:
+    def _by_size(self) -> tuple[list[Item], dict[str, int]]:
         """Large ones first, more or less."""
         keys = self.rng.uniform(0.3, 1.0, len(self.items))
         ranked = sorted(zip(self.items, keys, strict=True), key=lambda p: -p[0].reserved * p[1])
-        return [item for item, _ in ranked]
+        return [item for item, _ in ranked], {}
 
-    def _raised(self) -> list[Item]:
-        """The best order with an item from the top of the arena placed earlier."""
-        ends = [self.offsets[i.name] + i.reserved for i in self.best]
-        highest = [k for k, end in enumerate(ends) if end == max(ends)]
-        chosen = highest[int(self.rng.integers(len(highest)))]
-        order = list(self.best)
-        order.insert(int(self.rng.integers(chosen + 1)), order.pop(chosen))
-        return order
+    def _changed(self) -> tuple[list[Item], dict[str, int]]:
+        """The best arrangement with another place or floor for an item near the top, or one that it meets."""
+        order, floors = list(self.order), dict(self.floors)
+        ends = [self.offsets[i.name] + i.reserved for i in order]
+        highest = [item for item, end in zip(order, ends, strict=True) if end == max(ends)]
+        item = self._any(highest)
+        for _ in range(int(self.rng.integers(3))):
+            item = self._any(self.rivals[item.name] or [item])
+        if item.name in self.before and self.rng.random() < 0.3:
+            floors[item.name] = self._any(self.before[item.name])
+            return order, floors
+        order.remove(item)
+        order.insert(int(self.rng.integers(len(order) + 1)), item)
+        return order, floors
+
+    def _any(self, choices: Sequence[T]) -> T:
+        return choices[int(self.rng.integers(len(choices)))]
