@@ -58,9 +58,9 @@ def layers() -> KernelBench:
         places = {key: options[key] for key in ("strides", "dilations") if key in options}
         window = Window(kernel=kernel, pads=options.get("pads", SAME), **places)
         bench.add(
-            ops.ConvF32, bench.f32(images, height, width, ci), shape=(images, *window.output(height, width), co),
-            dtype="float32", weight=bench.f32(co, *kernel, ci // groups), bias=bench.f32(co), window=window,
-            groups=groups, low=options["low"], high=options["high"],
+            ops.ConvF32, bench.f32(images, height, width, ci),
+            shape=(images, *window.output(height, width), co), dtype="float32", weight=bench.f32(co, *kernel, ci // groups), bias=bench.f32(co),
+            window=window, groups=groups, low=options["low"], high=options["high"],
         )  # fmt: skip
     bench.add(
         ops.DenseF32, bench.f32(3, 100), shape=(3, 37), dtype="float32", weight=bench.f32(37, 100),
