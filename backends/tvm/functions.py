@@ -19,7 +19,7 @@ HEADERS = {
     "neon": "irs_neon_",
     "x86": "irs_x86_",
     "mve": "irs_mve_",
-    "mve_rows": "irs_rows_",
+    "mve_rows": "irs_helium_",
     "dsp": "irs_dsp_",
     "planes": "irs_planes_",
 }

@@ -28,6 +28,16 @@ IRS_INLINE int32_t irs_mve_again(int32_t i)
     return i;
 }
 
+/* i, at least 1, unknown to the compiler otherwise: a loop of so many iterations is not unrolled. */
+IRS_INLINE int32_t irs_mve_count(int32_t i)
+{
+    i = irs_mve_again(i);
+    if (i < 1) {
+        __builtin_unreachable();
+    }
+    return i;
+}
+
 /* 16 bytes from any address. */
 IRS_INLINE irs_int8x16 irs_mve_load(const int8_t *p)
 {
@@ -102,7 +112,7 @@ IRS_INLINE irs_int32x4 irs_mve_even_lanes(int32_t a, int32_t b)
 {
     irs_int32x4 v;
 #ifdef IRS_MVE
-    __asm__("vmov %q0[2], %q0[0], %1, %2" : "=w"(v) : "r"(a), "r"(b));
+    __asm__ volatile("vmov %q0[2], %q0[0], %1, %2" : "=w"(v) : "r"(a), "r"(b));
 #else
     v = (irs_int32x4){a, 0, b, 0};
 #endif
@@ -112,7 +122,7 @@ IRS_INLINE irs_int32x4 irs_mve_even_lanes(int32_t a, int32_t b)
 IRS_INLINE irs_int32x4 irs_mve_odd_lanes(irs_int32x4 v, int32_t a, int32_t b)
 {
 #ifdef IRS_MVE
-    __asm__("vmov %q0[3], %q0[1], %1, %2" : "+w"(v) : "r"(a), "r"(b));
+    __asm__ volatile("vmov %q0[3], %q0[1], %1, %2" : "+w"(v) : "r"(a), "r"(b));
 #else
     v[1] = a;
     v[3] = b;
@@ -214,8 +224,8 @@ IRS_INLINE irs_int16x8 irs_mve_clamp(irs_int16x8 v, int32_t low, int32_t high)
 }
 
 /* a * m_a + b * m_b + offset, by 2^shift with half a step in the offset. */
-IRS_INLINE irs_int32x4 irs_mve_weighted(irs_int32x4 a, irs_int32x4 b, int32_t m_a, int32_t m_b, int32_t offset,
-                                        int32_t shift)
+IRS_INLINE irs_int32x4 irs_mve_weighted(irs_int32x4 a, irs_int32x4 b, int32_t m_a, int32_t m_b,
+                                        int32_t offset, int32_t shift)
 {
 #ifdef IRS_MVE
     irs_int32x4 total = vaddq_n_s32(vmulq_n_s32(a, m_a), offset);

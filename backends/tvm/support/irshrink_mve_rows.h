@@ -5,7 +5,7 @@
 #include "irshrink_mve.h"
 
 /* n bytes. */
-IRS_INLINE void irs_rows_copy(int8_t *to, const int8_t *from, int32_t n)
+IRS_INLINE void irs_helium_copy(int8_t *to, const int8_t *from, int32_t n)
 {
 #ifdef IRS_MVE
     for (; n > 0; n -= 16, to += 16, from += 16) {
@@ -19,7 +19,7 @@ IRS_INLINE void irs_rows_copy(int8_t *to, const int8_t *from, int32_t n)
 #endif
 }
 
-IRS_INLINE void irs_rows_fill(int8_t *p, int32_t value, int32_t n)
+IRS_INLINE void irs_helium_fill(int8_t *p, int32_t value, int32_t n)
 {
 #ifdef IRS_MVE
     int8x16_t bytes = vdupq_n_s8((int8_t)value);
@@ -35,37 +35,45 @@ IRS_INLINE void irs_rows_fill(int8_t *p, int32_t value, int32_t n)
 
 /* The window of one output pixel as contiguous bytes [rows][columns][run]: `run` of the `channels` bytes of
  * each pixel of x, which is `in_h` by `in_w`; outside of it `value`. `pitch` bytes are written at most. */
-IRS_INLINE void irs_rows_patch(int8_t *to, const int8_t *x, int32_t top, int32_t left, int32_t rows,
-                               int32_t columns, int32_t dilation_h, int32_t dilation_w, int32_t in_h,
-                               int32_t in_w, int32_t channels, int32_t run, int32_t value, int32_t pitch)
+IRS_INLINE void irs_helium_window_apart(int8_t *to, const int8_t *x, int32_t top, int32_t left, int32_t rows,
+                                        int32_t columns, int32_t dilation_h, int32_t in_h, int32_t in_w,
+                                        int32_t value, int32_t pitch, int32_t dilation_w, int32_t channels,
+                                        int32_t run)
 {
-    int32_t bottom = top + (rows - 1) * dilation_h, right = left + (columns - 1) * dilation_w;
-    if (top < 0 || left < 0 || bottom >= in_h || right >= in_w) {
-        irs_rows_fill(to, value, pitch);
-    }
-    if (dilation_w == 1 && run == channels) {
-        int32_t first = irs_max_i32(-left, 0), last = irs_min_i32(in_w - left, columns);
-        for (int32_t ky = 0; ky < rows; ++ky, top += dilation_h) {
-            if (top >= 0 && top < in_h) {
-                irs_rows_copy(to + (ky * columns + first) * run, x + (top * in_w + left + first) * run,
-                              (last - first) * run);
-            }
-        }
-        return;
-    }
+    irs_helium_fill(to, value, pitch);
     for (int32_t ky = 0; ky < rows; ++ky, top += dilation_h) {
-        for (int32_t kx = 0, column = left; kx < columns; ++kx, column += dilation_w) {
+        for (int32_t kx = 0, column = left; kx < columns; ++kx, column += dilation_w, to += run) {
             if (top >= 0 && top < in_h && column >= 0 && column < in_w) {
-                irs_rows_copy(to + (ky * columns + kx) * run, x + (top * in_w + column) * channels, run);
+                irs_helium_copy(to, x + (top * in_w + column) * channels, run);
             }
         }
     }
 }
 
-/* Row `row` of an image of `rows` rows, `width` pixels of `channels` bytes each, spread over planes: channel c of
- * pixel i goes to to[c * plane + i * step]. Outside of the image all are `value`. Channels go by eight: up to 7
- * more are read and written. */
-IRS_NOINLINE void irs_rows_spread(int8_t *to, const int8_t *x, int32_t row, int32_t rows, int32_t width,
+/* The same where the columns of a window and their channels follow each other. */
+IRS_INLINE void irs_helium_window(int8_t *to, const int8_t *x, int32_t top, int32_t left, int32_t rows,
+                                  int32_t columns, int32_t dilation_h, int32_t in_h, int32_t in_w,
+                                  int32_t value, int32_t pitch, int32_t run)
+{
+    int32_t first = irs_max_i32(-left, 0), last = irs_min_i32(in_w - left, columns);
+    if (top < 0 || top + (rows - 1) * dilation_h >= in_h || last - first < columns) {
+        irs_helium_fill(to, value, pitch);
+    }
+    x += (top * in_w + left + first) * run;
+    to += first * run;
+    for (int32_t ky = 0; ky < rows; ++ky, top += dilation_h) {
+        if (top >= 0 && top < in_h) {
+            irs_helium_copy(to, x, (last - first) * run);
+        }
+        x += dilation_h * in_w * run;
+        to += columns * run;
+    }
+}
+
+/* Row `row` of an image of `rows` rows, `width` pixels of `channels` bytes each, spread over planes: channel c
+ * of pixel i goes to to[c * plane + i * step]. Outside of the image all are `value`. Channels go by eight: up to
+ * 7 more are read and written. */
+IRS_NOINLINE void irs_helium_spread(int8_t *to, const int8_t *x, int32_t row, int32_t rows, int32_t width,
                                   int32_t channels, int32_t plane, int32_t step, int32_t value)
 {
     int8_t outside[16];
@@ -73,7 +81,7 @@ IRS_NOINLINE void irs_rows_spread(int8_t *to, const int8_t *x, int32_t row, int3
     if (row >= 0 && row < rows) {
         x += row * width * channels;
     } else {
-        irs_rows_fill(outside, value, 16);
+        irs_helium_fill(outside, value, 16);
         x = outside;
         pixel = run = 0;
     }

@@ -4,7 +4,8 @@
 |---|---|---|
 | direct  | one pixel behind the other | 1x1 without stride, dense layers |
 | strided | computed for each pixel | 1x1 with a stride |
-| patch   | copied from the window, padding included | everything else |
+| patch   | copied from the window, padding included | windows whose rows are contiguous bytes |
+| apart   | the same, column by column | dilated columns, groups |
 
 Pixels are finished in order, so that the output may overwrite the input behind them. The last tile overlaps
 the one before; the last block of channels is stored in part.
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
 
-from irshrink.backends.tvm.kernels.call import Argument, Constant, Input, KernelCall, Output, Workspace
+from irshrink.backends.tvm.kernels.call import Constant, Input, KernelCall, Output, Workspace
 from irshrink.backends.tvm.kernels.mve.dot import (
     TABLE_ORDER,
     VECTOR,
@@ -46,16 +47,18 @@ from irshrink.backends.tvm.tir import (
 from irshrink.program.ops import ConvInt8, DenseInt8, Requantization
 from irshrink.program.program import Program
 
-Geometry = Literal["direct", "strided", "patch"]
+Geometry = Literal["direct", "strided", "patch", "apart"]
 
+_PATCH = (
+    "out_w", "stride_h", "stride_w", "pad_top", "pad_left", "rows", "columns", "dilation_h", "in_h", "in_w",
+    "pad_value",
+)  # fmt: skip
 _EXTRA: dict[Geometry, tuple[str, ...]] = {
     "direct": (),
     "strided": ("out_w", "stride_h", "stride_w", "in_w"),
-    "patch": (
-        "out_w", "stride_h", "stride_w", "pad_top", "pad_left", "rows", "columns", "dilation_h", "dilation_w",
-        "in_h", "in_w", "in_channels", "pad_value", "groups", "group_in",
-    ),
-}  # fmt: skip
+    "patch": (*_PATCH, "in_channels"),
+    "apart": (*_PATCH, "dilation_w", "in_channels", "groups", "group_in"),
+}
 
 
 def covers(op: ConvInt8 | DenseInt8) -> bool:
@@ -73,21 +76,23 @@ def select_convolution(op: ConvInt8, program: Program, schedule: DotTile | None 
     """The kernel for one image of a convolution."""
     x, y = program.tensors[op.inputs[0]].shape, program.tensors[op.output].shape
     channels, depth, pixels = len(op.weight), op.weight[0].size, y[1] * y[2]
-    geometry = _geometry(op)
+    geometry, window = _geometry(op), op.window
+    copied = geometry in ("patch", "apart")
     tile = schedule or choose_tile(pixels, depth)
     group_out, pitch = channels // op.groups, steps_of(depth) * VECTOR
     requantization = op.requantization
     assert isinstance(requantization, Requantization)
     epilogue = VectorEpilogue.of(requantization, op.residual, group_out % BLOCK != 0)
-    extra: list[Argument] = []
-    if geometry == "strided":
-        extra = [y[2], *op.window.strides, x[2]]
-    elif geometry == "patch":
-        window = op.window
-        extra = [y[2], *window.strides, *window.pads[:2], *window.kernel, *window.dilations]
-        extra = [Workspace(), *extra, x[1], x[2], x[3], op.input_zero_point, op.groups, x[3] // op.groups]
+    values = {
+        "out_w": y[2], "stride_h": window.strides[0], "stride_w": window.strides[1],
+        "pad_top": window.pads[0], "pad_left": window.pads[1],
+        "rows": window.kernel[0], "columns": window.kernel[1],
+        "dilation_h": window.dilations[0], "dilation_w": window.dilations[1], "in_h": x[1], "in_w": x[2],
+        "pad_value": op.input_zero_point, "in_channels": x[3], "groups": op.groups,
+        "group_in": x[3] // op.groups,
+    }  # fmt: skip
     overlaps = pixels % tile.pixels != 0
-    first = tiles_distance(op.window, x, y, tile.pixels, reads_first=geometry == "patch" and op.groups == 1)
+    first = tiles_distance(window, x, y, tile.pixels, reads_first=geometry == "patch")
     residual = [(1, tile.pixels * y[3])] if op.residual is not None else []
     return KernelCall(
         function=convolution(tile, geometry, epilogue),
@@ -97,11 +102,12 @@ def select_convolution(op: ConvInt8, program: Program, schedule: DotTile | None 
             Constant("table", pack_table(op.bias, requantization, TABLE_ORDER, op.groups)),
             *epilogue.arguments(requantization, op.residual),
             Output(),
-            *(pixels, channels, group_out, steps_of(depth), pitch if geometry == "patch" else depth),
-            *extra,
+            *(pixels, channels, group_out, steps_of(depth), pitch if copied else depth),
+            *([Workspace()] if copied else []),
+            *(values[name] for name in _EXTRA[geometry]),
         ),
-        workspace_bytes=tile.pixels * pitch if geometry == "patch" else 0,
-        overread_bytes=0 if geometry == "patch" else overread(depth),
+        workspace_bytes=tile.pixels * pitch if copied else 0,
+        overread_bytes=0 if copied else overread(depth),
         # a value that was added to already would be added to again where tiles overlap
         in_place=(1,) if op.residual is not None and not overlaps else (),
         distances=((0, first), *residual),
@@ -141,7 +147,9 @@ def select_dense(op: DenseInt8, program: Program, schedule: DotTile | None = Non
 
 def _geometry(op: ConvInt8) -> Geometry:
     window = op.window
-    if window.kernel != (1, 1) or any(window.pads) or op.groups > 1:
+    if op.groups > 1 or window.dilations[1] > 1:
+        return "apart"
+    if window.kernel != (1, 1) or any(window.pads):
         return "patch"
     return "direct" if window.strides == (1, 1) else "strided"
 
@@ -160,12 +168,12 @@ def convolution(tile: DotTile, geometry: Geometry, epilogue: VectorEpilogue) -> 
             *extra,
             write("y", "int8"),
             *scalars("pixels", "channels", "group_out", "steps", "pitch"),
-            *([write("patch", "int8")] if geometry == "patch" else []),
+            *([write("patch", "int8")] if geometry in ("patch", "apart") else []),
             *scalars(*_EXTRA[geometry]),
         )
         given, rest = rest[: len(extra)], rest[len(extra) :]
         y, pixels, channels, group_out, steps, pitch, *window = rest
-        patch = window.pop(0) if geometry == "patch" else None
+        patch = window.pop(0) if geometry in ("patch", "apart") else None
         sizes = dict(zip(_EXTRA[geometry], window, strict=True))
         sums = Sums(f, tile, weight, steps)
         layer = _Layer(f, tile, x, y, channels, group_out, pitch, sizes)
@@ -184,6 +192,9 @@ def convolution(tile: DotTile, geometry: Geometry, epilogue: VectorEpilogue) -> 
             pixel = f.bind("pixel", minimum(t * tile.pixels, pixels - tile.pixels))
             if patch is None:
                 finish(x, layer.places(geometry, pixel), pixel, 0)
+            elif geometry == "patch":
+                layer.copy(patch, pixel, 0)
+                finish(patch, [pitch * p for p in range(tile.pixels)], pixel, 0)
             else:
                 with f.loop("g", sizes["groups"]) as g:
                     layer.copy(patch, pixel, g)
@@ -219,16 +230,22 @@ class _Layer:
         return places
 
     def copy(self, patch: Buffer, pixel: Expr, group: Expr) -> None:
-        """The windows of the tile's pixels, one behind the other."""
-        size = self.sizes
-        for p in range(self.tile.pixels):
+        """The windows of the tile's pixels, one behind the other; those of one group."""
+        size, apart = self.sizes, "groups" in self.sizes
+        names = ["rows", "columns", "dilation_h", "in_h", "in_w", "pad_value"]
+        more = ["dilation_w", "in_channels", "group_in"] if apart else ["in_channels"]
+        with self.f.loop("p", self.tile.pixels) as p:
             row, column = self._position(pixel + p)
             self.f.call(
-                "irs_rows_patch", address(patch, self.pitch * p), address(self.x, group * size["group_in"]),
-                row * size["stride_h"] - size["pad_top"], column * size["stride_w"] - size["pad_left"],
-                *(size[k] for k in ("rows", "columns", "dilation_h", "dilation_w", "in_h", "in_w")),
-                *(size[k] for k in ("in_channels", "group_in", "pad_value")), self.pitch,
-            )  # fmt: skip
+                "irs_helium_window_apart" if apart else "irs_helium_window",
+                address(patch, self.pitch * p),
+                address(self.x, group * size["group_in"] if apart else 0),
+                row * size["stride_h"] - size["pad_top"],
+                column * size["stride_w"] - size["pad_left"],
+                *(size[name] for name in names),
+                self.pitch,
+                *(size[name] for name in more),
+            )
 
     def _position(self, pixel: Expr) -> tuple[Expr, Expr]:
         row = self.f.bind("out_y", quotient(pixel, self.sizes["out_w"]))

@@ -198,7 +198,7 @@ def depthwise(tile: PlaneTile, epilogue: VectorEpilogue) -> TirFunction:
         given, (y, ring, *sizes) = rest[: len(extra)], rest[len(extra) :]
         n = dict(zip(_SIZES, sizes, strict=True))
         body = _Body(f, tile, epilogue.bind(given), weight, table, y, ring, n)
-        f.call("irs_rows_fill", address(ring, 0), n["pad_value"], n["ring_bytes"])
+        f.call("irs_helium_fill", address(ring, 0), n["pad_value"], n["ring_bytes"])
         with f.loop("out_y", n["out_h"]) as oy:
             turn = body.rows(x, oy)
             with f.loop("b", quotient(n["channels"] + (LANES - 1), LANES)) as b:
@@ -227,7 +227,7 @@ class _Body:
         with f.loop("r", span - old) as r:
             row = f.bind("row", top + old + r)
             f.call(
-                "irs_rows_spread", address(self.ring, n["left"] + remainder(row, span)), address(x, 0),
+                "irs_helium_spread", address(self.ring, n["left"] + remainder(row, span)), address(x, 0),
                 row - n["pad_top"], n["in_h"], n["in_w"], n["channels"], n["plane"], span, n["pad_value"],
             )  # fmt: skip
         return f.bind("turn", remainder(top, span) * (self.tile.steps * VECTOR))

@@ -14,6 +14,7 @@ Weights are packed ``[group][block][run][step][channel of the run][16]``: a bloc
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 from irshrink.backends.tvm.kernels.mve.epilogue import BLOCK, TABLE, BoundEpilogue, scaled, words
 from irshrink.backends.tvm.tir import Buffer, Expr, Function, address, i32, inline, quotient
 
+FENCE = int(os.environ.get("FENCE", "4"))
 #: Bytes of a vector.
 VECTOR = 16
 #: Channels of a block as runs sum them up: lanes 0, 2, 1, 3 of the even ones and of the odd.
@@ -70,7 +72,7 @@ def choose_tile(pixels: int, depth: int, specialized: bool = False) -> DotTile:
     steps, rows = steps_of(depth), min(2, pixels)
     if steps <= 4:
         return DotTile(rows, steps, whole=True, specialized=specialized)
-    unroll = next(u for u in (4, 3, 2, 5, 7, 1) if steps % u == 0)
+    unroll = next(u for u in (4, 3, 2, 5, 1) if steps % u == 0)  # longer bodies are scheduled badly
     return DotTile(rows, unroll, specialized=specialized)
 
 
@@ -103,9 +105,13 @@ class Sums:
     weight: Buffer
     steps: Expr
     lanes: Buffer = field(init=False)
+    count: Expr = field(init=False)
 
     def __post_init__(self) -> None:
         self.lanes = self.f.local("sums", "int32x4", 2 * self.tile.pixels)
+        if not self.tile.whole:
+            count = inline("int32", "irs_mve_count", quotient(self.steps, self.tile.unroll))
+            self.count = self.f.bind("count", count)
 
     def block(self, x: Buffer, at: Sequence[Expr], block: Expr) -> None:
         """All runs of one block: pixel p reads from byte ``at[p]``."""
@@ -131,14 +137,15 @@ class Sums:
     def _run(self, x: Buffer, at: Sequence[Expr], start: Expr, run: int) -> None:
         f, tile = self.f, self.tile
         acc = f.local("acc", "int32", tile.pixels * tile.run)
-        f.call("irs_fence")  # what the run before loaded would not stay in registers
+        if not tile.whole or tile.unroll > 1:
+            f.call("irs_fence")  # what the run before loaded would not stay in registers
         if tile.whole:
             for step in range(tile.unroll):
                 self._step(acc, x, at, start, step)
         else:
             for i in range(tile.pixels * tile.run):
                 f.store(acc, i, i32(0))
-            with f.loop("k", quotient(self.steps, tile.unroll)) as k:
+            with f.loop("k", self.count) as k:
                 for step in range(tile.unroll):
                     self._step(acc, x, at, start, k * tile.unroll + step)
         for p in range(tile.pixels):
