@@ -83,7 +83,10 @@ def programs(draw: st.DrawFn) -> tuple[Program, list[Demand]]:
             AddInt8(name=f"op{i}", origin=(), inputs=tuple(sources), output=output.name, addition=ADDITION)
         )
         in_place = (0,) if output.nbytes <= tensors[sources[0]].nbytes and draw(st.booleans()) else ()
-        demands.append(Demand(draw(st.sampled_from([0, 0, 33])), draw(st.integers(0, 3)), in_place))
+        chosen = draw(st.sets(st.integers(0, len(sources) - 1)))
+        distances = tuple((k, draw(st.integers(-300, 300))) for k in sorted(chosen))
+        workspace, overread = draw(st.sampled_from([0, 0, 33])), draw(st.integers(0, 3))
+        demands.append(Demand(workspace, overread, in_place=in_place, distances=distances))
     return Program(tensors, ops, [Port("x", "t0", (1,))], [Port("y", f"t{count}", (1,))]), demands
 
 
@@ -104,9 +107,39 @@ def test_plans_are_sound(case: tuple[Program, list[Demand]]) -> None:
 
 
 def _in_place(program: Program, demands: list[Demand], plan: MemoryPlan, a: str, b: str) -> bool:
-    """Whether one is the output of an operator that may overwrite the other, at the same address."""
-    for op, demand in zip(program.ops, demands, strict=True):
-        pairs = [{op.inputs[k], op.output} for k in demand.in_place]
-        if {a, b} in pairs:
-            return plan.offset(a) == plan.offset(b)
+    """Whether one is the output of an operator that may overwrite the other as it lies there."""
+    for index, (op, demand) in enumerate(zip(program.ops, demands, strict=True)):
+        for name in {a, b} & set(op.inputs) if op.output in (a, b) else ():
+            k = op.inputs.index(name)
+            assert max(program.readers[name]) == index
+            ahead = plan.offset(name) - plan.offset(op.output)
+            if ahead == 0 and k in demand.in_place:
+                return True
+            return k in dict(demand.distances) and ahead >= dict(demand.distances)[k]
     return False
+
+
+def test_an_output_may_begin_before_its_input() -> None:
+    plan = plan_memory(chain(400, 400), [Demand(distances=((0, 30),))])
+    assert plan.nbytes == plan.lower_bound + 2 == 432
+    assert plan.offset("x1") + 32 == plan.offset("x0")
+
+
+def test_an_output_may_begin_behind_the_start_of_its_input() -> None:
+    plan = plan_memory(chain(400, 100, 400), [Demand(distances=((0, -300),)), Demand(distances=((0, 0),))])
+    assert plan.nbytes == plan.lower_bound == 400
+
+
+def test_many_layers_that_each_need_a_step_back_need_few_bytes_more() -> None:
+    steps = [Demand(distances=((0, 64 if i % 2 else -64),)) for i in range(20)]
+    plan = plan_memory(chain(*[4000] * 21), steps)
+    assert plan.nbytes == plan.lower_bound == 4064
+
+
+def test_an_input_shares_memory_with_one_output_that_begins_before_it() -> None:
+    program = chain(400, 400)
+    program.tensors["b"] = Tensor("b", (400,))
+    program.ops.append(AddInt8(name="b", origin=(), inputs=("x1", "x0"), output="b", addition=ADDITION))
+    program.outputs.append(Port("z", "x1", (400,)))
+    near = Demand(distances=((0, 4), (1, 4)))
+    assert plan_memory(program, [near, near]).lower_bound == 804
