@@ -26,7 +26,8 @@ from fuzz_seeds import seeds
 
 from irshrink import onnxrt
 from irshrink.backends.tvm import kernels
-from irshrink.backends.tvm.backend import write_sources
+from irshrink.backends.tvm.backend import plan_program
+from irshrink.backends.tvm.emit import emit_sources
 from irshrink.errors import IrshrinkError, UserError
 from irshrink.files import write
 from irshrink.module import Module, load_module
@@ -118,7 +119,7 @@ def pipeline(path: Path, out: Path, case: int, stages: list[str]) -> None:
     program = lower(module)
     if case % AS_C == 0:
         stages.append("C")
-        for name, content in write_sources(program, target, "fuzzed")[3].items():
+        for name, content in emit_sources([plan_program(program, target)], target, "fuzzed").items():
             write(out / name, content)
     stages.append("done")
 

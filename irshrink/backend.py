@@ -47,6 +47,18 @@ class Inference:
 
 
 @dataclass(frozen=True)
+class Variant:
+    """A program and its tests: the same model on other input shapes.
+
+    Attributes:
+        vectors: inputs and the outputs that must come out, for the package's own test.
+    """
+
+    program: Program
+    vectors: Sequence[Inference]
+
+
+@dataclass(frozen=True)
 class OpCost:
     """One operator in the artifact: which kernel computes it and what it takes, bytes.
 
@@ -64,13 +76,16 @@ class OpCost:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A finished build.
+    """A finished build, or one variant of shapes in it; what is not its own is that of the whole build.
 
     Attributes:
+        program, plan, costs: of the variant.
         folder: what the user gets.
         code_bytes, weights_bytes: machine code and constants of the linked library, compiler run-time
             included; no start-up code, no test.
         names: in its C.
+        variant: which of those in ``names``.
+        others: the other variants in the same build; only the first has any.
         flash_bytes: everything it takes in flash; ``ram_bytes``: arena and other static data, no stack.
     """
 
@@ -85,6 +100,8 @@ class Artifact:
     ram_bytes: int
     notes: tuple[str, ...] = ()
     names: Names = DEFAULT_NAMES
+    variant: int = 0
+    others: tuple[Artifact, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -136,13 +153,15 @@ class Backend(Protocol):
         title: str,
         *,
         names: Names = DEFAULT_NAMES,
+        others: Sequence[Variant] = (),
     ) -> Artifact:
         """Write the C package into ``folder`` (which exists and is ours) and build it.
 
         Args:
             vectors: inputs and the outputs that must come out, for the package's own test.
             title: what the model is called in comments.
-            names: what its C is called.
+            names: what its C is called; says how many variants there are.
+            others: the variants after the first, which is ``program``. All share one library.
 
         Raises:
             BudgetError: flash or RAM of the target are too small; the message says by how much.
@@ -158,11 +177,14 @@ class Backend(Protocol):
         progress: Counter = lambda done: None,
         *,
         names: Names = DEFAULT_NAMES,
+        variant: int = 0,
     ) -> RunResult:
         """Run a finished build on some inputs.
 
         Args:
+            program: of the variant that is run.
             names: what it was compiled with.
+            variant: which of those in ``names``.
             progress: called with how many are done, where each takes a while.
 
         Raises:

@@ -34,8 +34,8 @@ def memory_notes(
     target = msgspec.structs.replace(built.target, memory="fast", ram_bytes=None, flash_bytes=None)
     with tempfile.TemporaryDirectory(prefix="irshrink-") as scratch:
         folder = Path(scratch)
-        plain = backend.compile(built.program, target, folder, tests[:1], "fast", names=built.names)
-        fast = backend.run(folder, target, plain.program, [tests[0].inputs], names=built.names)
+        plain = backend.compile(built.program, target, folder, tests[:1], "fast")
+        fast = backend.run(folder, target, plain.program, [tests[0].inputs])
     assert fast.instructions is not None
     saved, cost = plain.plan.nbytes - built.plan.nbytes, run.instructions - fast.instructions
     return [

@@ -61,7 +61,7 @@ def package(folder: Path, target: Target, code: str, expected: bytes = Y) -> Pat
     source.mkdir(parents=True)
     (source / "model.h").write_text(HEADER)
     (source / "model.c").write_text(BODY + code)
-    write_package(folder, target, ["model.c"], [Vector((X,), (expected,))])
+    write_package(folder, target, ["model.c"], [[Vector((X,), (expected,))]])
     return folder
 
 

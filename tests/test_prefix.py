@@ -133,5 +133,5 @@ def test_constants_keep_their_names_apart() -> None:
     weights = Weights(Names("net"))
     wanted = ("float", "arena", "net_run", "net_weights", "irs_x", "a", "a", "a")
     given = [weights.name(name, np.array([i], np.int8)) for i, name in enumerate(wanted)]
-    assert given == ["float_2", "arena_2", "net_run_2", "net_weights_2", "irs_x_2", "a", "a_2", "a_3"]
+    assert given == ["float_2", "arena_2", "net_run_2", "net_weights_2", "c_irs_x", "a", "a_2", "a_3"]
     assert weights.name("b", np.array([5], np.int8)) == "a"

@@ -73,7 +73,7 @@ def run(folder: Path, code: str, target_name: str = "cortex-a72", inputs: tuple[
     source.mkdir(parents=True)
     (source / "model.h").write_text(HEADER)
     (source / "model.c").write_text(BODY + code)
-    write_package(folder, target, ["model.c"], [Vector((X,), (Y,))])
+    write_package(folder, target, ["model.c"], [[Vector((X,), (Y,))]])
     objects = compile_library(folder, target, folder)
     runner = qemu.QemuRunner()
     runner.build(folder, target, objects, "-O2")

@@ -159,7 +159,7 @@ def test_not_an_elf(tmp_path: Path) -> None:
 
 
 def test_package_of_a_microcontroller() -> None:
-    made = package_files(load_target("cortex-m4"), ["model.c", "weights.c"], VECTORS)
+    made = package_files(load_target("cortex-m4"), ["model.c", "weights.c"], [VECTORS])
     assert set(made) == {
         "CMakeLists.txt",
         "Makefile",
@@ -178,7 +178,7 @@ def test_package_of_a_microcontroller() -> None:
 
 
 def test_package_of_the_host_has_no_port() -> None:
-    made = package_files(load_target("host"), ["model.c"], VECTORS)
+    made = package_files(load_target("host"), ["model.c"], [VECTORS])
     assert not [path for path in made if path.startswith("port/")]
     assert "test.elf" not in text(made["Makefile"]) + text(made["README.txt"])
 
@@ -193,13 +193,13 @@ def test_a_board_sets_the_memory_of_the_linker_script() -> None:
 
 
 def test_vectors_lie_one_after_the_other() -> None:
-    header = text(vector_files(VECTORS)["test_vector.h"])
+    header = text(vector_files([VECTORS])["test_vector.h"])
     assert "static const uint8_t test_input_0[4] = {\n    1, 2, 4, 5,\n};" in header
     assert "static const uint8_t test_output_0[2] = {\n    3, 255,\n};" in header
     with pytest.raises(InternalError, match="must be of one size"):
-        vector_files([])
+        vector_files([[]])
     with pytest.raises(InternalError, match="must be of one size"):
-        vector_files([VECTORS[0], Vector((b"\1",), (b"\3",))])
+        vector_files([[VECTORS[0], Vector((b"\1",), (b"\3",))]])
 
 
 def test_zig_reports_a_missing_wheel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

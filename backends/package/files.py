@@ -51,7 +51,7 @@ class Vector:
 def package_files(
     target: Target,
     sources: Sequence[str],
-    vectors: Sequence[Vector],
+    vectors: Sequence[Sequence[Vector]],
     *,
     optimize: str = "-O2",
     names: Names = DEFAULT_NAMES,
@@ -60,7 +60,7 @@ def package_files(
 
     Args:
         sources: names of the C and assembler files in ``src/``.
-        vectors: at least one, all of the same sizes.
+        vectors: of each variant; at least one, all of the same sizes.
         optimize: optimization flag of the library in the Make and CMake files.
         names: what the package is called in C.
 
@@ -103,7 +103,7 @@ def write_package(
     folder: Path,
     target: Target,
     sources: Sequence[str],
-    vectors: Sequence[Vector],
+    vectors: Sequence[Sequence[Vector]],
     *,
     optimize: str = "-O2",
     names: Names = DEFAULT_NAMES,
@@ -171,43 +171,48 @@ def ram_bytes(target: Target) -> int:
     return UNLIMITED_BYTES if target.ram_bytes is None else target.ram_bytes
 
 
-def vector_files(vectors: Sequence[Vector], names: Names = DEFAULT_NAMES) -> dict[str, str | bytes]:
-    """``test_vector.h``: one array an input and one an output, the vectors one after the other.
+def vector_files(vectors: Sequence[Sequence[Vector]], names: Names = DEFAULT_NAMES) -> dict[str, str | bytes]:
+    """``test_vector.h``: for each variant one array an input and one an output, vector after vector.
 
     Where they are large the bytes are in a file of their own, see :mod:`irshrink.backends.package.blob`.
 
     Raises:
-        InternalError: the vectors are none or differ in sizes.
+        InternalError: the vectors of a variant are none or differ in sizes.
     """
-    sizes = {(tuple(map(len, v.inputs)), tuple(map(len, v.outputs))) for v in vectors}
-    if len(sizes) != 1:
-        raise InternalError(f"test vectors must be of one size, at least one: got {sorted(sizes)}.")
-    ports = {
-        **_ports("test_input", [v.inputs for v in vectors]),
-        **_ports("test_output", [v.outputs for v in vectors]),
-    }
-    as_text = sum(map(len, ports.values())) <= _MOST_TEXT
-    data, offsets = joined(ports)
-    places = {name: name if as_text else f"{_VECTOR} + {offsets[name]}" for name in ports}
-    variant = {
-        "symbol": names.prefix,
-        "count": len(vectors),
-        "inputs": [place for name, place in places.items() if name.startswith("test_input")],
-        "outputs": [place for name, place in places.items() if name.startswith("test_output")],
-    }
+    variants = [_ports(i, one) for i, one in enumerate(vectors)]
+    arrays = {name: data for inputs, outputs in variants for name, data in (inputs | outputs).items()}
+    as_text = sum(map(len, arrays.values())) <= _MOST_TEXT
+    data, offsets = joined(arrays)
+    places = {name: name if as_text else f"{_VECTOR} + {offsets[name]}" for name in arrays}
     values = {
         "names": names,
         "declaration": None if as_text else declaration(_VECTOR),
-        "arrays": [_array(k, v) for k, v in ports.items()] if as_text else [],
-        "variants": [variant],
+        "arrays": [_array(k, v) for k, v in arrays.items()] if as_text else [],
+        "variants": [
+            {
+                "symbol": symbol,
+                "count": len(vectors[i]),
+                "inputs": [places[name] for name in variants[i][0]],
+                "outputs": [places[name] for name in variants[i][1]],
+            }
+            for i, symbol in enumerate(names.symbols)
+        ],
     }
     made: dict[str, str | bytes] = {f"{_VECTOR}.h": render("test_vector.h.j2", values)}
     return made if as_text else {**made, **blob_files(_VECTOR, data)}
 
 
-def _ports(prefix: str, vectors: list[tuple[bytes, ...]]) -> dict[str, bytes]:
-    """The bytes of each port over all vectors."""
-    return {f"{prefix}_{i}": b"".join(port) for i, port in enumerate(zip(*vectors, strict=True))}
+def _ports(variant: int, vectors: Sequence[Vector]) -> tuple[dict[str, bytes], dict[str, bytes]]:
+    """The bytes of each input and each output over all vectors of a variant, by the name of the array."""
+    sizes = {(tuple(map(len, v.inputs)), tuple(map(len, v.outputs))) for v in vectors}
+    if len(sizes) != 1:
+        raise InternalError(f"test vectors must be of one size, at least one: got {sorted(sizes)}.")
+    test = f"test{variant or ''}"
+    inputs, outputs = (v.inputs for v in vectors), (v.outputs for v in vectors)
+    return (
+        {f"{test}_input_{i}": b"".join(port) for i, port in enumerate(zip(*inputs, strict=True))},
+        {f"{test}_output_{i}": b"".join(port) for i, port in enumerate(zip(*outputs, strict=True))},
+    )
 
 
 def _array(name: str, data: bytes) -> dict[str, object]:

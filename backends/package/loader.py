@@ -7,7 +7,7 @@ from typing import Any
 
 from irshrink import __version__
 from irshrink.backends.package.files import render
-from irshrink.names import Names
+from irshrink.names import DEFAULT_NAMES, Names
 from irshrink.program.program import Port, Program
 from irshrink.target import Target
 
@@ -15,17 +15,25 @@ from irshrink.target import Target
 _ALIGNMENT = 64
 
 
-def loader_text(program: Program, arena_bytes: int, target: Target, title: str, names: Names) -> str:
-    """The Python file of a model."""
+def loader_text(
+    variants: Sequence[tuple[Program, int]], target: Target, title: str, names: Names = DEFAULT_NAMES
+) -> str:
+    """The Python file of a model.
+
+    Args:
+        variants: program and bytes of the arena for each of ``names.symbols``.
+    """
     values = {
         "version": __version__,
         "target": target.name,
         "title": repr(title),
         "names": names,
-        "arena_bytes": arena_bytes,
+        "arena_bytes": max(nbytes for _, nbytes in variants),
         "alignment": _ALIGNMENT,
-        "inputs": _ports(program, program.inputs),
-        "outputs": _ports(program, program.outputs),
+        "variants": [
+            (symbol, _ports(program, program.inputs), _ports(program, program.outputs))
+            for symbol, (program, _) in zip(names.symbols, variants, strict=True)
+        ],
     }
     return render("loader.py.j2", values)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from irshrink import files
-from irshrink.backend import Artifact, Counter, Inference, MemoryPlan, OpCost, RunResult, Values
+from irshrink.backend import Artifact, Counter, Inference, OpCost, RunResult, Values, Variant
 from irshrink.backends.toolchain import zig
 from irshrink.backends.tvm.memory import plan_steps
 from irshrink.backends.tvm.striped import call_order
@@ -25,8 +26,9 @@ from irshrink.tuning.database import Schedule, Schedules, schedules_for
 from irshrink.tuning.tunable import Clock
 
 if TYPE_CHECKING:
+    from irshrink.backends.package.files import Vector
     from irshrink.backends.toolchain.elf import Sizes
-    from irshrink.backends.tvm.emit import Step
+    from irshrink.backends.tvm.emit import Planned, Step
     from irshrink.backends.tvm.schedules import Chooser
 
 
@@ -71,33 +73,41 @@ class TvmBackend:
         title: str,
         *,
         names: Names = DEFAULT_NAMES,
+        others: Sequence[Variant] = (),
     ) -> Artifact:
         from irshrink.backends.package.build import compile_library, link_libraries
-        from irshrink.backends.package.files import Vector, write_package
+        from irshrink.backends.package.files import write_package
         from irshrink.backends.package.loader import loader_text
         from irshrink.backends.package.measure import library_sizes
         from irshrink.backends.runners import runner_for
+        from irshrink.backends.tvm.emit import emit_sources
 
         chooser = self._chooser(target)
-        program, steps, plan, sources = write_sources(program, target, title, names, chooser)
+        variants = [Variant(program, vectors), *others]
+        planned = [plan_program(v.program, target, chooser) for v in variants]
+        sources = emit_sources(planned, target, title, names)
         for name, content in sources.items():
             files.write(folder / "src" / name, content)
         compiled = sorted(name for name in sources if name.endswith((".c", ".S")))
-        tests = [Vector(tuple(map(_bytes, v.inputs)), tuple(map(_bytes, v.outputs))) for v in vectors]
         optimize = optimization(target)
+        tests = [[_vector(one) for one in v.vectors] for v in variants]
         write_package(folder, target, compiled, tests, optimize=optimize, names=names)
         if not zig.is_bare_metal(target):
-            files.write_text(folder / names.loader, loader_text(program, plan.nbytes, target, title, names))
+            ports = [(v.program, v.plan.nbytes) for v in planned]
+            files.write_text(folder / names.loader, loader_text(ports, target, title, names))
         with tempfile.TemporaryDirectory(prefix="irshrink-") as scratch:
             flags = _OPAQUE if self._measuring else ()
             objects = compile_library(folder, target, Path(scratch), optimize=optimize, flags=flags)
             sizes = library_sizes(objects, target, names)
-            _require_flash(sizes, steps, target)
+            _require_flash(sizes, [step for v in planned for step in v.steps], target)
             link_libraries(folder, target, objects, names)
             runner_for(target).build(folder, target, objects, optimize, names)
-            code = _code_sizes(steps, objects)
-        notes = chooser.notes()
-        return _artifact(program, steps, code, plan, sizes, target, folder, names, notes)
+            code = _code_sizes(planned, objects)
+        made = [
+            _artifact(v, code[i], sizes, target, folder, names, i, chooser.notes())
+            for i, v in enumerate(planned)
+        ]
+        return replace(made[0], others=tuple(made[1:]))
 
     def run(
         self,
@@ -108,12 +118,13 @@ class TvmBackend:
         progress: Counter = lambda done: None,
         *,
         names: Names = DEFAULT_NAMES,
+        variant: int = 0,
     ) -> RunResult:
         from irshrink.backends.runners import runner_for
         from irshrink.backends.running import Call
 
         sizes = [program.tensors[port.tensor].nbytes for port in program.outputs]
-        call = Call([[_bytes(v) for v in x] for x in inputs], sizes, names)
+        call = Call([[_bytes(v) for v in x] for x in inputs], sizes, names, variant)
         runner = runner_for(target)
         run = runner.run(folder, target, call, progress)
         return RunResult(
@@ -131,8 +142,7 @@ class TvmBackend:
         """Instructions of every operator, of a program with its stripes or as it was lowered."""
         callers = call_order(program)
         if len(calls) != len(callers):
-            steps = choose_kernels(program, target, self._chooser(target))
-            callers = call_order(plan_steps(program, steps, target)[0])
+            callers = call_order(plan_program(program, target, self._chooser(target)).program)
         return _by_operator(calls, callers)
 
     def with_schedules(self, schedules: Schedules, *, measuring: bool = False) -> TvmBackend:
@@ -168,23 +178,15 @@ def optimization(target: Target) -> str:
     return "-O3" if target.has("simd") else "-O2"
 
 
-def write_sources(
-    program: Program,
-    target: Target,
-    title: str,
-    names: Names = DEFAULT_NAMES,
-    chooser: Chooser | None = None,
-) -> tuple[Program, list[Step], MemoryPlan, dict[str, str | bytes]]:
-    """Kernels, places in memory, and the C files by name; nothing is built.
+def plan_program(program: Program, target: Target, chooser: Chooser | None = None) -> Planned:
+    """Kernels and places in memory; what :func:`irshrink.backends.tvm.emit.emit_sources` writes as C.
 
     Raises:
         BudgetError: the arena does not fit the target's RAM.
     """
-    from irshrink.backends.tvm.emit import emit_sources
+    from irshrink.backends.tvm.emit import Planned
 
-    steps = choose_kernels(program, target, chooser)
-    program, steps, plan = plan_steps(program, steps, target)
-    return program, steps, plan, emit_sources(program, steps, plan, target, title, names)
+    return Planned(*plan_steps(program, choose_kernels(program, target, chooser), target))
 
 
 def choose_kernels(program: Program, target: Target, chooser: Chooser | None = None) -> list[Step]:
@@ -210,25 +212,24 @@ def _require_flash(sizes: Sizes, steps: Sequence[Step], target: Target) -> None:
     )
 
 
-def _code_sizes(steps: Sequence[Step], objects: Sequence[Path]) -> list[int]:
-    """Machine code of every step's kernel, bytes; 0 where the object format does not say."""
+def _code_sizes(variants: Sequence[Planned], objects: Sequence[Path]) -> list[list[int]]:
+    """Machine code of the kernel of every step of each variant; 0 where the object format does not say."""
     from irshrink.backends.toolchain.elf import read_elf
     from irshrink.backends.tvm.functions import Functions
 
     sizes = {s.name: s.size for one in objects for s in read_elf(one).symbols if s.is_function}
     functions = Functions()
-    return [sizes.get(functions.name(step.call), 0) for step in steps]
+    return [[sizes.get(functions.name(step.call), 0) for step in v.steps] for v in variants]
 
 
 def _artifact(
-    program: Program,
-    steps: Sequence[Step],
+    planned: Planned,
     code: Sequence[int],
-    plan: MemoryPlan,
     sizes: Sizes,
     target: Target,
     folder: Path,
     names: Names,
+    variant: int,
     notes: Sequence[str],
 ) -> Artifact:
     costs = tuple(
@@ -240,19 +241,20 @@ def _artifact(
             code_bytes=nbytes,
             specialized=step.call.specialized,
         )
-        for step, nbytes in zip(steps, code, strict=True)
+        for step, nbytes in zip(planned.steps, code, strict=True)
     )
     return Artifact(
         folder=folder,
         target=target,
-        program=program,
-        plan=plan,
+        program=planned.program,
+        plan=planned.plan,
         costs=costs,
         code_bytes=sizes.code,
         weights_bytes=sizes.rodata,
         flash_bytes=sizes.flash,
         ram_bytes=sizes.ram,
         names=names,
+        variant=variant,
         notes=tuple(notes),
     )
 
@@ -273,6 +275,12 @@ def _arrays(outputs: Sequence[bytes], program: Program) -> list[NDArray[np.gener
         np.frombuffer(data, tensor.dtype).reshape(port.shape)
         for data, tensor, port in zip(outputs, tensors, program.outputs, strict=True)
     ]
+
+
+def _vector(inference: Inference) -> Vector:
+    from irshrink.backends.package.files import Vector
+
+    return Vector(tuple(map(_bytes, inference.inputs)), tuple(map(_bytes, inference.outputs)))
 
 
 def _bytes(value: NDArray[np.generic]) -> bytes:

@@ -32,41 +32,60 @@ class Step:
     call: KernelCall
 
 
+@dataclass(frozen=True)
+class Planned:
+    """A program with its stripes, a kernel for each operator, and all addresses."""
+
+    program: Program
+    steps: list[Step]
+    plan: MemoryPlan
+
+
 def emit_sources(
-    program: Program,
-    steps: Sequence[Step],
-    plan: MemoryPlan,
-    target: Target,
-    title: str,
-    names: Names = DEFAULT_NAMES,
+    variants: Sequence[Planned], target: Target, title: str, names: Names = DEFAULT_NAMES
 ) -> dict[str, str | bytes]:
-    """Content of every file by its name; all of them belong into one folder."""
+    """Content of every file by its name; all of them belong into one folder.
+
+    Args:
+        variants: one program for each of ``names.symbols``; kernels and equal constants are shared.
+    """
     weights, functions, prefix = Weights(names), Functions(), names.prefix
-    calls = _calls(program, steps, plan, weights, functions)
-    inputs = [_port(p, program, plan, f"{prefix}_input_{i}") for i, p in enumerate(program.inputs)]
-    outputs = [_port(p, program, plan, f"{prefix}_output_{i}") for i, p in enumerate(program.outputs)]
-    headers = functions.headers() + (["stripes"] if program.stripes else [])
+    made = [
+        _variant(variant, symbol, weights, functions)
+        for variant, symbol in zip(variants, names.symbols, strict=True)
+    ]
+    headers = functions.headers() + (["stripes"] if any(v.program.stripes for v in variants) else [])
     values = {
         "title": _comment(title),
         "prefix": prefix,
         "macro": prefix.upper(),
         "version": __version__,
         "target": target.name,
-        "arena_bytes": plan.nbytes,
-        "inputs": inputs,
-        "outputs": outputs,
-        "ports": inputs + outputs,
-        "quantized": any(p["scale"] for p in inputs + outputs),
+        "arena_bytes": max(variant.plan.nbytes for variant in variants),
+        "variants": made,
+        "quantized": any(port["scale"] for v in made for port in v["inputs"] + v["outputs"]),
         "headers": headers,
-        "steps": calls,
     }
     support = ["irshrink_kernels.h", *(f"irshrink_{name}.h" for name in headers)]
     return {
-        f"{prefix}.h": _render("model.h.j2", values),
+        names.header: _render("model.h.j2", values),
         f"{prefix}.c": _render("model.c.j2", values),
         f"{prefix}_kernels.h": functions.text(),
         **weights.files(target),
         **{name: (HERE / "support" / name).read_text("utf-8") for name in support},
+    }
+
+
+def _variant(variant: Planned, symbol: str, weights: Weights, functions: Functions) -> dict[str, Any]:
+    """What the templates say of one program."""
+    program, plan = variant.program, variant.plan
+    return {
+        "symbol": symbol,
+        "macro": symbol.upper(),
+        "arena_bytes": plan.nbytes,
+        "inputs": [_port(p, program, plan, f"{symbol}_input_{i}") for i, p in enumerate(program.inputs)],
+        "outputs": [_port(p, program, plan, f"{symbol}_output_{i}") for i, p in enumerate(program.outputs)],
+        "steps": _calls(program, variant.steps, plan, weights, functions),
     }
 
 

@@ -23,7 +23,7 @@ _MOST_TEXT, _MOST_TEXT_BARE_METAL = 256 << 10, 4 << 20
 _RESERVED = re.compile(
     r"""auto|break|case|char|const|continue|default|do|double|else|enum|extern|float|for|goto|if|inline|int|long
     |register|restrict|return|short|signed|sizeof|static|struct|switch|typedef|union|unsigned|void|volatile
-    |while|asm|typeof|arena|index|names|AT|NULL|irs_.*""",
+    |while|asm|typeof|arena|index|names|AT|NULL""",
     re.VERBOSE,
 )
 
@@ -48,6 +48,7 @@ class Weights:
 
     def _free(self, wanted: str) -> str:
         """``wanted``, with a number behind it where it is another constant's or C's own."""
+        wanted = f"c_{wanted}" if wanted.startswith("irs_") else wanted  # as functions of the kernels begin
         name, count = wanted, 1
         while name in self._arrays or _RESERVED.fullmatch(name) or name in self._taken:
             count += 1
