@@ -25,8 +25,10 @@ from irshrink.program.program import Quantization
 
 def gemm(lowering: Lowering, node: ir.Node) -> None:
     """``alpha * x @ w + beta * c``; a dense layer where w is constant and c a constant row."""
-    for index in (0, 1):
-        require(lowering.view(node.inputs[index]).rank == 2, "its operands are no matrices")
+    for value in node.inputs[:2]:
+        known = lowering.constants.array(value)
+        rank = lowering.view(value).rank if known is None else known.ndim
+        require(rank == 2, f"an operand has {rank} axes, and a matrix has 2")
     if not _is_layer(lowering, node):
         _general(lowering, node)
         return
