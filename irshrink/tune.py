@@ -33,6 +33,8 @@ from irshrink.verify import verify_structure
 
 #: By how much measurements that are not exact have to differ to say something.
 _NOISE = 0.02
+#: What a layer may take more to save code, where code has to fit into flash.
+_SLACK = 0.01
 
 
 def tune_model(
@@ -42,7 +44,7 @@ def tune_model(
     source: CostSource,
     limits: Limits,
     *,
-    slack: float = 0.01,
+    slack: float | None = None,
     progress: Progress = lambda _: None,
 ) -> dict[str, Any]:
     """Measure schedules for every layer of a model, and write the best ones into a database.
@@ -56,7 +58,8 @@ def tune_model(
         out: the database.
         source: what a schedule costs.
         limits: how long to search.
-        slack: how much more than its best cost a layer may take to save code, as a fraction.
+        slack: how much more than its best cost a layer may take to save code, as a fraction; not given, it is
+            1 % without an operating system and nothing with one.
         progress: called with what is being done.
 
     Returns:
@@ -68,12 +71,14 @@ def tune_model(
     """
     recipe, out = Recipe.checked(recipe), Path(out)
     target = recipe.resolved_target()
-    backend = _tunable(target)
+    backend = tunable_backend(target)
     missing = source.missing(backend, target)
     if missing is not None:
         raise ToolError(missing)
+    if slack is None:
+        slack = _SLACK if "-freestanding-" in target.triple else 0.0
     earlier = _earlier(out, target, source)
-    program = _program(model, recipe, backend, target, progress)
+    program = program_of(model, recipe, backend, target, progress)
     tasks = find_tasks(backend, program, target)
     if not tasks:
         raise ToolError(f"{model}: no layer has a choice of schedules for {target.name}.")
@@ -91,7 +96,7 @@ def tune_model(
         target=found.target, measured=found.measured, schedules={**earlier.schedules, **found.schedules}
     )
     write_text(out, database_text(database))
-    return _facts(out, outcomes, chosen, wholes, source, journal)
+    return _facts(out, outcomes, chosen, wholes, source, journal, slack)
 
 
 def render(facts: dict[str, Any]) -> str:
@@ -126,7 +131,12 @@ def count_of(cost: float | None) -> str:
     return f"{cost:,.0f}" if cost >= 1 else f"{cost * 1e6:,.1f} us"
 
 
-def _tunable(target: Target) -> Tunable:
+def tunable_backend(target: Target) -> Tunable:
+    """The backend of a target, which can be tuned.
+
+    Raises:
+        ToolError: it has no schedules, or cannot compile here.
+    """
     backend = usable_backend(target)
     if not isinstance(backend, Tunable):
         raise ToolError(f"backend '{backend.name}' of target '{target.name}' has no schedules to tune.")
@@ -148,8 +158,12 @@ def _earlier(out: Path, target: Target, source: CostSource) -> Database:
     return earlier
 
 
-def _program(
-    model: Path | str, recipe: Recipe, backend: Tunable, target: Target, progress: Progress
+def program_of(
+    model: Path | str,
+    recipe: Recipe,
+    backend: Tunable,
+    target: Target,
+    progress: Progress = lambda _: None,
 ) -> Program:
     """The program that ``compile`` would build."""
     progress("reading the model and the data")
@@ -210,6 +224,7 @@ def _facts(
     wholes: Sequence[Whole],
     source: CostSource,
     journal: Journal,
+    slack: float,
 ) -> dict[str, Any]:
     rule, tuned = wholes
     notes = list(journal.notes)
@@ -218,7 +233,7 @@ def _facts(
         notes.append(
             f"{plural(wrong, 'schedule')} gave other bytes than the reference: a bug, please report."
         )
-    if tuned.cost > rule.cost:
+    if tuned.cost > rule.cost * (1 + slack):
         notes.append("The whole model is not better: what layers share by rule outweighs what each gained.")
     return {
         "out": os.fspath(out),

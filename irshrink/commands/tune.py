@@ -59,10 +59,8 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--slack",
-    default="1%",
-    show_default=True,
     metavar="PERCENT",
-    help="How much more a layer may cost than its best, to save code.",
+    help="How much more a layer may cost than its best, to save code. Default: 1% on microcontrollers.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def tune_command(
@@ -78,7 +76,7 @@ def tune_command(
     time_limit: str | None,
     cost: str | None,
     runner: str | None,
-    slack: str,
+    slack: str | None,
     as_json: bool,
 ) -> None:
     """Measure how each layer of MODEL is computed best, and write a database for `irshrink compile`.
@@ -98,7 +96,8 @@ def tune_command(
     limits = Limits(trials, None if time_limit is None else parse_duration(time_limit))
     source = _source(cost, runner, recipe.target)
     with progress("tune") as step:
-        facts = tune_model(model, recipe, out, source, limits, slack=parse_slack(slack), progress=step)
+        saved = None if slack is None else parse_slack(slack)
+        facts = tune_model(model, recipe, out, source, limits, slack=saved, progress=step)
     if as_json:
         print_json(facts)
         return
