@@ -59,7 +59,8 @@ def layers() -> KernelBench:
         window = Window(kernel=kernel, pads=options.get("pads", SAME), **places)
         bench.add(
             ops.ConvF32, bench.f32(images, height, width, ci),
-            shape=(images, *window.output(height, width), co), dtype="float32", weight=bench.f32(co, *kernel, ci // groups), bias=bench.f32(co),
+            shape=(images, *window.output(height, width), co), dtype="float32",
+            weight=bench.f32(co, *kernel, ci // groups), bias=bench.f32(co),
             window=window, groups=groups, low=options["low"], high=options["high"],
         )  # fmt: skip
     bench.add(
