@@ -10,7 +10,7 @@ set is one module that implements the protocol and one line in ``sets.micro_kern
 | micro | the protocol |
 | sets | which instruction set a target has |
 | select | vector kernels where there are any, the general ones else |
-| neon, dotprod | micro-kernels of 64-bit Arm |
+| neon, paired, dotprod | micro-kernels of 64-bit Arm |
 | floating, depthwise_floating, fma | the same for float32 with fused sums: 64-bit Arm and AVX-512 |
 | vnni, x86_results | micro-kernel of x86-64 with AVX-512 VNNI, and what it makes of sums |
 | results | what 64-bit Arm makes of sums: requantization in vectors, fused clamp and residual addition |

@@ -25,6 +25,7 @@ from irshrink.backends.tvm.kernels.call import Argument, Constant, Input, Kernel
 from irshrink.backends.tvm.kernels.tiles import block_starts
 from irshrink.backends.tvm.kernels.vector.geometry import SLACK, Rows, RowView
 from irshrink.backends.tvm.kernels.vector.micro import (
+    Int8,
     MicroKernel,
     Source,
     Sums,
@@ -34,7 +35,7 @@ from irshrink.backends.tvm.kernels.vector.micro import (
 )
 from irshrink.backends.tvm.kernels.vector.requantize import reachable
 from irshrink.backends.tvm.kernels.vector.results import Results
-from irshrink.backends.tvm.kernels.vector.sets import micro_kernel
+from irshrink.backends.tvm.kernels.vector.sets import fitted, leaner, micro_kernel
 from irshrink.backends.tvm.tir import (
     Buffer,
     Expr,
@@ -163,9 +164,28 @@ def select(
     if micro is None:
         return None
     layer = Layer.of(op, program)
-    if tile is None:
-        tile = best_tile(micro, layer)
+    if tile is not None:
+        return _call(op, _fitted(op, micro, layer, tile), layer, tile)
+    tile = best_tile(micro, layer)
+    lean = leaner(micro, tiles_of(micro, layer))
+    if lean:
+        other = min(lean, key=lambda t: _instructions(micro, layer, t))
+        form = _fitted(op, micro, layer, other)
+        if form != micro:
+            return _call(op, form, layer, other)
     return _call(op, micro, layer, tile)
+
+
+def _fitted(op: ConvInt8 | DenseInt8, micro: MicroKernel, layer: Layer, tile: VectorTile) -> MicroKernel:
+    return fitted(micro, tile, _blocks(op, layer, tile))
+
+
+def _blocks(op: ConvInt8 | DenseInt8, layer: Layer, tile: VectorTile) -> Int8:
+    """Weights [block, channel, run, byte]."""
+    rows, columns, run = layer.runs(tile.source)
+    starts = block_starts(layer.group_out, tile.channels)
+    grouped = op.weight.reshape(layer.groups, layer.group_out, rows * columns, run)
+    return np.concatenate([blocks_of(starts, group, tile.channels) for group in grouped])
 
 
 def best_tile(micro: TileKernel, layer: Layer) -> VectorTile:
@@ -199,17 +219,13 @@ def _call(op: ConvInt8 | DenseInt8, micro: MicroKernel, layer: Layer, tile: Vect
     out_h, out_w, channels = layer.out
     window, residual = layer.window, op.residual if isinstance(op, ConvInt8) else None
     _, parts, run = layer.runs("rows")
-    runs = layer.runs(tile.source)
     rows = Rows.of(window)
     pitch, ring = rows.sizes(window, layer.x, out_w, layer.pad_value)
     results, result_arguments = micro.results().of(op.requantization, reachable(op.weight, op.bias), residual)
     form = Form(micro, tile, rows, parts, run, layer.groups > 1, shared_by(layer, tile), results)
-    starts = block_starts(layer.group_out, tile.channels)
-    grouped = op.weight.reshape(layer.groups, layer.group_out, runs[0] * runs[1], runs[2])
-    blocks = np.concatenate([blocks_of(starts, group, tile.channels) for group in grouped])
     arguments: list[Argument] = [
         Input(0),
-        Constant("weight", micro.pack(blocks)),
+        Constant("weight", micro.pack(_blocks(op, layer, tile))),
         Constant("bias", micro.bias(op.bias, op.weight)),
         *result_arguments,
         Output(),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from irshrink.backends.tvm.kernels.vector.dotprod import DotProduct
-from irshrink.backends.tvm.kernels.vector.micro import Int8, MicroKernel
+from irshrink.backends.tvm.kernels.vector.micro import Int8, MicroKernel, VectorTile
 from irshrink.backends.tvm.kernels.vector.neon import Neon
+from irshrink.backends.tvm.kernels.vector.paired import has_room, paired
 from irshrink.backends.tvm.kernels.vector.taps import NeonTaps, Taps, groups_of
 from irshrink.backends.tvm.kernels.vector.vnni import Vnni
 from irshrink.target import Target
@@ -19,6 +22,16 @@ def micro_kernel(target: Target, weight: Int8) -> MicroKernel | None:
     if target.has("dotprod"):
         return DotProduct()
     return Neon.of(weight)
+
+
+def leaner(micro: MicroKernel, tiles: Sequence[VectorTile]) -> list[VectorTile]:
+    """Those of ``tiles`` that leave room for a fitted form."""
+    return [tile for tile in tiles if has_room(tile)] if isinstance(micro, Neon) else []
+
+
+def fitted(micro: MicroKernel, tile: VectorTile, weight: Int8) -> MicroKernel:
+    """``micro`` or a form of it that these weights [block, channel, run, byte] allow."""
+    return paired(micro, tile, weight) if isinstance(micro, Neon) else micro
 
 
 def taps_kernel(target: Target, weight: Int8, channels: int) -> Taps | None:

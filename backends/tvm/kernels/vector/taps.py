@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from irshrink.backends.tvm.kernels.vector.micro import Int8
-from irshrink.backends.tvm.kernels.vector.results import NeonResults, Results
+from irshrink.backends.tvm.kernels.vector.results import Int8Results, NeonResults
 from irshrink.backends.tvm.tir import Buffer, Expr, Function, address, inline
 
 #: Taps whose weights are kept in registers over a row.
@@ -49,7 +49,7 @@ class Taps(Protocol):
     ) -> TapSums:
         """What the tiles of one block of channels share; its weights start at ``weight[w]``."""
 
-    def results(self) -> type[Results]:
+    def results(self) -> type[Int8Results]:
         """How sums become bytes."""
 
 
