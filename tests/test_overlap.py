@@ -1,4 +1,4 @@
-"""How far outputs have to begin before their inputs: far enough to overwrite nothing unread, and no farther."""
+"""How far outputs have to begin before their inputs: nothing is overwritten unread, and no byte is wasted."""
 
 from __future__ import annotations
 

@@ -127,23 +127,21 @@ class TvmBackend:
         call = Call([[_bytes(v) for v in x] for x in inputs], sizes, names, variant)
         runner = runner_for(target)
         run = runner.run(folder, target, call, progress)
+        callers = self._call_order(program, target) if run.calls or run.cycles else []
         return RunResult(
             outputs=[_arrays(outputs, program) for outputs in run.outputs],
             instructions=run.instructions,
             stack_bytes=run.stack_bytes,
-            op_instructions=self._by_operator(run.calls, program, target) if run.calls else {},
-            op_cycles=self._by_operator(run.calls_by_cycles(), program, target) if run.cycles else {},
+            op_instructions=_by_operator(run.calls, callers) if run.calls else {},
+            op_cycles=_by_operator(run.calls_by_cycles(), callers) if run.cycles else {},
             native=runner.native,
         )
 
-    def _by_operator(
-        self, calls: Sequence[tuple[str, int]], program: Program, target: Target
-    ) -> dict[str, int]:
-        """Instructions of every operator, of a program with its stripes or as it was lowered."""
-        callers = call_order(program)
-        if len(calls) != len(callers):
-            callers = call_order(plan_program(program, target, self._chooser(target)).program)
-        return _by_operator(calls, callers)
+    def _call_order(self, program: Program, target: Target) -> list[str]:
+        """The operator of every kernel call, of a program as it was planned or as it was lowered."""
+        if not program.planned:
+            program = plan_program(program, target, self._chooser(target)).program
+        return call_order(program)
 
     def with_schedules(self, schedules: Schedules, *, measuring: bool = False) -> TvmBackend:
         return TvmBackend(schedules, measuring=measuring)

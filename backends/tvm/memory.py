@@ -10,6 +10,7 @@ from irshrink.backends.tvm.images import calls_of
 from irshrink.errors import BudgetError
 from irshrink.program.arena import Demand, MemoryPlan, plan_memory
 from irshrink.program.ops import ConvInt8
+from irshrink.program.order import least_memory_order
 from irshrink.program.program import Program
 from irshrink.program.stripes import RowOp, Tiles
 from irshrink.program.striping import Striping
@@ -30,15 +31,17 @@ _BESIDE = 1024
 def plan_steps(
     program: Program, steps: Sequence[Step], target: Target
 ) -> tuple[Program, list[Step], MemoryPlan]:
-    """Places for everything; operators take turns where the target's memory is small or too short otherwise.
+    """Places for everything, in the order of operators that needs least memory.
+
+    Where the target's memory is small, or too short otherwise, operators take turns.
 
     Returns:
-        The program with its stripes, the steps with the calls that are made by rows, and the plan.
+        The program in its order and with its stripes, steps and calls to match, and the plan.
 
     Raises:
         BudgetError: no plan fits the target's RAM.
     """
-    program = replace(program, stripes=())
+    program, steps = _in_order(program, steps, target)
     demands = demands_of(program, steps, target)
     plan = plan_memory(program, demands)
     if target.memory == "fast" and _fits(plan, target):
@@ -53,6 +56,15 @@ def plan_steps(
     program, plan = best
     _require_ram(plan, target)
     return program, by_rows(program, steps), plan
+
+
+def _in_order(program: Program, steps: Sequence[Step], target: Target) -> tuple[Program, list[Step]]:
+    """The operators in the order that needs least memory."""
+    order = least_memory_order(program, demands_of(program, steps, target))
+    ops = [program.ops[index] for index in order]
+    places = {op.name: place for place, op in enumerate(ops)}
+    in_order = sorted(steps, key=lambda step: places[step.op.name])
+    return replace(program, ops=ops, stripes=(), planned=True), in_order
 
 
 def _striped(

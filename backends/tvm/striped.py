@@ -144,10 +144,12 @@ class StripeText:
     def _varying(self, row_op: RowOp, rows: RowCall) -> dict[str, str]:
         """Parameters that depend on the rows; ``{}`` stands for their value for the whole image."""
         name, done = self.program.ops[row_op.index].inputs[0], f"done{row_op.index}"
-        reach, width = rows.reaches[0], self.program.tensors[row_op.output].shape[2]
+        tensor = self.program.tensors[row_op.output]
+        reach, width, itemsize = rows.reaches[0], tensor.shape[2], tensor.nbytes // tensor.elements
         base = self._base(name)
         values = {
             rows.pixels: f"rows * {width}",
+            rows.elements: f"rows * {row_op.row_bytes // itemsize}",
             rows.out_rows: "rows",
             rows.in_rows: "{}" if base is None else "{} - " + base,
             rows.pad_top: f"{{}} - {done} * {reach.stride}" + ("" if base is None else f" + {base}"),

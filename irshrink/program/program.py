@@ -80,6 +80,7 @@ class Program:
         constants: contents of the tensors that nobody writes: they live in flash, not in the arena, and
             operators read them like any other (a per-channel operand of an AddInt8, say).
         notes: sentences for the report.
+        planned: whether the operators are in the order of the generated code, and ``stripes`` decided.
         stripes: runs of operators that take turns, a few rows each; all others compute their output at once.
         float_reasons: why a node runs in float although the model is quantized, by ONNX node name.
     """
@@ -90,6 +91,7 @@ class Program:
     outputs: list[Port]
     notes: list[str] = field(default_factory=list)
     constants: dict[str, NDArray[np.generic]] = field(default_factory=dict)
+    planned: bool = False
     stripes: tuple[Stripe, ...] = ()
     float_reasons: dict[str, str] = field(default_factory=dict)
 

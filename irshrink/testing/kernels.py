@@ -108,11 +108,12 @@ class KernelBench:
             AssertionError: names the target, the operator and the first differences.
         """
         wanted = run_program(self.program, self.values)
-        backend.compile(self.program, target, folder, [Inference(self.values, wanted)], "kernels")
+        vector = Inference(self.values, wanted)
+        program = backend.compile(self.program, target, folder, [vector], "kernels").program
         results = []
         for count in threads:
             more: dict[str, Any] = {"threads": count} if target.threads > 1 else {}
-            results.append(backend.run(folder, target, self.program, [self.values], **more))
+            results.append(backend.run(folder, target, program, [self.values], **more))
             for op, a, b in zip(self.program.ops, results[-1].outputs[0], wanted, strict=True):
                 message = f"{target.name}, threads {count}: {op}"
                 np.testing.assert_array_equal(_bits(a), _bits(b), err_msg=message)

@@ -85,7 +85,7 @@ class Measurer:
         target, backend = with_memory(self.target, _FLASH, _RAM), self.backend.with_schedules(schedules)
         with tempfile.TemporaryDirectory(prefix="irshrink-") as folder:
             artifact = backend.compile(program, target, Path(folder), [Inference(inputs, wanted)], "model")
-            run = backend.run(Path(folder), target, program, [inputs])
+            run = backend.run(Path(folder), target, artifact.program, [inputs])
             if [_bytes(x) for x in run.outputs[0]] != [_bytes(x) for x in wanted]:
                 raise ToolError(f"the whole model {WRONG}.")
             built = Built(Path(folder), target, program, _plain(inputs), run, artifact.costs)
@@ -117,7 +117,7 @@ class Measurer:
         vector = Inference(inputs, [wanted] * len(numbers))
         try:
             artifact = backend.compile(program, target, folder, [vector], "trial")
-            run = backend.run(folder, target, program, [inputs])
+            run = backend.run(folder, target, artifact.program, [inputs])
         except (ToolError, BudgetError) as e:
             if len(numbers) == 1:
                 failures[numbers[0]] = str(e)

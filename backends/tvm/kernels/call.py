@@ -59,7 +59,7 @@ class RowCall:
 
     Attributes:
         reaches: of every input.
-        pixels, out_rows: names of what counts the output's pixels, the output's rows.
+        pixels, elements, out_rows: names of what counts the output's pixels, its elements, its rows.
         in_rows, pad_top: names of the input's rows and of the rows of padding above it.
         ring: whether the workspace is a ring, which has to last from call to call.
         tile: how many pixels are computed at once, counted through all rows of a call.
@@ -68,6 +68,7 @@ class RowCall:
 
     reaches: tuple[Reach, ...]
     pixels: str | None = None
+    elements: str | None = None
     out_rows: str | None = None
     in_rows: str | None = None
     pad_top: str | None = None
@@ -77,7 +78,7 @@ class RowCall:
 
     @property
     def names(self) -> frozenset[str]:
-        named = (self.pixels, self.out_rows, self.in_rows, self.pad_top)
+        named = (self.pixels, self.elements, self.out_rows, self.in_rows, self.pad_top)
         return frozenset(n for n in named if n is not None) | (
             {"ring_row", "remembered"} if self.ring else set()
         )

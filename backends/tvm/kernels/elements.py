@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from irshrink.backends.tvm.kernels.axes import broadcast_strides, collapse, loops, nest_parameters, row_major
+from irshrink.backends.tvm.kernels.call import RowCall
 from irshrink.backends.tvm.tir import (
     Buffer,
     Expr,
@@ -26,6 +27,7 @@ from irshrink.backends.tvm.tir import (
 )
 from irshrink.program.ops import Op
 from irshrink.program.program import Program
+from irshrink.program.stripes import Reach
 from irshrink.target import Target
 
 #: How the innermost loop is written: ``plain`` one element an iteration; ``unrolled`` four, for short bodies;
@@ -127,6 +129,14 @@ def binary_body(
             return value(left, right, *constants)
 
         for_each(f, n, style, y, y_at, element, shared=shape.outer == 0)
+
+
+def element_rows(op: Op, program: Program) -> RowCall | None:
+    """Calls for some rows of an image, where all operands have the output's shape."""
+    y = program.tensors[op.output].shape
+    if len(y) != 4 or any(program.tensors[name].shape != y for name in op.inputs):
+        return None
+    return RowCall(tuple(Reach() for _ in op.inputs), elements="n")
 
 
 def inputs_like_output(op: Op, program: Program) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ from irshrink.backends.tvm.kernels.elements import (
     Style,
     binary_body,
     broadcast,
+    element_rows,
     inputs_like_output,
     style_of,
     unary_kernel,
@@ -46,7 +47,12 @@ def select_add(op: AddInt8, program: Program, target: Target) -> KernelCall:
     arguments += [(1 << addition.shift) - 1] if ties else []
     arguments += [addition.low, addition.high] if clamp else []
     function = _add(shape, style_of(target, "unrolled"), ties, clamp)
-    return KernelCall(function, tuple(arguments), in_place=inputs_like_output(op, program))
+    return KernelCall(
+        function,
+        tuple(arguments),
+        in_place=inputs_like_output(op, program),
+        rows=element_rows(op, program),
+    )
 
 
 def has_ties(addition: Addition) -> bool:
@@ -90,7 +96,12 @@ def select_mul(op: MulInt8, program: Program, target: Target) -> KernelCall:
     arguments += [*op.zero_points, *(array[0].item() for array in scale_arrays(q, 1)), q.zero_point]
     arguments += [q.low, q.high] if clamp else []
     function = _mul(shape, style_of(target, "unrolled"), clamp, scaling_of(q))
-    return KernelCall(function, tuple(arguments), in_place=inputs_like_output(op, program))
+    return KernelCall(
+        function,
+        tuple(arguments),
+        in_place=inputs_like_output(op, program),
+        rows=element_rows(op, program),
+    )
 
 
 @cache
@@ -113,7 +124,10 @@ def select_table(op: TableInt8, program: Program, target: Target) -> KernelCall:
     """Look-up in a table that is stored from index 0 on, for unsigned indices."""
     n = program.tensors[op.output].elements
     return KernelCall(
-        _table(), (Input(0), Output(), Constant("table", byte_table(op.table)), n), in_place=(0,)
+        _table(),
+        (Input(0), Output(), Constant("table", byte_table(op.table)), n),
+        in_place=(0,),
+        rows=element_rows(op, program),
     )
 
 

@@ -20,6 +20,7 @@ from irshrink.backends.tvm.kernels.windows import (
     Sums,
     each_window,
     pool_distances,
+    pool_rows,
     size_arguments,
     size_parameters,
 )
@@ -50,7 +51,7 @@ def select_max_pool(op: MaxPool, program: Program, target: Target) -> KernelCall
     block = Block.choose(target, op.window, x.shape[3], x.dtype, packed=target.has("dsp"))
     function = _max_pool_words(block) if block.style == "packed" else _max_pool(block, x.dtype)
     arguments: tuple[Argument, ...] = (Input(0), Output(), *size_arguments(op, program))
-    return KernelCall(function, arguments, distances=pool_distances(op, program))
+    return KernelCall(function, arguments, distances=pool_distances(op, program), rows=pool_rows(op, block))
 
 
 @cache
@@ -139,7 +140,9 @@ def select_average_pool_int8(op: AveragePoolInt8, program: Program, target: Targ
     arguments: list[Argument] = [Input(0), Output(), *size_arguments(op, program), zero, *counts.arguments()]
     arguments += [op.zero_point, *([op.low, op.high] if clamp else [])]
     function = _average_pool_s8(block, counts.table, clamp)
-    return KernelCall(function, tuple(arguments), distances=pool_distances(op, program))
+    return KernelCall(
+        function, tuple(arguments), distances=pool_distances(op, program), rows=pool_rows(op, block)
+    )
 
 
 @cache
@@ -178,7 +181,7 @@ def select_average_pool_f32(op: AveragePoolF32, program: Program, target: Target
     counts = Counts.of({n: 1.0 / n for n in range(1, max(used) + 1)}, used)
     arguments = (Input(0), Output(), *size_arguments(op, program), *counts.arguments())
     function = _average_pool_f32(block, counts.table)
-    return KernelCall(function, arguments, distances=pool_distances(op, program))
+    return KernelCall(function, arguments, distances=pool_distances(op, program), rows=pool_rows(op, block))
 
 
 @cache

@@ -33,6 +33,7 @@ from irshrink.backends.tvm.kernels.windows import (
     Sums,
     each_window,
     pool_distances,
+    pool_rows,
     size_arguments,
     size_parameters,
 )
@@ -96,7 +97,12 @@ def select_average_pool(op: AveragePoolTflm, program: Program, target: Target) -
     bounds = (op.low, op.high) if clamp else ()
     zero = _BIAS if block.style == "packed" else 0
     arguments = (Input(0), Output(), *size_arguments(op, program), zero, *bounds)
-    return KernelCall(_average_pool(block, clamp), arguments, distances=pool_distances(op, program))
+    return KernelCall(
+        _average_pool(block, clamp),
+        arguments,
+        distances=pool_distances(op, program),
+        rows=pool_rows(op, block),
+    )
 
 
 @cache

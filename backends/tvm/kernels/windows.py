@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from irshrink.backends.tvm.kernels.call import RowCall
 from irshrink.backends.tvm.kernels.overlap import tiles_distance
 from irshrink.backends.tvm.tir import (
     Buffer,
@@ -39,6 +40,7 @@ from irshrink.program.ops import (
     Window,
 )
 from irshrink.program.program import Program
+from irshrink.program.stripes import Reach
 from irshrink.target import Target
 
 Style = Literal["packed", "simd", "plain"]
@@ -113,6 +115,15 @@ def pool_distances(op: _Pool, program: Program) -> tuple[tuple[int, int], ...]:
     x, y = program.tensors[op.inputs[0]], program.tensors[op.output]
     elements = tiles_distance(op.window, x.shape, y.shape, 1, reads_first=False)
     return ((0, elements * (x.nbytes // x.elements)),)
+
+
+def pool_rows(op: _Pool, block: Block) -> RowCall:
+    """Calls for some rows."""
+    window = op.window
+    reach = Reach(window.extent()[0], window.strides[0], window.pads[0])
+    if not block.padded:
+        return RowCall((reach,), out_rows="out_h")
+    return RowCall((reach,), out_rows="out_h", in_rows="height", pad_top="top")
 
 
 def each_window(
