@@ -12,9 +12,20 @@ import numpy as np
 import pytest
 
 from irshrink.backends.tvm.backend import TvmBackend
-from irshrink.program.ops import Addition, ConvInt8, DenseInt8, Requantization, Window
+from irshrink.program.ops import (
+    AddInt8,
+    Addition,
+    AveragePoolInt8,
+    ConvInt8,
+    DenseInt8,
+    MaxPool,
+    MulInt8,
+    Requantization,
+    TableInt8,
+    Window,
+)
 from irshrink.target import Target, load_target
-from irshrink.testing.kernels import KernelBench
+from irshrink.testing.kernels import Array, KernelBench
 
 M55 = load_target("cortex-m55")
 
@@ -62,6 +73,17 @@ def add_convolution(
     )  # fmt: skip
 
 
+def add_pools(bench: KernelBench, x: Array, window: Window, low: int) -> None:
+    """An average pool and a max pool over ``x``."""
+    y = (x.shape[0], *window.output(*x.shape[1:3]), x.shape[3])
+    count = window.kernel[0] * window.kernel[1]
+    bench.add(
+        AveragePoolInt8, x, shape=y, window=window, input_zero_point=-7, low=low, zero_point=11,
+        count_padding=False, multipliers={n: 1.1 / n for n in range(1, count + 1)},
+    )  # fmt: skip
+    bench.add(MaxPool, x, shape=y, window=window)
+
+
 def random_window(bench: KernelBench, height: int, width: int) -> Window:
     """A window that fits into the image, with any stride, padding and dilation."""
     rng = bench.rng
@@ -96,7 +118,7 @@ def random_convolutions(bench: KernelBench, count: int) -> None:
 @pytest.mark.parametrize("target", everywhere(), ids=lambda t: t.name)
 def test_convolutions_of_any_shape_are_exact(target: Target, tmp_path: Path) -> None:
     bench = KernelBench(1)
-    random_convolutions(bench, 16)
+    random_convolutions(bench, 16 if target is M55 else 6)
     for depth in (1, 16, 33, 80, 144):
         add_convolution(bench, (1, 3, 3, depth), 9, Window(kernel=(1, 1)))
         add_convolution(bench, (1, 5, 4, depth), 8, Window(kernel=(1, 1), strides=(2, 3)))
@@ -127,4 +149,95 @@ def test_depthwise_layers_of_any_shape_are_exact(target: Target, tmp_path: Path)
         )
     add_convolution(bench, (1, 9, 9, 5), 5, Window(kernel=(9, 8), pads=(4, 4, 4, 4)), 5)  # more than 64 bytes
     add_convolution(bench, (1, 5, 5, 6), 12, Window(kernel=(3, 3)), 6)  # two outputs a channel
+    bench.check(TvmBackend(), target, tmp_path)
+
+
+#: Sums where a conversion to float32 rounds, saturates or stands between two integers.
+SUMS = (
+    0,
+    1,
+    -1,
+    3,
+    -3,
+    255,
+    2**24 - 1,
+    2**24 + 1,
+    -(2**24) - 3,
+    2**25 + 2,
+    2**31 - 1,
+    -(2**31),
+    8388607,
+    65537,
+)
+#: Multipliers with ties, the ends of what is normal, subnormal ones, and those whose products are infinite.
+MULTIPLIERS = (
+    0.5,
+    1.5,
+    0.25,
+    2.0**-23,
+    2.0**-24,
+    2.0**-25,
+    1e-3,
+    127.0 / 255,
+    3e38,
+    2.0**127,
+    2.0**-126,
+    1e-40,
+    1e-45,
+)
+
+
+@pytest.mark.parametrize("target", everywhere(), ids=lambda t: t.name)
+def test_requantization_is_exact_at_the_ends_of_every_range(target: Target, tmp_path: Path) -> None:
+    bench = KernelBench(3)
+    more = bench.rng.integers(-(2**31), 2**31, 200)  # any sums, with multipliers that give small results
+    more = np.concatenate([more, more // 2**12])
+    small = np.abs(bench.rng.uniform(-200, 200, more.size)) / np.maximum(np.abs(more), 1) + 1e-12
+    sums = np.concatenate([np.repeat(SUMS, len(MULTIPLIERS)), more]).astype(np.int32)
+    multipliers = np.concatenate([np.tile(MULTIPLIERS, len(SUMS)), small]).astype(np.float32)
+    for low, zero_point in ((-128, 7), (-100, -128)):
+        bench.add(
+            DenseInt8, bench.int8(1, 16), shape=(1, sums.size), bias=sums,
+            weight=np.zeros((sums.size, 16), np.int8),
+            requantization=Requantization(multiplier=multipliers, zero_point=zero_point, low=low),
+        )  # fmt: skip
+        bench.add(
+            ConvInt8, bench.int8(1, 3, 3, sums.size), shape=(1, 1, 1, sums.size), bias=sums, groups=sums.size,
+            weight=np.zeros((sums.size, 3, 3, 1), np.int8), window=Window(kernel=(3, 3)), input_zero_point=0,
+            requantization=Requantization(multiplier=multipliers, zero_point=zero_point, low=low),
+        )  # fmt: skip
+    bench.check(TvmBackend(), target, tmp_path)
+
+
+@pytest.mark.parametrize("target", everywhere(), ids=lambda t: t.name)
+def test_elementwise_operators_and_pools_are_exact(target: Target, tmp_path: Path) -> None:
+    bench = KernelBench(4)
+    shapes = [
+        ((2, 3, 37), (2, 3, 37)),
+        ((4, 8), (1, 8)),
+        ((1, 5, 9), (1, 5, 1)),
+        ((3, 5), (1, 1)),
+        ((2, 3), (2, 3)),
+    ]
+    for number, (a, b) in enumerate(shapes):
+        y = tuple(np.broadcast_shapes(a, b))
+        constants = (1,) if number == 1 else ()
+        for ties in (False, True):
+            sums = addition(bench, ties, low=-128 + 40 * (number % 2))
+            bench.add(AddInt8, bench.int8(*a), bench.int8(*b), shape=y, constants=constants, addition=sums)
+        q = Requantization(
+            multiplier=np.array(0.0071, np.float32), zero_point=-9, low=-128 + 40 * (number % 2)
+        )
+        bench.add(MulInt8, bench.int8(*a), bench.int8(*b), shape=y, zero_points=(-5, 100), requantization=q)
+    for n in (1, 16, 53):
+        bench.add(TableInt8, bench.int8(n), shape=(n,), table=bench.int8(256))
+    for channels, window, low in (
+        (8, Window(kernel=(5, 4)), -128),
+        (21, Window(kernel=(3, 3), strides=(2, 1), pads=(1, 1, 1, 1)), -50),
+        (40, Window(kernel=(2, 3), dilations=(2, 1), pads=(0, 2, 0, 1)), -128),
+        (3, Window(kernel=(2, 2)), -128),
+    ):
+        add_pools(bench, bench.int8(2, 5, 6, channels), window, low)
+    full = Window(kernel=(16, 16))  # the most positions that int16 holds, all of them -128
+    add_pools(bench, np.full((1, 16, 16, 16), -128, np.int8), full, -128)
     bench.check(TvmBackend(), target, tmp_path)

@@ -20,6 +20,7 @@ HEADERS = {
     "x86": "irs_x86_",
     "mve": "irs_mve_",
     "mve_rows": "irs_helium_",
+    "mve_lanes": "irs_lanes_",
     "dsp": "irs_dsp_",
     "planes": "irs_planes_",
 }

@@ -186,7 +186,8 @@ def convolution(tile: DotTile, geometry: Geometry, epilogue: VectorEpilogue) -> 
                 sums.block(source, at, block)
                 channel = f.bind("channel", b * BLOCK + group * group_out)
                 out = [(pixel + p) * channels + channel for p in range(tile.pixels)]
-                sums.store(bound, table, block, y, out, group_out - b * BLOCK)
+                left = group_out - b * BLOCK if epilogue.partial else None
+                sums.store(bound, table, block, y, out, left)
 
         with f.loop("t", quotient(pixels + (tile.pixels - 1), tile.pixels)) as t:
             pixel = f.bind("pixel", minimum(t * tile.pixels, pixels - tile.pixels))

@@ -265,7 +265,8 @@ class _Body:
             acc = inline("int32x4", "irs_mve_odd_lanes", even, sums[1], sums[3])
             result = f.bind("result", scaled(acc, bias, multiplier))
             out = (oy * n["out_w"] + ox) * n["channels"] + b * LANES
-            self.epilogue.store4(f, result, self.y, out, n["channels"] - b * LANES)
+            left = n["channels"] - b * LANES if self.epilogue.kind.partial else None
+            self.epilogue.store4(f, result, self.y, out, left)
 
     def _dot(self, at: Expr, weights: list[Expr]) -> Expr:
         loads = [

@@ -121,7 +121,13 @@ class Sums:
             self._run(x, at, start, run)
 
     def store(
-        self, epilogue: BoundEpilogue, table: Buffer, block: Expr, y: Buffer, at: Sequence[Expr], left: Expr
+        self,
+        epilogue: BoundEpilogue,
+        table: Buffer,
+        block: Expr,
+        y: Buffer,
+        at: Sequence[Expr],
+        left: Expr | None,
     ) -> None:
         """Results of the block: those of pixel p from ``y[at[p]]`` on, ``left`` channels of them."""
         f, t = self.f, self.f.bind("t", block * TABLE)

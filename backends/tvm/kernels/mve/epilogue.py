@@ -100,21 +100,21 @@ class BoundEpilogue:
     kind: VectorEpilogue
     values: dict[str, Any]
 
-    def store8(self, f: Function, a: Expr, b: Expr, y: Buffer, at: Expr, left: Expr) -> None:
-        """Eight channels of one pixel, of which ``left`` exist in a partial block."""
+    def store8(self, f: Function, a: Expr, b: Expr, y: Buffer, at: Expr, left: Expr | None) -> None:
+        """Eight bytes, ``left`` of them where that is given."""
         self._store(f, (a, b), y, at, left)
 
-    def store4(self, f: Function, a: Expr, y: Buffer, at: Expr, left: Expr) -> None:
-        """Four channels of one pixel, of which ``left`` exist in a partial block."""
+    def store4(self, f: Function, a: Expr, y: Buffer, at: Expr, left: Expr | None) -> None:
+        """Four bytes, ``left`` of them where that is given."""
         self._store(f, (a,), y, at, left)
 
-    def _store(self, f: Function, scaled: tuple[Expr, ...], y: Buffer, at: Expr, left: Expr) -> None:
+    def _store(self, f: Function, scaled: tuple[Expr, ...], y: Buffer, at: Expr, left: Expr | None) -> None:
         lanes = self._narrow(scaled, "zero_point")
         if self.kind.clamp:
             lanes = self._clamped(lanes, "low", "high")
         if self.kind.residual:
             lanes = self._added(f, lanes, len(scaled), at)
-        part = ("_part", left) if self.kind.partial else ("",)
+        part = ("",) if left is None else ("_part", left)
         f.call(f"irs_mve_store{4 * len(scaled)}{part[0]}", address(y, at), lanes, *part[1:])
 
     def _narrow(self, lanes: tuple[Expr, ...], zero_point: str) -> Expr:
