@@ -109,7 +109,7 @@ def _calls(
     for step in steps:
         if step.op.name in stripes:
             text = StripeText(program, stripes[step.op.name], by_name, plan, functions, plain)
-            calls.append({"comment": _comment(text.comment()), "call": text.text()})
+            calls.append({"comment": wrap(_comment(text.comment()), "     * "), "call": text.text()})
         elif step.op.name not in striped:
             calls.append(_call(program, step, plan, weights, functions))
     return calls

@@ -42,6 +42,10 @@ def call_order(program: Program) -> list[str]:
     return names
 
 
+def _times(text: str, factor: int) -> str:
+    return text if factor == 1 else f"{text} * {factor}"
+
+
 @dataclass(frozen=True)
 class StripeText:
     """The C of one stripe."""
@@ -56,9 +60,9 @@ class StripeText:
     def comment(self) -> str:
         """Who takes turns, and what is kept between them."""
         rows = f"{self.stripe.rows} row{'s' if self.stripe.rows > 1 else ''}"
-        names = [self.program.ops[op.index].name for op in self.stripe.ops]
+        names = ", ".join(self.program.ops[op.index].name for op in self.stripe.ops)
         kept = ", ".join(f"{n} of {name}" for name, n in self.stripe.windows.items())
-        return f"{' / '.join(names)}: take turns, {rows} each; rows that are kept: {kept}"
+        return f"In turns, {rows} each: {names}. Rows that are kept: {kept}"
 
     def text(self) -> str:
         """A block of statements."""
@@ -152,8 +156,8 @@ class StripeText:
             rows.elements: f"rows * {row_op.row_bytes // itemsize}",
             rows.out_rows: "rows",
             rows.in_rows: "{}" if base is None else "{} - " + base,
-            rows.pad_top: f"{{}} - {done} * {reach.stride}" + ("" if base is None else f" + {base}"),
-            "ring_row": f"{done} * {reach.stride}",
+            rows.pad_top: f"{{}} - {_times(done, reach.stride)}" + ("" if base is None else f" + {base}"),
+            "ring_row": _times(done, reach.stride),
             "remembered": f"{done} > 0 ? {reach.remembered} : 0",
         }
         return {key: values[key] for key in rows.names}
@@ -165,7 +169,7 @@ class StripeText:
         if argument.index == 0 and rows.pad_top is not None:
             return self._at(p, start, "")
         tensor = self.program.tensors[name]
-        done = f"done{row_op.index}" if reach.stride == 1 else f"done{row_op.index} * {reach.stride}"
+        done = _times(f"done{row_op.index}", reach.stride)
         return self._at(p, start, self._after(done, self._base(name), tensor.nbytes // tensor.shape[1]))
 
     def _at(self, p: Parameter, start: int, more: str) -> str:
