@@ -36,6 +36,7 @@ class Build:
     program: Program
     backend: Backend
     names: Names = DEFAULT_NAMES
+    threads: int = 1
 
     def __call__(self, feeds: Mapping[str, NDArray[Any]], *, stored: bool = False) -> dict[str, NDArray[Any]]:
         """One inference: arrays by input name in, arrays by output name out, both numbers of the model.
@@ -52,7 +53,15 @@ class Build:
 
     def run(self, inputs: Sequence[Values], progress: Counter = lambda done: None) -> RunResult:
         """Several inferences on stored values (see :func:`irshrink.ports.encode_inputs`)."""
-        return self.backend.run(self.folder, self.target, self.program, inputs, progress, names=self.names)
+        return self.backend.run(
+            self.folder,
+            self.target,
+            self.program,
+            inputs,
+            progress,
+            names=self.names,
+            threads=self.threads,
+        )
 
     def reference(
         self, inputs: Sequence[Values], progress: Counter = lambda done: None
@@ -65,11 +74,14 @@ class Build:
         return outputs
 
 
-def load_build(folder: Path | str) -> Build:
+def load_build(folder: Path | str, *, threads: int = 1) -> Build:
     """Open the folder that ``irshrink compile`` wrote.
 
+    Args:
+        threads: how many an inference runs on; the outputs do not depend on it.
+
     Raises:
-        UserError: it is no build, or one of another version.
+        UserError: it is no build, or one of another version, or one for fewer threads.
     """
     from irshrink.report.report import REPORT_NAME
 
@@ -92,8 +104,11 @@ def load_build(folder: Path | str) -> Build:
     model = folder / MODEL_NAME
     if not model.is_file() or sha256(model) != digest:
         raise UserError(f"{model}: is not the model that was compiled there. Compile again.")
+    if not 1 <= threads <= target.threads:
+        built = f"at most {target.threads} threads" if target.threads > 1 else "one thread"
+        raise UserError(f"{folder}: was compiled for {built}, not {threads}. Compile again with --threads N.")
     program = lower(load_module(model), io=io, requantize=requantize, fused=target.has("fma"))
-    return Build(folder, target, program, backend_for(target), names)
+    return Build(folder, target, program, backend_for(target), names, threads)
 
 
 def _target(report: Mapping[str, Any]) -> Target:

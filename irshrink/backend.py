@@ -178,6 +178,7 @@ class Backend(Protocol):
         *,
         names: Names = DEFAULT_NAMES,
         variant: int = 0,
+        threads: int = 1,
     ) -> RunResult:
         """Run a finished build on some inputs.
 
@@ -185,6 +186,7 @@ class Backend(Protocol):
             program: of the variant that is run.
             names: what it was compiled with.
             variant: which of those in ``names``.
+            threads: how many an inference runs on; at most those of the target.
             progress: called with how many are done, where each takes a while.
 
         Raises:

@@ -35,6 +35,7 @@ def execute(
     output: Path | None = None,
     samples: int | None = None,
     stored: bool = False,
+    threads: int = 1,
     progress: Progress = lambda _: None,
 ) -> dict[str, Any]:
     """Run a build and compare it with the NumPy reference, some inferences at a time.
@@ -46,6 +47,7 @@ def execute(
         output: where to write the outputs (``.npz``, by output name, first axis the samples), as stored.
         samples: how many, all when not given.
         stored: the arrays of ``data`` are quantized already, as the build stores them.
+        threads: how many an inference runs on.
 
     Returns:
         Plain data: the counts that ``render`` shows.
@@ -55,7 +57,7 @@ def execute(
         ToolError: the build crashed or overran its memory.
         InternalError: a byte differs from the reference.
     """
-    build = load_build(folder)
+    build = load_build(folder, threads=threads)
     report = json.loads((folder / REPORT_NAME).read_text("utf-8"))
     chosen = open_inputs(data, build.program, report["recipe"].get("images"), stored=stored)
     chosen = chosen if samples is None else chosen.head(samples)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from irshrink import onnxrt
 from irshrink.artifact import Build
-from irshrink.backend import Artifact, Backend, Inference, RunResult
+from irshrink.backend import Artifact, Backend, Inference, RunResult, Values
 from irshrink.console import Progress, counted
 from irshrink.errors import BudgetError, InternalError, ModelError, RecipeError
 from irshrink.evaluate import Accuracy, compare, rehearse
@@ -159,6 +159,8 @@ def run_tests(
         raise InternalError(
             f"{mismatched} of {compared} output bytes on {built.target.name} differ from the reference."
         )
+    if built.target.threads > 1:
+        _require_same_on_threads(backend, built, inputs, run)
     limit, stack = built.target.ram_bytes, run.stack_bytes or 0
     if limit is not None and built.ram_bytes + stack > limit:
         raise BudgetError(
@@ -167,6 +169,22 @@ def run_tests(
             "A smaller input, fewer channels, or a target with more RAM would help."
         )
     return Checked(run, len(tests), compared, mismatched)
+
+
+def _require_same_on_threads(
+    backend: Backend, built: Artifact, inputs: Sequence[Values], run: RunResult
+) -> None:
+    """All threads together must give the bytes of one."""
+    threads = built.target.threads
+    again = backend.run(
+        built.folder, built.target, built.program, inputs,
+        names=built.names, variant=built.variant, threads=threads,
+    )  # fmt: skip
+    compared, mismatched = mismatches(run.outputs, again.outputs)
+    if mismatched:
+        raise InternalError(
+            f"{mismatched} of {compared} output bytes of {threads} threads differ from those of one."
+        )
 
 
 def measure(

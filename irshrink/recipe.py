@@ -29,7 +29,7 @@ from irshrink.errors import RecipeError, nearest
 from irshrink.frontends.options import beside
 from irshrink.names import DEFAULT_PREFIX, require_prefix
 from irshrink.samples import ImageOptions
-from irshrink.target import Target, load_target, parse_size, with_memory
+from irshrink.target import MOST_THREADS, Target, load_target, parse_size, with_memory, with_threads
 from irshrink.validation import complaint
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         flash, ram: memory limits in bytes, instead of the board's.
         memory: ``small`` makes the arena as small as it gets at the price of some instructions, ``fast`` only
             as small as a RAM limit asks for (docs/memory.md); not given means what the target says, ``fast``.
+        threads: how many threads an inference can use at most; the build has none without (docs/threads.md).
         calibration, eval: ``.npz`` files or folders of images.
         images: preprocessing of folders of images.
         frontend: options of the format that the model comes in (docs/frontends.md), by key.
@@ -79,6 +80,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     flash: int | None = None
     ram: int | None = None
     memory: Literal["fast", "small"] | None = None
+    threads: int | None = None
     calibration: str | None = None
     eval: str | None = None
     images: ImageOptions | None = None
@@ -105,6 +107,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         for key, limit in (("flash", self.flash), ("ram", self.ram)):
             if limit is not None and limit < 1:
                 raise RecipeError(f"{key} is {limit}; a limit is a positive number of bytes.")
+        if self.threads is not None and not 1 <= self.threads <= MOST_THREADS:
+            raise RecipeError(f"threads is {self.threads}; it must be 1 to {MOST_THREADS}.")
         if self.seed < 0:
             raise RecipeError(f"seed is {self.seed}; it must not be negative.")
         for name, shape in self.shapes.items():
@@ -139,9 +143,10 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         """The target with this recipe's memory limits.
 
         Raises:
-            TargetError: no such target or board.
+            TargetError: no such target or board, or one without threads.
         """
-        return with_memory(load_target(self.target), self.flash, self.ram, self.memory)
+        target = with_memory(load_target(self.target), self.flash, self.ram, self.memory)
+        return with_threads(target, self.threads)
 
     def passes(self) -> list[Pass] | None:
         """The explicit steps as passes with checked options; None when the recipe has none.

@@ -29,6 +29,9 @@ T = TypeVar("T")
 HERE = Path(__file__).parent
 
 
+#: The largest team of threads that a build can have.
+MOST_THREADS = 64
+
 #: What each emulator has to be told, besides ``cpu``.
 _EMULATORS: dict[str, tuple[str, ...]] = {
     "unicorn": ("flash_base", "ram_base"),
@@ -179,6 +182,21 @@ def with_memory(
         memory=memory or target.memory,
         stated=frozenset(name for name, limit in (("flash", flash), ("ram", ram)) if limit is not None),
     )
+
+
+def with_threads(target: Target, threads: int | None) -> Target:
+    """The target for builds that can use so many threads (``--threads``).
+
+    Raises:
+        TargetError: it has no threads.
+    """
+    wanted = target.threads if threads is None else threads
+    if wanted > 1 and not target.has("threads"):
+        raise TargetError(
+            f"target '{target.name}' runs one thread, not {wanted}: more need Linux and a processor with "
+            "atomic instructions. Leave --threads out, or add 'threads' to the features of your target file."
+        )
+    return msgspec.structs.replace(target, threads=wanted)
 
 
 def parse_size(text: str, what: str = "size") -> int:

@@ -84,6 +84,7 @@ def package_files(
         "vector_blob": _VECTOR if f"{_VECTOR}.S" in vector else None,
         "optimize": optimize,
         "semantic_flags": " ".join(semantic_flags(target)),
+        "threads": target.threads,
     }
     made: dict[str, str | bytes] = {
         "CMakeLists.txt": render("CMakeLists.txt.j2", values),

@@ -30,6 +30,7 @@ def loader_text(
         "names": names,
         "arena_bytes": max(nbytes for _, nbytes in variants),
         "alignment": _ALIGNMENT,
+        "threads": target.threads,
         "variants": [
             (symbol, _ports(program, program.inputs), _ports(program, program.outputs))
             for symbol, (program, _) in zip(names.symbols, variants, strict=True)

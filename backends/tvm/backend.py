@@ -119,12 +119,13 @@ class TvmBackend:
         *,
         names: Names = DEFAULT_NAMES,
         variant: int = 0,
+        threads: int = 1,
     ) -> RunResult:
         from irshrink.backends.runners import runner_for
         from irshrink.backends.running import Call
 
         sizes = [program.tensors[port.tensor].nbytes for port in program.outputs]
-        call = Call([[_bytes(v) for v in x] for x in inputs], sizes, names, variant)
+        call = Call([[_bytes(v) for v in x] for x in inputs], sizes, names, variant, threads)
         runner = runner_for(target)
         run = runner.run(folder, target, call, progress)
         callers = self._call_order(program, target) if run.calls or run.cycles else []
@@ -141,7 +142,8 @@ class TvmBackend:
         """The operator of every kernel call, of a program as it was planned or as it was lowered."""
         if not program.planned:
             program = plan_program(program, target, self._chooser(target)).program
-        return call_order(program)
+        order = call_order(program)
+        return list(dict.fromkeys(order)) if target.threads > 1 else order  # there, one function an operator
 
     def with_schedules(self, schedules: Schedules, *, measuring: bool = False) -> TvmBackend:
         return TvmBackend(schedules, measuring=measuring)

@@ -13,6 +13,7 @@ from irshrink.backends.tvm.images import calls_of
 from irshrink.backends.tvm.kernels.call import Argument, Constant, Input, KernelCall, Output, Workspace
 from irshrink.backends.tvm.printer import C_TYPES, NO_BREAK, c_float
 from irshrink.backends.tvm.striped import StripeText
+from irshrink.backends.tvm.threads import most_parts, workspace_step
 from irshrink.backends.tvm.tir import Parameter
 from irshrink.backends.tvm.weights import Weights
 from irshrink.names import DEFAULT_NAMES, Names
@@ -49,9 +50,9 @@ def emit_sources(
     Args:
         variants: one program for each of ``names.symbols``; kernels and equal constants are shared.
     """
-    weights, functions, prefix = Weights(names), Functions(), names.prefix
+    weights, functions, prefix = Weights(names), Functions(threaded=target.threads > 1), names.prefix
     made = [
-        _variant(variant, symbol, weights, functions)
+        _variant(variant, symbol, weights, functions, target)
         for variant, symbol in zip(variants, names.symbols, strict=True)
     ]
     headers = functions.headers() + (["stripes"] if any(v.program.stripes for v in variants) else [])
@@ -65,18 +66,23 @@ def emit_sources(
         "variants": made,
         "quantized": any(port["scale"] for v in made for port in v["inputs"] + v["outputs"]),
         "headers": headers,
+        "threads": target.threads,
     }
     support = ["irshrink_kernels.h", *(f"irshrink_{name}.h" for name in headers)]
+    support += ["irshrink_share.h", "irshrink_pool.h"] if target.threads > 1 else []
     return {
         names.header: _render("model.h.j2", values),
         f"{prefix}.c": _render("model.c.j2", values),
         f"{prefix}_kernels.h": functions.text(),
+        **({f"{prefix}_threads.c": _render("threads.c.j2", values)} if target.threads > 1 else {}),
         **weights.files(target),
         **{name: (HERE / "support" / name).read_text("utf-8") for name in support},
     }
 
 
-def _variant(variant: Planned, symbol: str, weights: Weights, functions: Functions) -> dict[str, Any]:
+def _variant(
+    variant: Planned, symbol: str, weights: Weights, functions: Functions, target: Target
+) -> dict[str, Any]:
     """What the templates say of one program."""
     program, plan = variant.program, variant.plan
     return {
@@ -86,6 +92,7 @@ def _variant(variant: Planned, symbol: str, weights: Weights, functions: Functio
         "inputs": [_port(p, program, plan, f"{symbol}_input_{i}") for i, p in enumerate(program.inputs)],
         "outputs": [_port(p, program, plan, f"{symbol}_output_{i}") for i, p in enumerate(program.outputs)],
         "steps": _calls(program, variant.steps, plan, weights, functions),
+        "parts": [most_parts(step.op, step.call, program, target) for step in variant.steps],
     }
 
 
@@ -126,11 +133,21 @@ def _call(
         pairs = zip(call.function.parameters, call.arguments, strict=True)
         shares = [(p, _share(a, op, program, image, images)) for p, a in pairs if remaining(call, p)]
         arguments = [_argument(p, a, op, program, plan, weights) for p, a in shares]
+        if functions.shared(call):
+            arguments = [_of_part(text, a, call) for text, (_, a) in zip(arguments, shares, strict=True)]
+            arguments += ["share", "shares"]
         lines.append(wrap(f"    {name}({', '.join(arguments)});", " " * 8))
     shapes = " x ".join("x".join(map(str, program.tensors[n].shape)) for n in op.inputs)
     result = "x".join(map(str, program.tensors[op.output].shape))
     comment = f"{op.name}: {type(op).__name__} {shapes} -> {result}"
     return {"comment": _comment(comment), "call": "\n".join(lines)}
+
+
+def _of_part(text: str, argument: Argument, call: KernelCall) -> str:
+    """An argument of the call for part ``share`` of the operator: each has its own workspace."""
+    if not isinstance(argument, Workspace):
+        return text
+    return f"{text[:-1]} + share * {workspace_step(call)})"
 
 
 def _share(argument: Argument, op: Op, program: Program, image: int, images: int) -> Argument:

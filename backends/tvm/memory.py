@@ -7,9 +7,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from irshrink.backends.tvm.images import calls_of
+from irshrink.backends.tvm.threads import threads_share, workspace_bytes
 from irshrink.errors import BudgetError
 from irshrink.program.arena import Demand, MemoryPlan, plan_memory
-from irshrink.program.ops import ConvInt8
+from irshrink.program.ops import ConvInt8, Op
 from irshrink.program.order import least_memory_order
 from irshrink.program.program import Program
 from irshrink.program.stripes import RowOp, Tiles
@@ -114,24 +115,20 @@ def by_rows(program: Program, steps: Sequence[Step]) -> list[Step]:
 
 def demands_of(program: Program, steps: Sequence[Step], target: Target) -> list[Demand]:
     calls = {step.op.name: step.call for step in steps}
-    return [_demand(calls.get(op.name), target) for op in program.ops]
+    return [_demand(op, calls.get(op.name), program, target) for op in program.ops]
 
 
-def _demand(call: KernelCall | None, target: Target) -> Demand:
+def _demand(op: Op, call: KernelCall | None, program: Program, target: Target) -> Demand:
     if call is None:
         return Demand()
     return Demand(
-        workspace_bytes=call.workspace_bytes,
+        workspace_bytes=workspace_bytes(op, call, program, target),
         overread_bytes=call.overread_bytes,
         lasting=call.rows is not None and call.rows.ring,
         in_place=call.in_place,
         # threads that share a call are at different places of its output
-        distances=() if _threads_share(call, target) else call.distances,
+        distances=() if threads_share(call, target) else call.distances,
     )
-
-
-def _threads_share(call: KernelCall, target: Target) -> bool:
-    return call.function.shared and target.threads > 1
 
 
 def _fits(plan: MemoryPlan, target: Target) -> bool:

@@ -10,8 +10,8 @@ from irshrink.program.program import Program
 from irshrink.report.layers import macs
 from irshrink.target import Target
 
-#: Work that a part of an operator must have for a thread, in multiply-accumulates: some times what a barrier
-#: costs (benchmarks/threads.py). An element that is only read and written counts as some.
+#: Work that a part of an operator must have, in multiply-accumulates: some times what it costs to offer it
+#: (benchmarks/threads.py). An element that is only read and written counts as some.
 _PART = 1 << 16
 _ELEMENT = 8
 

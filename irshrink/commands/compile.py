@@ -104,6 +104,12 @@ _OPTIONS = [
         help="What C files, functions and macros begin with: NAME.h, NAME_run(). Default: model.",
     ),
     click.option("--schedules", metavar="FILE", help="Database of `irshrink tune` to choose kernels by."),
+    click.option(
+        "--threads",
+        type=int,
+        metavar="N",
+        help="Threads that an inference can use at most, for Linux. Default: 1, a build without any.",
+    ),
     click.option("--test-inputs", type=int, metavar="N", help="Samples in the test vector. Default: 4."),
     click.option("--seed", type=int, metavar="N", help="Seed of everything random. Default: 0."),
     click.option(

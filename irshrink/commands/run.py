@@ -29,9 +29,23 @@ from irshrink.console import echo, print_json, progress
     help="Write the outputs as .npz, as the build stores them.",
 )
 @click.option("--samples", type=click.IntRange(min=1), metavar="N", help="Only the first N.")
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    default=1,
+    metavar="N",
+    help="Threads of an inference, of those it was compiled for. Default: 1.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def run_command(
-    *, build: Path, data: Path, stored: bool, output: Path | None, samples: int | None, as_json: bool
+    *,
+    build: Path,
+    data: Path,
+    stored: bool,
+    output: Path | None,
+    samples: int | None,
+    threads: int,
+    as_json: bool,
 ) -> None:
     """Run the build in folder BUILD and compare every output byte with the NumPy reference.
 
@@ -41,5 +55,7 @@ def run_command(
     from irshrink.execute import execute, render
 
     with progress("run") as step:
-        result = execute(build, data, output=output, samples=samples, stored=stored, progress=step)
+        result = execute(
+            build, data, output=output, samples=samples, stored=stored, threads=threads, progress=step
+        )
     print_json(result) if as_json else echo(render(result))

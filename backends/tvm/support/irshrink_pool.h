@@ -1,10 +1,11 @@
 /* Threads that share the work of an inference.
  *
- * A team is the thread that calls the model and some more that wait for it. All of them go through the same
- * list of operators; of each operator every thread computes one part, which depends on its number alone, and
- * a barrier follows. So the bytes are the same for any number of threads.
+ * The thread that calls the model goes through the operators. An operator that is split is offered to the team:
+ * each thread that is free takes a part that nobody has taken yet, the caller as well, until none is left. What
+ * a part is depends on its number alone, so the bytes are the same for any number of threads, whoever computes
+ * it; and a thread that the system does not let run holds up nobody.
  *
- * No thread exists until irs_pool_resize() makes it. At a barrier a thread spins for some microseconds, then
+ * No thread exists until irs_pool_resize() makes it. A thread without work spins for some microseconds, then
  * sleeps until it is woken (futex). One inference uses the team; others that run meanwhile use their caller's
  * thread only.
  *
@@ -23,7 +24,7 @@
 
 #include "irshrink_share.h"
 
-/* Looks at a barrier before a thread sleeps. */
+/* Looks for work before a thread sleeps. */
 #ifndef IRS_SPINS
 #define IRS_SPINS 2000
 #endif
@@ -35,26 +36,22 @@ enum { IRS_FUTEX_WAIT = 128, IRS_FUTEX_WAKE = 129 }; /* private to the process *
 #define IRS_FUTEX SYS_futex_time64
 #endif
 
-typedef struct irs_pool irs_pool;
 typedef struct {
-    irs_pool *pool;
-    int32_t share;
-    pthread_t thread;
-} irs_member;
-
-struct irs_pool {
-    _Alignas(64) _Atomic uint32_t missing; /* threads that are not at the barrier yet */
-    _Alignas(64) _Atomic uint32_t phase;   /* barriers passed */
-    _Atomic uint32_t sleeping;             /* threads that wait for the next phase without spinning */
-    _Alignas(64) _Atomic int32_t threads;  /* of the team, the caller's included; 0 means 1 */
-    atomic_flag taken;                     /* an inference has the team, or its size changes */
-    long process;                          /* that made the team: a fork has none of its threads */
+    /* What is offered: a number that never comes back (48 bits), how many parts (8), the next one (8). */
+    _Alignas(64) _Atomic uint64_t offer;
+    _Atomic(const irs_step *) step; /* of the offer; while parts are left, neither changes */
+    _Atomic(void *) arena;
+    _Alignas(64) _Atomic uint32_t done; /* parts of the offer */
+    _Atomic uint32_t waiting;           /* the caller sleeps until `done` changes */
+    _Alignas(64) _Atomic uint32_t sleeping; /* threads that sleep until `bell` changes */
+    _Atomic uint32_t bell;
+    _Atomic uint32_t stop;
+    _Alignas(64) _Atomic int32_t threads; /* of the team, the caller's included; 0 means 1 */
+    atomic_flag taken;                    /* an inference has the team, or its size changes */
     int32_t spins;
-    const irs_step *steps; /* of the inference; NULL ends the team */
-    int32_t count;
-    void *arena;
-    irs_member members[IRS_MAX_THREADS];
-};
+    long process; /* that made the team: a fork has none of its threads */
+    pthread_t made[IRS_MAX_THREADS];
+} irs_pool;
 
 IRS_INLINE void irs_pause(void)
 {
@@ -69,62 +66,87 @@ IRS_INLINE void irs_pause(void)
 #endif
 }
 
-static void irs_wait(irs_pool *pool, uint32_t phase)
+IRS_INLINE int32_t irs_parts(uint64_t offer) { return (int32_t)(offer >> 8 & 255); }
+IRS_INLINE int32_t irs_next(uint64_t offer) { return (int32_t)(offer & 255); }
+
+static void irs_sleep(_Atomic uint32_t *word, uint32_t value)
 {
+    syscall(IRS_FUTEX, word, IRS_FUTEX_WAIT, value, NULL, NULL, 0);
+}
+
+static void irs_wake(_Atomic uint32_t *word)
+{
+    syscall(IRS_FUTEX, word, IRS_FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
+}
+
+/* Takes parts of what is offered, until there is none. */
+static void irs_help(irs_pool *pool)
+{
+    uint64_t offer = atomic_load_explicit(&pool->offer, memory_order_acquire);
+    while (irs_next(offer) < irs_parts(offer)) {
+        const irs_step *step = atomic_load_explicit(&pool->step, memory_order_relaxed);
+        void *arena = atomic_load_explicit(&pool->arena, memory_order_relaxed);
+        /* If the part is still there, step and arena are those of this offer. */
+        if (!atomic_compare_exchange_weak_explicit(&pool->offer, &offer, offer + 1, memory_order_acquire,
+                                                   memory_order_acquire)) {
+            continue;
+        }
+        step->run(arena, irs_next(offer), irs_parts(offer));
+        atomic_fetch_add(&pool->done, 1);
+        if (atomic_load(&pool->waiting)) irs_wake(&pool->done);
+        offer = atomic_load_explicit(&pool->offer, memory_order_acquire);
+    }
+}
+
+/* One operator in several parts: returns when all of them are done. */
+static void irs_offer(irs_pool *pool, const irs_step *step, uint32_t parts, void *arena)
+{
+    const uint64_t number = atomic_load_explicit(&pool->offer, memory_order_relaxed) >> 16;
+    atomic_store_explicit(&pool->done, 0, memory_order_relaxed);
+    atomic_store_explicit(&pool->step, step, memory_order_relaxed);
+    atomic_store_explicit(&pool->arena, arena, memory_order_relaxed);
+    atomic_store(&pool->offer, (number + 1) << 16 | (uint64_t)parts << 8);
+    /* Either a thread sees the offer before it sleeps, or it is seen to sleep: both orders are total. */
+    if (atomic_load(&pool->sleeping) > 0) {
+        atomic_fetch_add(&pool->bell, 1);
+        irs_wake(&pool->bell);
+    }
+    irs_help(pool);
     for (int32_t i = 0; i < pool->spins; ++i) {
-        if (atomic_load_explicit(&pool->phase, memory_order_acquire) != phase) return;
+        if (atomic_load_explicit(&pool->done, memory_order_acquire) == parts) return;
         irs_pause();
     }
-    /* Either the last thread sees this one sleep, or this one sees the new phase: both orders are total. */
+    atomic_store(&pool->waiting, 1);
+    for (uint32_t done; (done = atomic_load(&pool->done)) != parts;) irs_sleep(&pool->done, done);
+    atomic_store_explicit(&pool->waiting, 0, memory_order_relaxed);
+}
+
+/* Returns when there may be work, or the team ends. */
+static void irs_wait(irs_pool *pool)
+{
+    for (int32_t i = 0; i < pool->spins; ++i) {
+        const uint64_t offer = atomic_load_explicit(&pool->offer, memory_order_relaxed);
+        if (irs_next(offer) < irs_parts(offer)) return;
+        irs_pause();
+    }
     atomic_fetch_add(&pool->sleeping, 1);
-    while (atomic_load(&pool->phase) == phase) {
-        syscall(IRS_FUTEX, &pool->phase, IRS_FUTEX_WAIT, phase, NULL, NULL, 0);
-    }
+    const uint32_t bell = atomic_load(&pool->bell);
+    const uint64_t offer = atomic_load(&pool->offer);
+    if (irs_next(offer) == irs_parts(offer) && !atomic_load(&pool->stop)) irs_sleep(&pool->bell, bell);
     atomic_fetch_sub(&pool->sleeping, 1);
-}
-
-/* Returns when all threads of the team are here. */
-static void irs_barrier(irs_pool *pool)
-{
-    const uint32_t phase = atomic_load_explicit(&pool->phase, memory_order_relaxed);
-    if (atomic_fetch_sub_explicit(&pool->missing, 1, memory_order_acq_rel) > 1) {
-        irs_wait(pool, phase);
-        return;
-    }
-    const int32_t threads = atomic_load_explicit(&pool->threads, memory_order_relaxed);
-    atomic_store_explicit(&pool->missing, (uint32_t)threads, memory_order_relaxed);
-    atomic_store(&pool->phase, phase + 1);
-    if (atomic_load(&pool->sleeping) > 0) {
-        syscall(IRS_FUTEX, &pool->phase, IRS_FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
-    }
-}
-
-/* What one thread does of an inference. Operators on one thread need no barrier between them. */
-static void irs_run_share(irs_pool *pool, int32_t share)
-{
-    const int32_t threads = atomic_load_explicit(&pool->threads, memory_order_relaxed);
-    int32_t before = 1;
-    for (int32_t i = 0; i < pool->count; ++i) {
-        const int32_t shares = irs_min_i32(pool->steps[i].most, threads);
-        if (before > 1 || (shares > 1 && i > 0)) irs_barrier(pool);
-        if (share < shares) pool->steps[i].run(pool->arena, share, shares);
-        before = shares;
-    }
-    irs_barrier(pool);
 }
 
 static void *irs_work(void *argument)
 {
-    const irs_member *member = argument;
-    irs_pool *pool = member->pool;
+    irs_pool *pool = argument;
     /* Signals are the program's own threads' business, but for those that C libraries set threads with. */
     const uint64_t signals = ~(UINT64_C(7) << 31);
     syscall(SYS_rt_sigprocmask, 0, &signals, NULL, sizeof signals);
-    for (;;) {
-        irs_barrier(pool);
-        if (pool->steps == NULL) return NULL;
-        irs_run_share(pool, member->share);
+    while (!atomic_load(&pool->stop)) {
+        irs_help(pool);
+        irs_wait(pool);
     }
+    return NULL;
 }
 
 /* Processors that this process may run on. */
@@ -142,28 +164,23 @@ static int32_t irs_processors(void)
 static void irs_dismiss(irs_pool *pool)
 {
     const int32_t threads = atomic_load_explicit(&pool->threads, memory_order_relaxed);
-    pool->steps = NULL;
-    if (threads > 1) irs_barrier(pool);
-    for (int32_t i = 1; i < threads; ++i) pthread_join(pool->members[i].thread, NULL);
+    atomic_store(&pool->stop, 1);
+    atomic_fetch_add(&pool->bell, 1);
+    irs_wake(&pool->bell);
+    for (int32_t i = 1; i < threads; ++i) pthread_join(pool->made[i], NULL);
 }
 
 static int32_t irs_hire(irs_pool *pool, int32_t wanted)
 {
     int32_t have = 1;
     atomic_store_explicit(&pool->sleeping, 0, memory_order_relaxed);
-    atomic_store_explicit(&pool->threads, wanted, memory_order_relaxed);
-    atomic_store_explicit(&pool->missing, (uint32_t)wanted, memory_order_relaxed);
+    atomic_store_explicit(&pool->waiting, 0, memory_order_relaxed);
+    atomic_store_explicit(&pool->stop, 0, memory_order_relaxed);
+    atomic_store_explicit(&pool->offer, 0, memory_order_relaxed);
     pool->process = syscall(SYS_getpid);
     /* More threads than processors must not keep each other from running. */
     pool->spins = wanted <= irs_processors() ? IRS_SPINS : 0;
-    for (; have < wanted; ++have) {
-        irs_member *member = &pool->members[have];
-        member->pool = pool;
-        member->share = have;
-        if (pthread_create(&member->thread, NULL, irs_work, member) != 0) break;
-    }
-    /* This thread is at no barrier, so none has been passed without those that could not be made. */
-    atomic_fetch_sub_explicit(&pool->missing, (uint32_t)(wanted - have), memory_order_relaxed);
+    while (have < wanted && pthread_create(&pool->made[have], NULL, irs_work, pool) == 0) ++have;
     atomic_store_explicit(&pool->threads, have, memory_order_relaxed);
     return have;
 }
@@ -192,13 +209,18 @@ IRS_INLINE int irs_pool_take(irs_pool *pool)
     return !atomic_flag_test_and_set_explicit(&pool->taken, memory_order_acquire);
 }
 
+/* All operators in order. */
 static void irs_pool_run(irs_pool *pool, const irs_step *steps, int32_t count, void *arena)
 {
-    pool->steps = steps;
-    pool->count = count;
-    pool->arena = arena;
-    irs_barrier(pool);
-    irs_run_share(pool, 0);
+    const int32_t threads = atomic_load_explicit(&pool->threads, memory_order_relaxed);
+    for (int32_t i = 0; i < count; ++i) {
+        const int32_t parts = irs_min_i32(steps[i].most, threads);
+        if (parts > 1) {
+            irs_offer(pool, &steps[i], (uint32_t)parts, arena);
+        } else {
+            steps[i].run(arena, 0, 1);
+        }
+    }
     atomic_flag_clear_explicit(&pool->taken, memory_order_release);
 }
 
