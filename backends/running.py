@@ -21,6 +21,7 @@ class Call:
         output_bytes: sizes of the outputs.
         variant: which of those in ``names``.
         threads: how many an inference runs on; 1 unless the build was made for more.
+        alignment: whether to run once more for the alignment of all accesses, where an emulator has to look.
     """
 
     inputs: Sequence[Sequence[bytes]]
@@ -28,6 +29,7 @@ class Call:
     names: Names = DEFAULT_NAMES
     variant: int = 0
     threads: int = 1
+    alignment: bool = True
 
     @property
     def symbol(self) -> str:

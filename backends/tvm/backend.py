@@ -125,7 +125,9 @@ class TvmBackend:
         from irshrink.backends.running import Call
 
         sizes = [program.tensors[port.tensor].nbytes for port in program.outputs]
-        call = Call([[_bytes(v) for v in x] for x in inputs], sizes, names, variant, threads)
+        data = [[_bytes(v) for v in x] for x in inputs]
+        # what is chosen in the end is looked at when it is built for good
+        call = Call(data, sizes, names, variant, threads, alignment=not self._measuring)
         runner = runner_for(target)
         run = runner.run(folder, target, call, progress)
         callers = self._call_order(program, target) if run.calls or run.cycles else []

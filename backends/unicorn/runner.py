@@ -85,7 +85,8 @@ class UnicornRunner:
         for done, inputs in enumerate(call.inputs):
             progress(done)
             results.append(firmware.run(inputs, count=done == 0))
-        firmware.check_alignment(call.inputs[0])
+        if call.alignment:
+            firmware.check_alignment(call.inputs[0])
         return Run(
             outputs=[r.outputs for r in results],
             instructions=results[0].instructions,
