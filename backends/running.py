@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import ClassVar, Protocol
 
 from irshrink.backend import Counter
+from irshrink.errors import OutputError
 from irshrink.names import DEFAULT_NAMES, Names
 from irshrink.target import Target
 
@@ -59,6 +60,17 @@ class Run:
     def calls_by_cycles(self) -> list[tuple[str, int]]:
         """``calls`` with their cycles."""
         return [(name, cycles) for (name, _), cycles in zip(self.calls, self.cycles, strict=True)]
+
+
+def require_built(path: Path) -> Path:
+    """A file of a package that running it needs.
+
+    Raises:
+        OutputError: it is gone.
+    """
+    if not path.is_file():
+        raise OutputError(f"{path}: is missing from the build. Compile again.")
+    return path
 
 
 class Runner(Protocol):

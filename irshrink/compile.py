@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from irshrink import proof
 from irshrink.analyses.cost import graph_parameters
-from irshrink.artifact import MODEL_NAME
-from irshrink.backend import Backend
+from irshrink.artifact import model_name
+from irshrink.backend import Artifact, Backend, Variant
 from irshrink.console import Progress, plural
 from irshrink.errors import RecipeError, ToolError
 from irshrink.files import sha256, write_text
@@ -25,13 +26,27 @@ from irshrink.program.lower import lower
 from irshrink.program.program import Program
 from irshrink.recipe import Recipe
 from irshrink.registry import backend_for, make_pass
-from irshrink.report.report import BuildFacts, DataFacts, ModelFacts, build_report, write_report
-from irshrink.soundness import require_sound
-from irshrink.static_shapes import fix_input_shapes
+from irshrink.report.report import (
+    BuildFacts,
+    DataFacts,
+    ModelFacts,
+    VariantFacts,
+    build_report,
+    write_report,
+)
+from irshrink.samples import Samples
 from irshrink.target import Target
 from irshrink.trade import memory_notes
 from irshrink.tuning.database import Schedules, schedules_for
 from irshrink.tuning.tunable import Tunable
+from irshrink.variants import (
+    Shaped,
+    in_order,
+    most_telling,
+    samples_by_role,
+    shaped_variants,
+    variant_notes,
+)
 from irshrink.verify import verify_structure
 
 
@@ -71,54 +86,56 @@ def compile_model(
 
     progress("reading the model and the data")
     module, imported = read_model(path, recipe.frontend, progress)
-    notes = fix_input_shapes(module, recipe.shapes)
-    require_sound(module)
-    data = proof.Data.load(module, recipe)
-    module.calibration = data.calibration
-    original = module.clone()
-
-    instruments: list[Instrument] = [CheckNumerics(data.few())] if recipe.verify else []
+    variants = shaped_variants(module, recipe)
+    samples = samples_by_role(variants)
 
     def run(*steps: Pass | Fixpoint) -> None:
-        Pipeline(steps, instruments, verify_structure, progress).run(module, target, recipe.seed)
+        for variant in in_order(variants):
+            watched = recipe.verify and variant.data.best() is not None
+            instruments: list[Instrument] = [CheckNumerics(variant.data.few())] if watched else []
+            Pipeline(steps, instruments, verify_structure, progress).run(variant.module, target, recipe.seed)
 
     progress("cleaning up")
     run(*cleanup_steps())
-    lower(module)  # what no kernel can run is refused here, before any long work
-    proof.require_scorable(original, data)
+    for variant in variants:
+        lower(variant.module)  # what no kernel can run is refused here, before any long work
+        proof.require_scorable(variant.original, variant.data)
     for step in passes:
         progress(step.name)
         run(step)
     run(*backend.legalize(target))
-    program = lower(module, io=recipe.io, requantize=recipe.requantize, fused=target.has("fma"))
+    programs = [
+        lower(v.module, io=recipe.io, requantize=recipe.requantize, fused=target.has("fma")) for v in variants
+    ]
 
     with fresh_folder(Path(out), force) as folder:
         progress("compiling and linking")
-        tests = proof.test_vector(program, data, recipe)
-        built = backend.compile(program, target, folder, tests, path.stem, names=Names(recipe.prefix))
-        checked = proof.run_tests(backend, built, tests, progress)
-        accuracy = proof.measure(original, built, data, tests, recipe.max_drop, progress)
-        memory = memory_notes(backend, built, checked.run, tests, progress)
-        module.save(folder / MODEL_NAME)
-        digests: dict[str, str | None] = {role: samples.digest() for role, samples in data.by_role().items()}
-        digests |= {"schedules": schedules.digest(), **_weights_digest(original)}
+        names = Names(recipe.prefix, tuple(v.name for v in variants if v.name is not None))
+        tests = [proof.test_vector(p, v.data, recipe) for p, v in zip(programs, variants, strict=True)]
+        first, *others = map(Variant, programs, tests)
+        built = backend.compile(
+            first.program, target, folder, first.vectors, path.stem, names=names, others=others
+        )
+        parts = [built, *built.others]
+        checked = [proof.run_tests(backend, b, t, progress) for b, t in zip(parts, tests, strict=True)]
+        told = most_telling(variants)
+        accuracy = proof.measure(
+            variants[told].original, parts[told], variants[told].data, tests[told], recipe.max_drop, progress
+        )
+        memory = memory_notes(backend, built, checked[0].run, tests[0], progress)
+        for variant in variants:
+            variant.module.save(folder / model_name(variant.name))
+        digests: dict[str, str | None] = {role: given.digest() for role, given in samples.items()}
+        digests |= {"schedules": schedules.digest(), **_weights_digest(module)}
         lock = make_lock(recipe, imported.sha256, digests, imported.versions)
         facts = BuildFacts(
-            model=_model_facts(path, imported, original),
+            model=_model_facts(path, imported, variants[0].original),
             target=target,
             history=module.history,
-            compressed_sha256=sha256(folder / MODEL_NAME),
-            compressed_bytes=(folder / MODEL_NAME).stat().st_size,
-            compressed_nodes=len(module.graph),
-            artifact=built,
-            run=checked.run,
-            run_inputs=checked.inputs,
-            why_not_run=checked.why_not,
-            mismatched_bytes=checked.mismatched_bytes,
-            compared_bytes=checked.compared_bytes,
+            variants=[_variant_facts(*one, folder) for one in zip(variants, parts, checked, strict=True)],
             accuracy=accuracy,
-            data={role: DataFacts(len(s), lock.data[role]) for role, s in data.by_role().items()},
-            notes=[*notes, *_advice(recipe, data, program), *memory],
+            data={role: DataFacts(len(given), lock.data[role]) for role, given in samples.items()},
+            notes=[*_notes(variants), *_advice(recipe, samples, programs[0]), *memory],
             recipe=lock.recipe,
         )
         report = build_report(facts)
@@ -176,15 +193,19 @@ def chosen_passes(recipe: Recipe) -> list[Pass]:
     return [make_pass("quantize-int8", {"keep_float": list(recipe.keep_float)})]
 
 
-def _advice(recipe: Recipe, data: proof.Data, program: Program) -> list[str]:
+def _notes(variants: Sequence[Shaped]) -> list[str]:
+    return list(dict.fromkeys([*(note for v in variants for note in v.notes), *variant_notes(variants)]))
+
+
+def _advice(recipe: Recipe, given: Mapping[str, Samples], program: Program) -> list[str]:
     """What the user may not have meant, and what would help."""
     notes = []
-    samples = data.best()
+    samples = given.get("eval", given.get("calibration"))
     if samples is None:
         notes.append("The test vector holds random inputs, because no samples were given.")
     elif len(samples) < recipe.test_inputs:
         notes.append(f"The test vector holds {plural(len(samples), 'input')}: there are no more samples.")
-    if recipe.images is not None and not any(s.path.is_dir() for s in data.by_role().values()):
+    if recipe.images is not None and not any(s.path.is_dir() for s in given.values()):
         notes.append("The declared preprocessing of images was not used: no data is a folder of images.")
     quantized = any(tensor.dtype == "int8" for tensor in program.tensors.values())
     if not quantized and recipe.calibration is None and recipe.steps is None:
@@ -195,9 +216,25 @@ def _advice(recipe: Recipe, data: proof.Data, program: Program) -> list[str]:
     return notes
 
 
-def _weights_digest(original: Module) -> dict[str, str]:
+def _weights_digest(module: Module) -> dict[str, str]:
     """Of the files beside the model that hold its weights, if there are any."""
-    return {"weights": sha256(*original.external)} if original.external else {}
+    return {"weights": sha256(*module.external)} if module.external else {}
+
+
+def _variant_facts(variant: Shaped, built: Artifact, checked: proof.Checked, folder: Path) -> VariantFacts:
+    model = folder / model_name(variant.name)
+    return VariantFacts(
+        name=variant.name,
+        artifact=built,
+        run=checked.run,
+        run_inputs=checked.inputs,
+        why_not_run=checked.why_not,
+        mismatched_bytes=checked.mismatched_bytes,
+        compared_bytes=checked.compared_bytes,
+        compressed_sha256=sha256(model),
+        compressed_bytes=model.stat().st_size,
+        compressed_nodes=len(variant.module.graph),
+    )
 
 
 def _model_facts(path: Path, imported: ImportedModel, original: Module) -> ModelFacts:

@@ -59,7 +59,7 @@ def execute(
     """
     build = load_build(folder, threads=threads)
     report = json.loads((folder / REPORT_NAME).read_text("utf-8"))
-    chosen = open_inputs(data, build.program, report["recipe"].get("images"), stored=stored)
+    build, chosen = _fitting(build, data, report["recipe"].get("images"), stored)
     chosen = chosen if samples is None else chosen.head(samples)
     tally = _Tally()
     for inputs in _chunks(encode_inputs(build.program, feeds, stored=stored) for feeds in chosen.feeds()):
@@ -78,14 +78,16 @@ def execute(
         "mismatched_bytes": tally.mismatched,
         "instructions": tally.instructions,
         "stack_bytes": tally.stack_bytes,
-        "arena_bytes": report["size"]["arena_bytes"],
+        "arena_bytes": (report["variants"] or [report["size"]])[build.variant]["arena_bytes"],
+        "variant": build.names.variants[build.variant] if build.names.variants else None,
     }
 
 
 def render(facts: dict[str, Any]) -> str:
     """The facts as a table for the terminal."""
     compared = f"{plural(facts['compared_bytes'], 'output byte')}, all equal the reference"
-    rows = [
+    rows = [("variant", facts["variant"], "")] if facts["variant"] else []
+    rows += [
         ("checked", plural(facts["inputs"], "input"), compared),
         ("arena", size(facts["arena_bytes"]), ""),
     ]
@@ -94,6 +96,23 @@ def render(facts: dict[str, Any]) -> str:
         what = "the first input, exact" if facts["instructions"] else "not counted"
         rows.append(("instructions", count(facts["instructions"]), what))
     return table(rows)
+
+
+def _fitting(build: Build, data: Path, images: dict[str, Any] | None, stored: bool) -> tuple[Build, Samples]:
+    """The variant that takes the data, and the data.
+
+    Raises:
+        SamplesError: the data is damaged, or fits no variant.
+    """
+    refusals = []
+    for variant in build.variants or (build,):
+        try:
+            return variant, open_inputs(data, variant.program, images, stored=stored)
+        except SamplesError as e:
+            if not build.variants:
+                raise
+            refusals.append(f"Variant {build.names.variants[variant.variant]}: {e}")
+    raise SamplesError("the data fits no variant of the build. " + " ".join(refusals))
 
 
 def open_inputs(

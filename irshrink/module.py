@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 
+from irshrink.calibration.measured import Measured
 from irshrink.class_names import drop_zipmaps, index_class_names
 from irshrink.errors import ModelError, NativeError
 from irshrink.external import map_weights, require_external_data
@@ -47,6 +48,8 @@ class Module:
         history: the passes that ran, in order.
         source: the file the model came from, for messages.
         external: the files beside it that held weights, sorted.
+        measured: what calibration found on this module.
+        taken_over: what it found on another variant of the model, used in place of the samples.
     """
 
     model: ir.Model
@@ -54,6 +57,8 @@ class Module:
     history: list[PassRecord] = field(default_factory=list)
     source: Path | None = None
     external: tuple[Path, ...] = ()
+    measured: Measured = field(default_factory=Measured)
+    taken_over: Measured | None = None
 
     @property
     def graph(self) -> ir.Graph:
@@ -63,7 +68,14 @@ class Module:
         """A copy whose graph may be changed. Weights are shared: passes replace them, never write."""
         copy = self.model.clone()
         copy.meta.update(self.model.meta)  # clone() drops them
-        return Module(copy, self.calibration, list(self.history), self.source, self.external)
+        return Module(
+            copy,
+            self.calibration,
+            list(self.history),
+            self.source,
+            self.external,
+            taken_over=self.taken_over,
+        )
 
     def text(self) -> str:
         """The graph in ONNX's textual syntax, weights abbreviated; what dumps and differences show."""

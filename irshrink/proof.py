@@ -46,12 +46,10 @@ class Data:
         Raises:
             SamplesError: see :func:`irshrink.samples.load_samples`.
         """
-        specs = input_specs(module.graph)
-
-        def load(path: str | None, role: Role) -> Samples | None:
-            return load_samples(path, specs, image=recipe.images, role=role) if path else None
-
-        return Data(load(recipe.calibration, "calibration"), load(recipe.eval, "evaluation"))
+        return Data(
+            opened(module, recipe, recipe.calibration, "calibration"),
+            opened(module, recipe, recipe.eval, "evaluation"),
+        )
 
     def by_role(self) -> dict[str, Samples]:
         roles = {"calibration": self.calibration, "eval": self.evaluation}
@@ -66,6 +64,17 @@ class Data:
         best = self.best()
         assert best is not None
         return best.spread(FEW)
+
+
+def opened(module: Module, recipe: Recipe, path: str | None, role: Role) -> Samples | None:
+    """The samples in one place, checked; None where no place is named.
+
+    Raises:
+        SamplesError: see :func:`irshrink.samples.load_samples`.
+    """
+    if path is None:
+        return None
+    return load_samples(path, input_specs(module.graph), image=recipe.images, role=role)
 
 
 @dataclass(frozen=True)
@@ -153,6 +162,7 @@ def run_tests(
         inputs,
         lambda done: say(done + 1, len(tests)),
         names=built.names,
+        variant=built.variant,
     )
     compared, mismatched = mismatches([list(t.outputs) for t in tests], run.outputs)
     if mismatched:
@@ -237,7 +247,9 @@ def _missed(accuracy: Accuracy, max_drop: float) -> str:
 
 def _host_build(built: Artifact, tests: Sequence[Inference], scratch: Path) -> Build:
     if built.target.emulation is None:
-        return Build(built.folder, built.target, built.program, backend_for(built.target), built.names)
+        return Build(
+            built.folder, built.target, built.program, backend_for(built.target), built.names, built.variant
+        )
     target = load_target("host")
     backend = backend_for(target)
     backend.compile(built.program, target, scratch, tests, "host")

@@ -29,6 +29,7 @@ from irshrink.errors import RecipeError, nearest
 from irshrink.frontends.options import beside
 from irshrink.names import DEFAULT_PREFIX, require_prefix
 from irshrink.samples import ImageOptions
+from irshrink.shapes import require_variants
 from irshrink.target import MOST_THREADS, Target, load_target, parse_size, with_memory, with_threads
 from irshrink.validation import complaint
 
@@ -56,6 +57,9 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         images: preprocessing of folders of images.
         frontend: options of the format that the model comes in (docs/frontends.md), by key.
         shapes: static shape of inputs whose shape is dynamic, the batch included.
+        variants: several sets of ``shapes`` for one package, each with functions of its own; an input of
+            ``shapes`` has that shape in all of them. The first variant is the one that figures without a
+            name are about.
         quantize: ``int8`` or ``none``; not given means int8 with calibration data, none without.
         steps: passes between cleanup and code generation, each ``{"pass": name, option: value...}``, in
             place of what ``quantize`` stands for.
@@ -86,6 +90,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     images: ImageOptions | None = None
     frontend: dict[str, str] = {}
     shapes: dict[str, tuple[int, ...]] = {}
+    variants: tuple[dict[str, tuple[int, ...]], ...] = ()
     quantize: Literal["int8", "none"] | None = None
     steps: tuple[dict[str, Any], ...] | None = None
     keep_float: tuple[str, ...] = ()
@@ -111,9 +116,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             raise RecipeError(f"threads is {self.threads}; it must be 1 to {MOST_THREADS}.")
         if self.seed < 0:
             raise RecipeError(f"seed is {self.seed}; it must not be negative.")
-        for name, shape in self.shapes.items():
-            if any(d < 1 for d in shape):
-                raise RecipeError(f"shape {list(shape)} of input '{name}': every dimension must be positive.")
+        require_variants(self.shapes, self.variants)
         for step in self.steps or ():
             if not isinstance(step.get("pass"), str):
                 raise RecipeError(f'step {step} names no pass. Write pass = "name"; see `irshrink passes`.')
@@ -240,19 +243,6 @@ def parse_drop(text: str) -> float:
     if value > 1:
         raise RecipeError(f"max_drop '{text}' is more than 100 %. One percentage point is 1% or 0.01.")
     return value
-
-
-def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
-    """``"input=1,3,224,224"`` as name and dimensions.
-
-    Raises:
-        RecipeError: written differently.
-    """
-    name, sign, dims = text.rpartition("=")
-    parts = re.split(r"[,x]", dims.strip())
-    if not sign or not name or not all(part.strip().isdecimal() for part in parts):
-        raise RecipeError(f"shape '{text}' cannot be read. Write name=1,3,224,224.")
-    return name, tuple(int(part) for part in parts)
 
 
 def parse_image_option(text: str) -> tuple[str, Any]:

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from irshrink.errors import RecipeError, TargetError, UserError
 from irshrink.lock import Lock, differences, lock_text, make_lock, read_lock, require_model
-from irshrink.recipe import Recipe, load_recipe, make_recipe, parse_drop, parse_image_option, parse_shape
+from irshrink.recipe import Recipe, load_recipe, make_recipe, parse_drop, parse_image_option
 from irshrink.samples import ImageOptions
+from irshrink.shapes import parse_shape
 
 FULL = """
 target = "nucleo-f446re"

@@ -173,6 +173,7 @@ def test_package_of_a_microcontroller() -> None:
     assert "SOURCES := src/model.c src/weights.c\n" in text(made["Makefile"])
     assert "  src/model.c\n  src/weights.c\n)" in text(made["CMakeLists.txt"])
     assert "-mcpu=cortex-m4 -mthumb -mfloat-abi=hard" in text(made["Makefile"])
+    assert "-Wl,-e,Reset_Handler" in text(made["Makefile"])  # zig asks for _start otherwise
     for name in ("Makefile", "CMakeLists.txt", "README.txt"):
         assert " ".join(zig.SEMANTIC_FLAGS) in text(made[name])
 

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from irshrink.backend import Counter
 from irshrink.backends.native.library import NativeLibrary
-from irshrink.backends.running import Call, Run
+from irshrink.backends.running import Call, Run, require_built
 from irshrink.cpuinfo import cpu_flags
 from irshrink.names import DEFAULT_NAMES, Names
 from irshrink.target import Target
@@ -41,7 +41,7 @@ class NativeRunner:
         """The package's shared library is all that is needed."""
 
     def run(self, folder: Path, target: Target, call: Call, progress: Counter) -> Run:
-        library = NativeLibrary(folder / call.names.shared, call.symbol)
+        library = NativeLibrary(require_built(folder / call.names.shared), call.symbol)
         if target.threads > 1:
             library.use_threads(call.threads, call.names.prefix)
         try:

@@ -14,7 +14,7 @@ from irshrink.backend import Counter as Progress
 from irshrink.backends.package.files import linker_script
 from irshrink.backends.qemu import emulator
 from irshrink.backends.qemu.counter import Count, Counter
-from irshrink.backends.running import Call, Run
+from irshrink.backends.running import Call, Run, require_built
 from irshrink.backends.toolchain import zig
 from irshrink.backends.toolchain.elf import read_elf
 from irshrink.errors import ToolError
@@ -69,7 +69,7 @@ class QemuRunner:
         missing = self.missing(target)
         if missing is not None:
             raise ToolError(missing)
-        image = folder / image_of(target, call.names)
+        image = require_built(folder / image_of(target, call.names))
         progress(0)
         replies, count = _first(image, target, call)
         for start in range(1, len(call.inputs), _AT_ONCE):

@@ -12,7 +12,7 @@ from irshrink import files
 from irshrink.backend import Counter
 from irshrink.backends.package.build import compile_library
 from irshrink.backends.package.files import flash_bytes, linker_script, memory_bases, ram_bytes
-from irshrink.backends.running import Call, Run
+from irshrink.backends.running import Call, Run, require_built
 from irshrink.backends.toolchain import zig
 from irshrink.backends.toolchain.elf import Sizes, read_elf
 from irshrink.backends.unicorn.firmware import GUARD_BYTES, EmulationResult, Firmware
@@ -80,7 +80,7 @@ class UnicornRunner:
 
     def run(self, folder: Path, target: Target, call: Call, progress: Counter) -> Run:
         """The first inference is counted and its alignments are checked; all are watched for overruns."""
-        firmware = Firmware(folder / FIRMWARE, target, names=call.names, variant=call.variant)
+        firmware = Firmware(require_built(folder / FIRMWARE), target, names=call.names, variant=call.variant)
         results = []
         for done, inputs in enumerate(call.inputs):
             progress(done)

@@ -60,7 +60,8 @@ def calibrate(
 ) -> dict[str, Range]:
     """The range of each named float value over all samples.
 
-    All methods but ``minmax`` read the samples twice: for the ends, then for a histogram between them.
+    All methods but ``minmax`` read the samples twice: for the ends, then for a histogram between them. Where
+    the module takes over what was measured on another variant of it, no sample is read.
 
     Args:
         values: inputs, intermediates or outputs of the graph.
@@ -69,6 +70,21 @@ def calibrate(
     Raises:
         ModelError: ONNX Runtime cannot run the model, or a value becomes NaN or infinite.
     """
+    if module.taken_over is not None:
+        return module.taken_over.ranges_of(method, values)
+    ranges = _measure(module, samples, method, values, unclipped, progress)
+    module.measured.add_ranges(method, ranges)
+    return ranges
+
+
+def _measure(
+    module: Module,
+    samples: Samples,
+    method: CalibrationMethod,
+    values: Sequence[str],
+    unclipped: Collection[str],
+    progress: Progress | None,
+) -> dict[str, Range]:
     clipped = [name for name in values if name not in unclipped and method.name != "minmax"]
     total = len(samples) * (2 if clipped else 1)
     ends = {name: MinMax() for name in values}
@@ -98,6 +114,8 @@ def channel_means(
     Raises:
         ModelError: ONNX Runtime cannot run the model.
     """
+    if module.taken_over is not None:
+        return module.taken_over.means_of(values)
     sums: dict[str, Array] = {}
     for done, arrays in enumerate(each_sample(module, samples, values), start=1):
         for name in values:
@@ -107,7 +125,9 @@ def channel_means(
             sums[name] = sums[name] + mean if name in sums else mean
         if progress is not None:
             progress(done, len(samples))
-    return {name: total / len(samples) for name, total in sums.items()}
+    means = {name: total / len(samples) for name, total in sums.items()}
+    module.measured.means.update(means)
+    return means
 
 
 def each_sample(module: Module, samples: Samples, values: Sequence[str]) -> Iterator[dict[str, Array]]:

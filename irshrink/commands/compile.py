@@ -70,7 +70,8 @@ _OPTIONS = [
         "shapes",
         multiple=True,
         metavar="NAME=DIMS",
-        help="Static shape of an input: input=1,3,224,224. Repeatable.",
+        help="Static shape of an input: input=1,3,224,224. Repeatable; an input named again begins another "
+        "variant of the model in the same library (docs/package.md).",
     ),
     click.option(
         "--frontend",
@@ -178,15 +179,16 @@ def read_recipe(file: Path | None, options: dict[str, Any]) -> Recipe:
         RecipeError, TargetError: see :func:`irshrink.recipe.make_recipe`.
     """
     from irshrink.frontends.options import parse_option
-    from irshrink.recipe import load_recipe, make_recipe, parse_image_option, parse_shape
+    from irshrink.recipe import load_recipe, make_recipe, parse_image_option
+    from irshrink.shapes import parse_shapes
 
     given = dict(options)
-    shapes = dict(parse_shape(text) for text in given.pop("shapes"))
+    shapes, variants = parse_shapes(given.pop("shapes"))
     images = dict(parse_image_option(text) for text in given.pop("images"))
     frontend = dict(parse_option(text) for text in given.pop("frontend"))
     keep_float = given.pop("keep_float")
     overrides = {key.rstrip("_"): value for key, value in given.items() if value is not None}
-    overrides |= {"shapes": shapes} if shapes else {}
+    overrides |= {"shapes": shapes, "variants": variants} if shapes or variants else {}
     overrides |= {"images": images} if images else {}
     overrides |= {"frontend": frontend} if frontend else {}
     overrides |= {"keep_float": keep_float} if keep_float else {}

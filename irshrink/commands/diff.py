@@ -41,9 +41,9 @@ def diff_command(
 ) -> None:
     """Compare the models A and B: operators, weights, graph text, and outputs in ONNX Runtime."""
     from irshrink.diff import diff_models, render
-    from irshrink.recipe import parse_shape
+    from irshrink.shapes import parse_one_set
 
-    static = dict(parse_shape(text) for text in shapes)
+    static = parse_one_set(shapes)
     result = diff_models(a, b, data=data, samples=samples, seed=seed, shapes=static)
     if as_json:
         print_json(result)

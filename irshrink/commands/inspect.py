@@ -30,12 +30,12 @@ def inspect_command(
     """Show operators, parameters, multiply-accumulates and shapes of MODEL."""
     from irshrink.frontends.options import parse_option
     from irshrink.inspect import inspect_model, render
-    from irshrink.recipe import parse_shape
+    from irshrink.shapes import parse_one_set
 
     result = inspect_model(
         model,
         target=target,
-        shapes=dict(parse_shape(text) for text in shapes),
+        shapes=parse_one_set(shapes),
         frontend=dict(parse_option(text) for text in frontend),
     )
     if as_json:

@@ -47,8 +47,8 @@ def optimize_command(
     irshrink optimize large.onnx --pass quantize-weights-int8 -o small.onnx
     """
     from irshrink.optimize import optimize_model, parse_pass, render
-    from irshrink.recipe import parse_shape
     from irshrink.registry import make_pass
+    from irshrink.shapes import parse_one_set
 
     steps = [make_pass(*parse_pass(text)) for text in passes]
     with progress("optimize") as step:
@@ -57,7 +57,7 @@ def optimize_command(
             out,
             steps,
             cleanup=not no_cleanup,
-            shapes=dict(parse_shape(text) for text in shapes),
+            shapes=parse_one_set(shapes),
             calibration=calibration,
             verify=verify,
             seed=seed,

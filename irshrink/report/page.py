@@ -19,27 +19,38 @@ HERE = Path(__file__).parent
 
 def render_page(report: Mapping[str, Any]) -> str:
     """The page of a report that fits ``schema.json``."""
-    size, layers = report["size"], report["layers"]
-    mixed = any(layer["dtype"] == "int8" for layer in layers)
+    mixed = any(layer["dtype"] == "int8" for layer in report["layers"])
+    only = {"name": None, **report["size"], "arena": report["arena"], "layers": report["layers"]}
     return _template().render(
         r=report,
         where=report["board"] or report["target"],
         verdict=verdict(report),
-        arena=arena_over_time(report["arena"], len(layers), size["arena_bytes"]),
-        overwrites=any(
-            uncovered(slot, report["arena"]) <= slot["last"] - slot["first"] for slot in report["arena"]
-        ),
-        bound=arena_bound(size["arena_bytes"], size["arena_lower_bound_bytes"]),
+        parts=[_part(one, mixed) for one in report["variants"] or [only]],
         flash=_flash(report),
         ram=_ram(report),
         steps=_steps(report["passes"]),
         mixed=mixed,
-        workspaces=any(layer["workspace_bytes"] for layer in layers),
-        most_macs=max((layer["macs"] for layer in layers), default=0),
-        most_instructions=max((layer["instructions"] or 0 for layer in layers), default=0),
         timed=any(record["seconds"] is not None for record in report["passes"]),
-        in_float=[layer for layer in layers if layer["why_float"]] if mixed else [],
     )
+
+
+def _part(variant: Mapping[str, Any], mixed: bool) -> dict[str, Any]:
+    """The arena and the layers of one variant, or of the only one."""
+    layers, slots = variant["layers"], variant["arena"]
+    return {
+        "name": variant["name"],
+        "arena_bytes": variant["arena_bytes"],
+        "lower_bound_bytes": variant["arena_lower_bound_bytes"],
+        "bound": arena_bound(variant["arena_bytes"], variant["arena_lower_bound_bytes"]),
+        "picture": arena_over_time(slots, len(layers), variant["arena_bytes"]),
+        "overwrites": any(uncovered(slot, slots) <= slot["last"] - slot["first"] for slot in slots),
+        "slots": slots,
+        "layers": layers,
+        "workspaces": any(layer["workspace_bytes"] for layer in layers),
+        "most_macs": max((layer["macs"] for layer in layers), default=0),
+        "most_instructions": max((layer["instructions"] or 0 for layer in layers), default=0),
+        "in_float": [layer for layer in layers if layer["why_float"]] if mixed else [],
+    }
 
 
 def verdict(report: Mapping[str, Any]) -> tuple[bool, str]:

@@ -83,15 +83,40 @@ class DataFacts:
 
 
 @dataclass(frozen=True)
+class VariantFacts:
+    """The model on one set of input shapes.
+
+    Attributes:
+        name: the word for it in C names; None where there is only one set.
+        run: the test vector on the target, its emulator or the host; ``run_inputs`` inferences, of whose
+            output bytes ``mismatched_bytes`` differ from the reference (of ``compared_bytes``). None where
+            this machine cannot run the build: ``why_not_run`` says why and what to install.
+        compressed_sha256, compressed_bytes, compressed_nodes: of its ONNX model in the build.
+    """
+
+    name: str | None
+    artifact: Artifact
+    run: RunResult | None
+    run_inputs: int
+    mismatched_bytes: int
+    compared_bytes: int
+    compressed_sha256: str
+    compressed_bytes: int
+    compressed_nodes: int
+    why_not_run: str | None = None
+
+    @property
+    def program(self) -> Program:
+        return self.artifact.program
+
+
+@dataclass(frozen=True)
 class BuildFacts:
     """Everything a report is made from.
 
     Attributes:
-        history: the passes that ran, in order.
-        compressed_sha256, compressed_bytes, compressed_nodes: of the ``model.onnx`` in the build.
-        run: the test vector on the target, its emulator or the host; ``run_inputs`` inferences, of whose
-            output bytes ``mismatched_bytes`` differ from the reference (of ``compared_bytes``). None where
-            this machine cannot run the build: ``why_not_run`` says why and what to install.
+        history: the passes that ran, in order (on the first variant).
+        variants: at least one.
         accuracy: None when there was no data to measure with.
         data: by role, ``calibration`` and ``eval``.
         notes: sentences that the user should read.
@@ -101,44 +126,34 @@ class BuildFacts:
     model: ModelFacts
     target: Target
     history: Sequence[PassRecord]
-    compressed_sha256: str
-    compressed_bytes: int
-    compressed_nodes: int
-    artifact: Artifact
-    run: RunResult | None
-    run_inputs: int
-    mismatched_bytes: int
-    compared_bytes: int
+    variants: Sequence[VariantFacts]
     accuracy: AccuracyFacts | None = None
     data: Mapping[str, DataFacts] = field(default_factory=dict)
     notes: Sequence[str] = ()
     recipe: Mapping[str, Any] = field(default_factory=dict)
-    why_not_run: str | None = None
 
 
 def build_report(facts: BuildFacts) -> dict[str, Any]:
     """The report, seconds included; :func:`write_report` decides what of it is written."""
-    artifact, program = facts.artifact, facts.artifact.program
-    layers = layer_rows(
-        program,
-        {cost.op: cost for cost in artifact.costs},
-        facts.run.op_instructions if facts.run else {},
-    )
+    first = facts.variants[0]
+    layers = _layers(first)
+    told = [note for v in facts.variants for note in (*v.program.notes, *v.artifact.notes)]
     report = {
         "format": 1,
         "irshrink": __version__,
         "target": facts.target.name,
         "board": facts.target.board,
         "hardware": _hardware(facts.target),
-        "model": _model(facts, program, layers),
+        "model": _model(facts.model, first, layers),
         "size": _size(facts),
-        "emulation": _emulation(facts),
+        "emulation": _emulation(facts, facts.variants),
         "accuracy": _accuracy(facts.accuracy),
         "data": {role: {"samples": d.samples, "sha256": d.sha256} for role, d in sorted(facts.data.items())},
         "layers": layers,
-        "arena": _arena(artifact.plan),
+        "arena": _arena(first.artifact.plan),
+        "variants": [_variant(facts, v) for v in facts.variants] if len(facts.variants) > 1 else [],
         "passes": [_pass(record) for record in facts.history],
-        "notes": list(dict.fromkeys([*program.notes, *artifact.notes, *facts.notes])),
+        "notes": list(dict.fromkeys([*told, *facts.notes])),
         "recipe": dict(facts.recipe),
     }
     plain: dict[str, Any] = _plain(report)
@@ -175,8 +190,28 @@ def _hardware(target: Target) -> dict[str, Any]:
     }
 
 
-def _model(facts: BuildFacts, program: Program, layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    model = facts.model
+def _layers(variant: VariantFacts) -> list[dict[str, Any]]:
+    costs = {cost.op: cost for cost in variant.artifact.costs}
+    return layer_rows(variant.program, costs, variant.run.op_instructions if variant.run else {})
+
+
+def _variant(facts: BuildFacts, variant: VariantFacts) -> dict[str, Any]:
+    """A section of its own for one of several variants."""
+    artifact, layers = variant.artifact, _layers(variant)
+    return {
+        "name": variant.name,
+        "symbol": artifact.names.symbols[artifact.variant],
+        **_graph(variant, layers),
+        "arena_bytes": artifact.plan.nbytes,
+        "arena_lower_bound_bytes": artifact.plan.lower_bound,
+        "stack_bytes": variant.run.stack_bytes if variant.run else None,
+        "emulation": _emulation(facts, [variant]),
+        "layers": layers,
+        "arena": _arena(artifact.plan),
+    }
+
+
+def _model(model: ModelFacts, first: VariantFacts, layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {
         "name": model.name,
         "format": model.format,
@@ -185,10 +220,17 @@ def _model(facts: BuildFacts, program: Program, layers: Sequence[Mapping[str, An
         "bytes": model.nbytes,
         "parameters": model.parameters,
         "nodes": model.nodes,
+        **_graph(first, layers),
+    }
+
+
+def _graph(variant: VariantFacts, layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    program = variant.program
+    return {
         "macs": sum(layer["macs"] for layer in layers),
-        "compressed_sha256": facts.compressed_sha256,
-        "compressed_bytes": facts.compressed_bytes,
-        "compressed_nodes": facts.compressed_nodes,
+        "compressed_sha256": variant.compressed_sha256,
+        "compressed_bytes": variant.compressed_bytes,
+        "compressed_nodes": variant.compressed_nodes,
         "inputs": [_port(program, port) for port in program.inputs],
         "outputs": [_port(program, port) for port in program.outputs],
     }
@@ -205,27 +247,32 @@ def _port(program: Program, port: Port) -> dict[str, Any]:
 
 
 def _size(facts: BuildFacts) -> dict[str, Any]:
-    artifact = facts.artifact
+    """Of the whole build; of several variants the arena and the stack that are largest."""
+    artifact = facts.variants[0].artifact
+    plan = max((v.artifact.plan for v in facts.variants), key=lambda plan: plan.nbytes)
+    stacks = [v.run.stack_bytes for v in facts.variants if v.run and v.run.stack_bytes is not None]
     return {
         "flash_bytes": artifact.flash_bytes,
         "weights_bytes": artifact.weights_bytes,
         "code_bytes": artifact.code_bytes,
         "ram_bytes": artifact.ram_bytes,
-        "arena_bytes": artifact.plan.nbytes,
-        "arena_lower_bound_bytes": artifact.plan.lower_bound,
-        "stack_bytes": facts.run.stack_bytes if facts.run else None,
+        "arena_bytes": plan.nbytes,
+        "arena_lower_bound_bytes": plan.lower_bound,
+        "stack_bytes": max(stacks) if stacks else None,
         "float_weights_bytes": facts.model.parameters * 4,
     }
 
 
-def _emulation(facts: BuildFacts) -> dict[str, Any]:
+def _emulation(facts: BuildFacts, variants: Sequence[VariantFacts]) -> dict[str, Any]:
+    """Everything that some variants ran; the instructions are those of the first."""
+    first = variants[0]
     return {
-        "native": facts.target.emulation is None or (facts.run is not None and facts.run.native),
-        "why_not_run": facts.why_not_run,
-        "instructions": facts.run.instructions if facts.run else None,
-        "inputs": facts.run_inputs,
-        "compared_bytes": facts.compared_bytes,
-        "mismatched_bytes": facts.mismatched_bytes,
+        "native": facts.target.emulation is None or (first.run is not None and first.run.native),
+        "why_not_run": first.why_not_run,
+        "instructions": first.run.instructions if first.run else None,
+        "inputs": sum(v.run_inputs for v in variants),
+        "compared_bytes": sum(v.compared_bytes for v in variants),
+        "mismatched_bytes": sum(v.mismatched_bytes for v in variants),
     }
 
 

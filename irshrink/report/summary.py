@@ -19,6 +19,7 @@ def summary(report: Mapping[str, Any], out: Path) -> str:
     """A compact table of what was built, what ran in float with its reason, and notes."""
     lines = [f"{report['model']['name']} for {report['board'] or report['target']}", ""]
     lines.append(table(_rows(report)))
+    lines += ["", _variants(report)] if report["variants"] else []
     number = sum(bool(layer["why_float"]) for layer in report["layers"])
     if number and any(layer["dtype"] == "int8" for layer in report["layers"]):
         run = "runs" if number == 1 else "run"
@@ -40,6 +41,18 @@ def arena_bound(nbytes: int, bound: int) -> str:
     share = 100 * (nbytes - bound) / bound if bound else 0.0
     over = f"{share:.1f} %" if share >= 0.1 else size(nbytes - bound)
     return f"lower bound {size(bound)}, +{over}"
+
+
+def _variants(report: Mapping[str, Any]) -> str:
+    rows = []
+    for one in report["variants"]:
+        emulation = one["emulation"]
+        wrong = f"{emulation['mismatched_bytes']} of {plural(emulation['compared_bytes'], 'byte')} differ"
+        row = (one["name"], f"{one['symbol']}_run()", size(one["arena_bytes"]))
+        counted = () if emulation["native"] else (size(one["stack_bytes"]), count(emulation["instructions"]))
+        rows.append((*row, *counted, wrong if emulation["inputs"] else "NOT RUN"))
+    counted = () if report["emulation"]["native"] else ("stack", "instructions")
+    return table(rows, ("variant", "function", "arena", *counted, "checked"))
 
 
 def _note(text: str) -> str:
