@@ -16,14 +16,17 @@ from irshrink.backends.tvm import backend as tvm_backend
 from irshrink.backends.tvm import memory
 from irshrink.backends.tvm.backend import TvmBackend, choose_kernels
 from irshrink.backends.tvm.emit import Step
+from irshrink.errors import BudgetError, RecipeError
 from irshrink.program.arena import MemoryPlan, live_bytes, plan_memory
 from irshrink.program.ops import Window
 from irshrink.program.program import Program
 from irshrink.program.reference.evaluate import run_program
 from irshrink.program.stripes import Reach, RowOp, Stripe, make_stripe
 from irshrink.program.striping import Striping
+from irshrink.recipe import make_recipe
 from irshrink.target import Target, load_target
 from irshrink.testing.chains import Chains
+from irshrink.trade import memory_notes
 
 Planner = Callable[..., tuple[Program, list[Step], MemoryPlan]]
 
@@ -209,6 +212,37 @@ def test_a_ram_limit_takes_as_few_turns_as_it_needs() -> None:
     assert program.stripes
     assert small < plan.nbytes <= (fast + small) // 2
     assert not planned(replace_target(target, ram_bytes=fast + 1024))[0].stripes
+
+
+def test_the_report_says_what_turns_saved_and_cost(tmp_path: Path) -> None:
+    made, backend, target = block(), TvmBackend(), load_target("cortex-m4")
+    vector = [Inference(made.values, run_program(made.program, made.values))]
+    for memory_of, notes in (("fast", 0), ("small", 1)):
+        folder = tmp_path / memory_of
+        folder.mkdir()
+        chosen = replace_target(target, memory=memory_of)
+        built = backend.compile(made.program, chosen, folder, vector, "block")
+        run = backend.run(folder, chosen, built.program, [made.values])
+        said = memory_notes(backend, built, run, vector)
+        assert len(said) == notes
+    fast = planned(target)[1].nbytes
+    assert "Memory: 4 layers take turns on rows of their tensors" in said[0]
+    assert f"takes {built.plan.nbytes:,} bytes instead of {fast:,}" in said[0]
+    assert f"{run.instructions:,} instructions instead of" in said[0]
+
+
+def test_a_limit_below_the_smallest_plan_is_refused() -> None:
+    target = load_target("cortex-m4")
+    with pytest.raises(BudgetError, match="even though operators take turns"):
+        planned(replace_target(target, ram_bytes=3000))
+
+
+def test_recipes_and_targets_say_how_much_memory_matters() -> None:
+    assert make_recipe({"target": "cortex-m4"}, "test").resolved_target().memory == "fast"
+    small = make_recipe({"target": "cortex-m4", "memory": "small"}, "test")
+    assert small.resolved_target().memory == "small"
+    with pytest.raises(RecipeError, match="memory"):
+        make_recipe({"target": "cortex-m4", "memory": "tiny"}, "test")
 
 
 def test_bounds_hold() -> None:

@@ -55,7 +55,7 @@ def plan_steps(
         if _fits(plan, target):
             break
     program, plan = best
-    _require_ram(plan, target)
+    _require_ram(program, plan, target)
     return program, by_rows(program, steps), plan
 
 
@@ -135,7 +135,7 @@ def _fits(plan: MemoryPlan, target: Target) -> bool:
     return target.ram_bytes is None or plan.nbytes + _BESIDE <= target.ram_bytes
 
 
-def _require_ram(plan: MemoryPlan, target: Target) -> None:
+def _require_ram(program: Program, plan: MemoryPlan, target: Target) -> None:
     if target.ram_bytes is None or plan.nbytes <= target.ram_bytes:
         return
     steps = range(1 + max(s.last for s in plan.slots))
@@ -143,8 +143,9 @@ def _require_ram(plan: MemoryPlan, target: Target) -> None:
     live = (s for s in plan.slots if s.first <= crowded <= s.last)
     largest = sorted(live, key=lambda s: (-s.nbytes, s.name))[:4]
     named = ", ".join(f"{s.name} ({s.nbytes:,} bytes)" for s in largest)
+    turns = "even though operators take turns, " if program.stripes else ""
     raise BudgetError(
-        f"RAM: the arena takes {plan.nbytes:,} bytes, {plan.nbytes - target.ram_bytes:,} more than "
+        f"RAM: the arena takes {plan.nbytes:,} bytes, {turns}{plan.nbytes - target.ram_bytes:,} more than "
         f"{target.limit('ram')}. In use at once: {named}. "
         "A smaller input, fewer channels in those layers, or a target with more RAM would help."
     )
