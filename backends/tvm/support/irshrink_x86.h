@@ -65,6 +65,59 @@ IRS_INLINE __m256i irs_x86_spread8(const int8_t *p)
 {
     return _mm256_xor_si256(_mm256_set1_epi32(irs_load32(p)), _mm256_set1_epi8((char)0x80));
 }
+/* Four bytes plus 128 each, in every lane: lane c has channel c of one to four rows. */
+IRS_INLINE __m512i irs_x86_turn16(__m512i rows)
+{
+    const __m512i gather = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    const __m512i turn = _mm512_set4_epi32(0x0F0B0703, 0x0E0A0602, 0x0D090501, 0x0C080400);
+    return _mm512_xor_si512(_mm512_shuffle_epi8(_mm512_permutexvar_epi32(gather, rows), turn), _mm512_set1_epi8((char)0x80));
+}
+IRS_INLINE __m128i irs_x86_sixteen(const int8_t *p) { return _mm_loadu_si128((const __m128i *)(const void *)p); }
+IRS_INLINE __m512i irs_x86_column16_1(const int8_t *a)
+{
+    return _mm512_xor_si512(_mm512_cvtepu8_epi32(irs_x86_sixteen(a)), _mm512_set1_epi8((char)0x80));
+}
+IRS_INLINE __m512i irs_x86_column16_2(const int8_t *a, const int8_t *b)
+{
+    return irs_x86_turn16(_mm512_inserti32x4(_mm512_castsi128_si512(irs_x86_sixteen(a)), irs_x86_sixteen(b), 1));
+}
+IRS_INLINE __m512i irs_x86_column16_3(const int8_t *a, const int8_t *b, const int8_t *c)
+{
+    __m512i rows = _mm512_inserti32x4(_mm512_castsi128_si512(irs_x86_sixteen(a)), irs_x86_sixteen(b), 1);
+    return irs_x86_turn16(_mm512_inserti32x4(rows, irs_x86_sixteen(c), 2));
+}
+IRS_INLINE __m512i irs_x86_column16_4(const int8_t *a, const int8_t *b, const int8_t *c, const int8_t *d)
+{
+    __m512i rows = _mm512_inserti32x4(_mm512_castsi128_si512(irs_x86_sixteen(a)), irs_x86_sixteen(b), 1);
+    rows = _mm512_inserti32x4(rows, irs_x86_sixteen(c), 2);
+    return irs_x86_turn16(_mm512_inserti32x4(rows, irs_x86_sixteen(d), 3));
+}
+IRS_INLINE __m128i irs_x86_eight(const int8_t *p) { return _mm_loadl_epi64((const __m128i *)(const void *)p); }
+IRS_INLINE __m256i irs_x86_turn8(__m128i ab, __m128i cd)
+{
+    const __m256i gather = _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7);
+    const __m256i turn = _mm256_broadcastsi128_si256(_mm_setr_epi32(0x0C080400, 0x0D090501, 0x0E0A0602, 0x0F0B0703));
+    __m256i rows = _mm256_inserti128_si256(_mm256_castsi128_si256(ab), cd, 1);
+    return _mm256_xor_si256(_mm256_shuffle_epi8(_mm256_permutevar8x32_epi32(rows, gather), turn), _mm256_set1_epi8((char)0x80));
+}
+IRS_INLINE __m256i irs_x86_column8_1(const int8_t *a)
+{
+    return _mm256_xor_si256(_mm256_cvtepu8_epi32(irs_x86_eight(a)), _mm256_set1_epi8((char)0x80));
+}
+IRS_INLINE __m256i irs_x86_column8_2(const int8_t *a, const int8_t *b)
+{
+    return irs_x86_turn8(_mm_unpacklo_epi64(irs_x86_eight(a), irs_x86_eight(b)), _mm_setzero_si128());
+}
+IRS_INLINE __m256i irs_x86_column8_3(const int8_t *a, const int8_t *b, const int8_t *c)
+{
+    return irs_x86_turn8(_mm_unpacklo_epi64(irs_x86_eight(a), irs_x86_eight(b)), irs_x86_eight(c));
+}
+IRS_INLINE __m256i irs_x86_column8_4(const int8_t *a, const int8_t *b, const int8_t *c, const int8_t *d)
+{
+    __m128i cd = _mm_unpacklo_epi64(irs_x86_eight(c), irs_x86_eight(d));
+    return irs_x86_turn8(_mm_unpacklo_epi64(irs_x86_eight(a), irs_x86_eight(b)), cd);
+}
+
 /* acc[c] += sum of x[i] * w[4c + i], x unsigned. */
 IRS_INLINE __m512i irs_x86_dot16(__m512i acc, __m512i x, __m512i w) { return _mm512_dpbusd_epi32(acc, x, w); }
 IRS_INLINE __m256i irs_x86_dot8(__m256i acc, __m256i x, __m256i w) { return _mm256_dpbusd_epi32(acc, x, w); }

@@ -140,10 +140,10 @@ def covered(op: ConvInt8 | DenseInt8, target: Target) -> MicroKernel | None:
         return None
     if isinstance(op, ConvInt8) and (op.depthwise or (op.residual is not None and op.residual.shift < 1)):
         return None
-    micro = micro_kernel(target, op.weight)
+    groups = op.groups if isinstance(op, ConvInt8) else 1
+    micro = micro_kernel(target, op.weight, groups)
     if micro is None:
         return None
-    groups = op.groups if isinstance(op, ConvInt8) else 1
     return micro if len(op.weight) // groups >= micro.lanes else None
 
 

@@ -68,8 +68,15 @@ def candidates(op: ConvInt8, program: Program, target: Target) -> list[VectorDep
     if not covered(op, program, target):
         return []
     _, _, out_w, channels = program.tensors[op.output].shape
-    widths = [c for c in (16, 8) if c <= channels]
-    return [VectorDepthwiseTile(p, c) for c in widths for p in range(1, min(out_w, 4) + 1)]
+    return [
+        VectorDepthwiseTile(p, c) for c in (16, 8) if c <= channels for p in _taps(op, target, c).tiles(out_w)
+    ]
+
+
+def _taps(op: ConvInt8, target: Target, channels: int) -> Taps:
+    taps = taps_kernel(target, op.weight, channels)
+    assert taps is not None
+    return taps
 
 
 def covered(op: ConvInt8, program: Program, target: Target) -> bool:
@@ -92,9 +99,8 @@ def select(
         return None
     assert isinstance(op.requantization, Requantization)
     x, (_, out_h, out_w, channels) = program.tensors[op.inputs[0]].shape, program.tensors[op.output].shape
-    tile = tile or _choose(op, out_w, channels)
-    taps = taps_kernel(target, op.weight, tile.channels)
-    assert taps is not None
+    tile = tile or _choose(op, target, out_w, channels)
+    taps = _taps(op, target, tile.channels)
     rows = Rows.of(op.window)
     pitch, ring = rows.sizes(op.window, x, out_w, op.input_zero_point)
     results, result_arguments = taps.results().of(
@@ -105,7 +111,7 @@ def select(
     arguments: list[Argument] = [
         Input(0),
         Constant("weight", taps.pack(blocks.reshape(*blocks.shape[:2], -1))),
-        Constant("bias", op.bias),
+        Constant("bias", taps.bias(op.bias, op.weight)),
         *result_arguments,
         Output(),
         *(out_h, out_w, channels, pitch),
@@ -120,16 +126,15 @@ def select(
     )
 
 
-def _choose(op: ConvInt8, out_w: int, channels: int) -> VectorDepthwiseTile:
-    """Two pixels share columns, three spill; one where the overlap of the last tile costs more."""
-    (kh, kw), stride = op.window.kernel, op.window.strides[1]
+def _choose(op: ConvInt8, target: Target, out_w: int, channels: int) -> VectorDepthwiseTile:
+    """Neighbouring pixels share columns; fewer at a time where the overlap of the last tile costs more."""
+    width = 16 if channels >= 16 else 8
+    taps = _taps(op, target, width)
 
     def instructions(pixels: int) -> float:
-        loads = kh * (kw + (pixels - 1) * stride) + (kh * kw if kh * kw > 9 else 0)
-        return -(-out_w // pixels) * (6 + loads + pixels * (4 * kh * kw + 21))
+        return -(-out_w // pixels) * (6 + taps.instructions(op.window, pixels))
 
-    pixels = min((1, 2), key=instructions) if out_w > 1 else 1
-    return VectorDepthwiseTile(pixels, 16 if channels >= 16 else 8)
+    return VectorDepthwiseTile(min(taps.tiles(out_w), key=instructions), width)
 
 
 @cache
@@ -168,8 +173,8 @@ class _Body:
         pixels, width = form.tile.pixels, form.tile.channels
         with f.loop("b", quotient(n["channels"] + (width - 1), width)) as b:
             channel = f.bind("channel", minimum(b * width, n["channels"] - width))
-            taps = form.rows.count * form.columns
-            weights = form.taps.begin(f, self.weight, b * (taps * width), self.bias, channel, taps, width)
+            w = b * (form.taps.stored() * width)
+            weights = form.taps.begin(f, self.weight, w, self.bias, channel, width)
             shared = form.results.begin(f, self.given, channel, width)
             with f.loop("t", quotient(n["out_w"] + (pixels - 1), pixels)) as t:
                 column = f.bind("column", minimum(t * pixels, n["out_w"] - pixels))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from irshrink.backends.tvm.kernels.vector.columns import VnniColumns
 from irshrink.backends.tvm.kernels.vector.dotprod import DotProduct
 from irshrink.backends.tvm.kernels.vector.micro import Int8, MicroKernel, VectorTile
 from irshrink.backends.tvm.kernels.vector.neon import Neon
@@ -13,10 +14,10 @@ from irshrink.backends.tvm.kernels.vector.vnni import Vnni
 from irshrink.target import Target
 
 
-def micro_kernel(target: Target, weight: Int8) -> MicroKernel | None:
+def micro_kernel(target: Target, weight: Int8, groups: int = 1) -> MicroKernel | None:
     """The best micro-kernel that ``target`` has for these weights [channel, ...]; None: no vectors for it."""
     if target.has("vnni"):
-        return Vnni(16 if len(weight) >= 16 else 8)
+        return Vnni(16 if len(weight) // groups >= 16 else 8)
     if not target.triple.startswith("aarch64-") or not target.has("neon"):
         return None
     if target.has("dotprod"):
@@ -36,6 +37,9 @@ def fitted(micro: MicroKernel, tile: VectorTile, weight: Int8) -> MicroKernel:
 
 def taps_kernel(target: Target, weight: Int8, channels: int) -> Taps | None:
     """The same for depthwise layers, ``channels`` at a time; ``weight`` [channel, kh, kw, 1]."""
+    if target.has("vnni"):
+        _, rows, columns, _ = weight.shape
+        return VnniColumns(rows, columns, channels)
     if not target.triple.startswith("aarch64-") or not target.has("neon"):
         return None
     return NeonTaps(groups_of(weight.reshape(len(weight), -1)))

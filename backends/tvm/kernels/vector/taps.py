@@ -11,13 +11,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any, Protocol
 
 import numpy as np
 
-from irshrink.backends.tvm.kernels.vector.micro import Int8
+from irshrink.backends.tvm.kernels.vector.micro import Int8, Int32
 from irshrink.backends.tvm.kernels.vector.results import Int8Results, NeonResults
 from irshrink.backends.tvm.tir import Buffer, Expr, Function, address, inline
+from irshrink.program.ops import Window
 
 #: Taps whose weights are kept in registers over a row.
 _KEPT = 9
@@ -41,11 +43,23 @@ class Taps(Protocol):
     @property
     def header(self) -> str: ...
 
+    def stored(self) -> int:
+        """Bytes that the packed weights of one channel take."""
+
     def pack(self, weight: Int8) -> Int8:
         """Weights [block, channel, tap] in the order of use, flat."""
 
+    def bias(self, bias: Int32, weight: Int8) -> Int32:
+        """What sums start from; ``weight`` [channel, ...]."""
+
+    def tiles(self, pixels: int) -> range:
+        """Numbers of neighbouring pixels whose sums stay in registers, at most ``pixels``."""
+
+    def instructions(self, window: Window, pixels: int) -> float:
+        """An estimate for so many neighbouring pixels, without the loop."""
+
     def begin(
-        self, f: Function, weight: Buffer, w: Expr, bias: Buffer, channel: Expr, taps: int, channels: int
+        self, f: Function, weight: Buffer, w: Expr, bias: Buffer, channel: Expr, channels: int
     ) -> TapSums:
         """What the tiles of one block of channels share; its weights start at ``weight[w]``."""
 
@@ -81,14 +95,31 @@ class NeonTaps:
         text = "_".join(",".join(map(str, group)) for group in self.groups)
         return f"neon_g{len(self.groups)}_{hashlib.sha256(text.encode()).hexdigest()[:6]}"
 
+    def stored(self) -> int:
+        return sum(map(len, self.groups))
+
     def pack(self, weight: Int8) -> Int8:
         order = [tap for group in self.groups for tap in group]
         return np.ascontiguousarray(weight[:, :, order].transpose(0, 2, 1)).reshape(-1)
 
+    def bias(self, bias: Int32, weight: Int8) -> Int32:
+        return bias
+
+    def tiles(self, pixels: int) -> range:
+        return range(1, min(pixels, 4) + 1)
+
+    def instructions(self, window: Window, pixels: int) -> float:
+        (kh, kw), stride = window.kernel, window.strides[1]
+        taps = kh * kw
+        loads = kh * (kw + (pixels - 1) * stride) + (taps if taps > _KEPT else 0)
+        # three pixels spill
+        return loads + pixels * (4 * taps + 21) if pixels <= 2 else inf
+
     def begin(
-        self, f: Function, weight: Buffer, w: Expr, bias: Buffer, channel: Expr, taps: int, channels: int
+        self, f: Function, weight: Buffer, w: Expr, bias: Buffer, channel: Expr, channels: int
     ) -> NeonTapSums:
         dtype, load = ("int8x16", "irs_neon_load") if channels == 16 else ("int8x8", "irs_neon_load8")
+        taps = self.stored()
 
         def tap(i: int) -> Expr:
             return f.bind(f"w{i}", inline(dtype, load, address(weight, w + channels * i)))
