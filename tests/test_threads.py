@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from math import inf, prod
 from pathlib import Path
 from typing import Any
@@ -10,13 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from irshrink import Recipe, compile_model, load_build
 from irshrink.backends.tvm import threads
-from irshrink.backends.tvm.backend import TvmBackend
+from irshrink.backends.tvm.backend import TvmBackend, choose_kernels
+from irshrink.errors import RecipeError, TargetError, UserError
 from irshrink.program import ops
 from irshrink.program.ops import Addition, Requantization, Window
 from irshrink.target import Target, load_target, with_threads
 from irshrink.testing.kernels import KernelBench
 
+MODELS = Path(__file__).parent.parent / "models"
 COUNTS = (1, 2, 3, 5)
 SAME = (1, 1, 1, 1)
 #: kernel, strides, padding, channels in and out, groups, whether a residual is added
@@ -118,3 +123,104 @@ def test_bytes_do_not_depend_on_the_number_of_threads(target: str, tmp_path: Pat
     bench.check(backend, threaded(target), tmp_path, threads=COUNTS)
     text = (tmp_path / "src" / "model.c").read_text("utf-8")
     assert text.count("share, shares);") > 2 * len(CONVOLUTIONS)
+
+
+@pytest.fixture(scope="module")
+def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small net for at most three threads."""
+    folder = tmp_path_factory.mktemp("threads") / "build"
+    recipe = Recipe(
+        target="host", calibration=str(MODELS / "kws-samples.npz"), threads=3, prefix="kws", test_inputs=2
+    )
+    compile_model(MODELS / "kws.onnx", recipe, folder)
+    return folder
+
+
+def test_a_net_on_all_numbers_of_threads(build: Path) -> None:
+    builds = [load_build(build, threads=n) for n in (1, 2, 3)]
+    rng = np.random.default_rng(0)
+    ports = [(p, builds[0].program.tensors[p.tensor]) for p in builds[0].program.inputs]
+    inputs = [[rng.integers(-128, 128, p.shape).astype(t.dtype) for p, t in ports] for _ in range(5)]
+    wanted = builds[0].reference(inputs)
+    for one in builds:
+        for x, y in zip(one.run(inputs).outputs, wanted, strict=True):
+            assert [a.tobytes() for a in x] == [a.tobytes() for a in y]
+
+
+def test_more_threads_than_it_was_compiled_for(build: Path) -> None:
+    with pytest.raises(UserError, match=r"compiled for at most 3 threads, not 4\. Compile again with --thr"):
+        load_build(build, threads=4)
+    with pytest.raises(UserError, match="at most 3 threads, not 0"):
+        load_build(build, threads=0)
+
+
+def test_nothing_of_threads_in_other_builds(tmp_path: Path) -> None:
+    bench = KernelBench()
+    bench.add(ops.SoftmaxF32, bench.f32(4, 5), shape=(4, 5), dtype="float32")
+    bench.check(TvmBackend(), load_target("host"), tmp_path)
+    for file in [*(tmp_path / "src").iterdir(), *tmp_path.glob("*.*")]:
+        text = file.read_text("utf-8")
+        assert not any(word in text for word in ("irs_share", "pthread", "_threads")), file
+
+
+SCRIPT = """
+import os, sys, threading
+from irshrink_kws import INPUTS, Model, ModelError
+
+def same(model, count=20):
+    data = [bytes((i * 7) % 256 for i in range(p.nbytes)) for p in INPUTS]
+    return {b"".join(model.run_bytes(data)) for _ in range(count)}
+
+alone = same(Model())
+model = Model(threads=3)
+assert model.threads == 3
+assert same(model) == alone
+
+# others that run meanwhile have arenas of their own, and their caller's thread
+models, found = [model, Model(threads=3), Model(threads=3)], []
+runs = [threading.Thread(target=lambda m=m: found.append(same(m))) for m in models]
+[t.start() for t in runs]
+[t.join() for t in runs]
+assert found == [alone] * 3
+
+# a fork has none of the threads, and needs none
+child = os.fork()
+if child == 0:
+    os._exit(0 if same(model) == alone else 1)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+assert Model(threads=1).threads == 1
+try:
+    Model(threads=4)
+except ModelError as e:
+    assert "compiled for 1 to 3" in str(e)
+print("done")
+"""
+
+
+def test_the_loader_runs_on_threads(build: Path) -> None:
+    command = [sys.executable, "-W", "ignore", "-c", SCRIPT]
+    done = subprocess.run(command, cwd=build, capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout == "done\n", done.stderr
+
+
+def test_threads_are_refused_where_there_are_none() -> None:
+    with pytest.raises(
+        TargetError, match="'cortex-m4' runs one thread, not 2: more need Linux and a processor"
+    ):
+        Recipe(target="cortex-m4", threads=2).resolved_target()
+    with pytest.raises(TargetError, match="'rv32imc-linux' runs one thread"):
+        Recipe(target="rv32imc-linux", threads=4).resolved_target()
+    assert Recipe(target="cortex-m4", threads=1).resolved_target().threads == 1
+    for threads_wanted in (0, 65):
+        with pytest.raises(RecipeError, match=f"threads is {threads_wanted}; it must be 1 to 64"):
+            Recipe(target="host", threads=threads_wanted)
+
+
+def test_small_operators_stay_on_one_thread() -> None:
+    bench = KernelBench()
+    for n in (8, 1 << 18):
+        bench.add(ops.SoftmaxF32, bench.f32(n, 1), shape=(n, 1), dtype="float32")
+    target = threaded("host")
+    steps = choose_kernels(bench.program, target)
+    assert [threads.most_parts(s.op, s.call, bench.program, target) for s in steps] == [1, 5]
