@@ -17,10 +17,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from irshrink.backends.package.files import linker_script
 from irshrink.backends.toolchain.zig import semantic_flags
 from irshrink.backends.unicorn.firmware import GUARD_BYTES, Firmware
-from irshrink.backends.unicorn.runner import EMULATION_MAIN
+from irshrink.backends.unicorn.runner import EMULATION_MAIN, FIRMWARE
 from irshrink.compile import compile_model
 from irshrink.console import table
 from irshrink.recipe import Recipe
@@ -71,7 +73,7 @@ def measure(name: str, target: str, out: Path, as_float: bool) -> dict[str, Any]
 
 
 def gcc_row(folder: Path, target_name: str, ours: dict[str, Any]) -> tuple[str, ...]:
-    """The same C by GCC, in the same emulator, on an input of zeros."""
+    """The same C by GCC, in the same emulator; its answer has to be the same, too."""
     target, build, image = load_target(target_name), folder / "build", folder / "gcc.elf"
     port = build / "port" / "cortex-m"
     (folder / "link.ld").write_text(linker_script(target, guard_bytes=GUARD_BYTES))
@@ -79,8 +81,12 @@ def gcc_row(folder: Path, target_name: str, ours: dict[str, Any]) -> tuple[str, 
     places = [f"-I{build / 'src'}", f"-I{port}", "-nostartfiles", f"-Wl,-T,{folder / 'link.ld'}"]
     sources = [str(build / "src" / "model.c"), str(port / "startup.c"), str(EMULATION_MAIN)]
     subprocess.run([GCC, *flags, *places, "-Wl,--gc-sections", *sources, "-o", str(image)], check=True)
-    firmware = Firmware(image, target)
-    result = firmware.run([bytes(size) for size in firmware.input_bytes])
+    firmware, other = Firmware(image, target), Firmware(build / FIRMWARE, target)
+    # of all bytes below 64 any four are a float32, too
+    x = [np.random.default_rng(0).integers(0, 64, n, np.uint8).tobytes() for n in firmware.input_bytes]
+    result = firmware.run(x)
+    if result.outputs != other.run(x).outputs:
+        raise SystemExit(f"{target_name}: GCC's build of {build} answers something else")
     count, macs = result.instructions or 0, ours["model"]["macs"]
     sizes = firmware.elf.sizes
     rate = f"{count / macs:.2f}"

@@ -118,7 +118,7 @@ class _Printer:
         if _callee(extent) == JOINED:
             _, extent, last = extent.args
             joined = self.expression(last)
-        start, end = "0", self.expression(extent)
+        start, end = "0", self.expression(extent, 8)  # as an operand of <
         if node.kind == ForKind.PARALLEL:
             if self._threaded:
                 start, end = self._part(depth, var, end, joined)

@@ -15,14 +15,20 @@
 
 #include "irshrink_kernels.h"
 
-/* 4 * steps bytes of three pixels as pairs: even of a, b, c, then odd of a, b, c; steps > 0. */
-IRS_DSP_FUNCTION void irs_dsp_widen(int8_t *to, const int8_t *a, const int8_t *b, const int8_t *c, int32_t steps)
+/* `rows` times 4 * words bytes of three pixels, `step` bytes apart, as pairs: even of a, b, c, then odd of a, b,
+ * c; words and rows > 0. */
+IRS_DSP_FUNCTION void irs_dsp_widen(int8_t *to, const int8_t *a, const int8_t *b, const int8_t *c, int32_t words,
+                                    int32_t rows, int32_t step)
 {
 #if IRS_DSP_ASM
     __asm__ volatile(
-        "push {r4-r9}\n"
-        "ldr r12, [sp, #24]\n"
+        "push {r4-r11}\n"
+        "ldrd r12, r10, [sp, #32]\n"
+        "ldr r11, [sp, #40]\n"
+        "sub r11, r11, r12, lsl #2\n"
         "1:\n"
+        "ldr r12, [sp, #32]\n"
+        "2:\n"
         "ldr r4, [r1], #4\n"
         "ldr r5, [r2], #4\n"
         "ldr r6, [r3], #4\n"
@@ -34,16 +40,23 @@ IRS_DSP_FUNCTION void irs_dsp_widen(int8_t *to, const int8_t *a, const int8_t *b
         "sxtb16 r6, r6\n"
         "stmia r0!, {r4-r9}\n"
         "subs r12, r12, #1\n"
+        "bne 2b\n"
+        "add r1, r1, r11\n"
+        "add r2, r2, r11\n"
+        "add r3, r3, r11\n"
+        "subs r10, r10, #1\n"
         "bne 1b\n"
-        "pop {r4-r9}\n"
+        "pop {r4-r11}\n"
         "bx lr\n");
 #else
     const int8_t *const from[3] = {a, b, c};
-    for (int32_t i = 0; i < steps; ++i, to += 24) {
-        for (int32_t p = 0; p < 3; ++p) {
-            int32_t word = irs_load32(from[p] + 4 * i);
-            irs_store32(to + 4 * p, irs_even(word));
-            irs_store32(to + 4 * p + 12, irs_odd(word));
+    for (int32_t row = 0; row < rows; ++row) {
+        for (int32_t i = 0; i < words; ++i, to += 24) {
+            for (int32_t p = 0; p < 3; ++p) {
+                int32_t word = irs_load32(from[p] + row * step + 4 * i);
+                irs_store32(to + 4 * p, irs_even(word));
+                irs_store32(to + 4 * p + 12, irs_odd(word));
+            }
         }
     }
 #endif
@@ -167,48 +180,105 @@ IRS_DSP_FUNCTION void irs_dsp_tile(const int8_t *x, const int32_t *stream, int8_
 #endif
 }
 
-/* What stays of a window's geometry from call to call, an array in flash. */
+/* What stays of a window's geometry from call to call, an array in flash; `outside` stands where the window
+ * leaves the image. */
 enum {
     IRS_DSP_OUT_W, IRS_DSP_IN_W, IRS_DSP_IN_CHANNELS, IRS_DSP_STRIDE_H, IRS_DSP_STRIDE_W, IRS_DSP_LEFT,
-    IRS_DSP_ROWS, IRS_DSP_COLUMNS, IRS_DSP_DILATION_H, IRS_DSP_DILATION_W
+    IRS_DSP_ROWS, IRS_DSP_COLUMNS, IRS_DSP_DILATION_H, IRS_DSP_DILATION_W, IRS_DSP_GROUP_IN, IRS_DSP_OUTSIDE
 };
 
-/* The windows of `pixel` and the two after it (`next` 1) or of itself three times (`next` 0), widened:
- * 4 * steps channels at each position, `outside` where the window leaves the image. */
-IRS_NOINLINE void irs_dsp_windows(int8_t *to, const int8_t *x, const int8_t *outside, const int32_t *window,
-                                  int32_t pixel, int32_t next, int32_t pad_top, int32_t height, int32_t steps)
+/* Three windows: the corner of the first, how far apart they are in bytes, and whether all of them lie in one row
+ * of outputs and in the image, with contiguous rows. */
+typedef struct {
+    int32_t top, left, apart, inside;
+} irs_dsp_place;
+
+IRS_INLINE irs_dsp_place irs_dsp_locate(const int32_t *window, int32_t pixel, int32_t next, int32_t pad_top,
+                                        int32_t height)
 {
-    int32_t top[3], left[3], rows = window[IRS_DSP_ROWS], columns = window[IRS_DSP_COLUMNS];
+    int32_t out_w = window[IRS_DSP_OUT_W], out_y = pixel / out_w, out_x = pixel - out_y * out_w;
+    int32_t across = next * window[IRS_DSP_STRIDE_W], channels = window[IRS_DSP_IN_CHANNELS];
+    irs_dsp_place at;
+    at.top = out_y * window[IRS_DSP_STRIDE_H] - pad_top;
+    at.left = out_x * window[IRS_DSP_STRIDE_W] - window[IRS_DSP_LEFT];
+    at.apart = across * channels;
+    at.inside = out_x + 2 * next < out_w && at.top >= 0 && at.left >= 0
+                && at.left + 2 * across + window[IRS_DSP_COLUMNS] <= window[IRS_DSP_IN_W]
+                && at.top + (window[IRS_DSP_ROWS] - 1) * window[IRS_DSP_DILATION_H] < height
+                && window[IRS_DSP_DILATION_W] == 1 && window[IRS_DSP_GROUP_IN] == channels;
+    return at;
+}
+
+/* Windows of whole words of channels, widened; those of `pixel` and the two after it (`next` 1), or its own three
+ * times (`next` 0). */
+IRS_NOINLINE void irs_dsp_windows(int8_t *to, const int8_t *x, const int8_t *outside, const int32_t *window,
+                                  int32_t pixel, int32_t next, int32_t pad_top, int32_t height)
+{
+    irs_dsp_place at = irs_dsp_locate(window, pixel, next, pad_top, height);
     int32_t width = window[IRS_DSP_IN_W], channels = window[IRS_DSP_IN_CHANNELS];
-    int32_t down = window[IRS_DSP_DILATION_H], across = window[IRS_DSP_DILATION_W];
-    int32_t out_y = pixel / window[IRS_DSP_OUT_W], out_x = pixel - out_y * window[IRS_DSP_OUT_W];
-    for (int32_t p = 0; p < 3; ++p) {
-        top[p] = out_y * window[IRS_DSP_STRIDE_H] - pad_top;
-        left[p] = out_x * window[IRS_DSP_STRIDE_W] - window[IRS_DSP_LEFT];
-        out_x += next;
-        if (out_x == window[IRS_DSP_OUT_W]) {
-            out_x = 0;
-            ++out_y;
-        }
+    int32_t rows = window[IRS_DSP_ROWS], columns = window[IRS_DSP_COLUMNS], words = window[IRS_DSP_GROUP_IN] / 4;
+    if (at.inside) {
+        const int8_t *from = x + (at.top * width + at.left) * channels;
+        irs_dsp_widen(to, from, from + at.apart, from + 2 * at.apart, columns * words, rows,
+                      window[IRS_DSP_DILATION_H] * width * channels);
+        return;
     }
-    /* rows of the window at once where no border is in the way */
-    int32_t at_once = across == 1 && 4 * steps == channels && top[0] == top[2] && top[0] >= 0 && left[0] >= 0
-                      && left[2] + columns <= width && top[0] + (rows - 1) * down < height;
+    int32_t top[3], left[3], out_w = window[IRS_DSP_OUT_W];
+    for (int32_t p = 0; p < 3; ++p, pixel += next) {
+        top[p] = pixel / out_w * window[IRS_DSP_STRIDE_H] - pad_top;
+        left[p] = pixel % out_w * window[IRS_DSP_STRIDE_W] - window[IRS_DSP_LEFT];
+    }
     for (int32_t ky = 0; ky < rows; ++ky) {
-        for (int32_t kx = 0; kx < columns; ++kx) {
+        for (int32_t kx = 0; kx < columns; ++kx, to += 24 * words) {
             const int8_t *from[3];
             for (int32_t p = 0; p < 3; ++p) {
-                int32_t row = top[p] + ky * down, column = left[p] + kx * across;
+                int32_t row = top[p] + ky * window[IRS_DSP_DILATION_H];
+                int32_t column = left[p] + kx * window[IRS_DSP_DILATION_W];
                 int32_t within = (uint32_t)row < (uint32_t)height && (uint32_t)column < (uint32_t)width;
                 from[p] = within ? x + (row * width + column) * channels : outside;
             }
-            int32_t n = at_once ? columns * steps : steps;
-            irs_dsp_widen(to, from[0], from[1], from[2], n);
-            to += 24 * n;
-            if (at_once) {
-                break;
+            irs_dsp_widen(to, from[0], from[1], from[2], words, 1, 0);
+        }
+    }
+}
+
+/* Windows of any number of channels, widened: the whole words of each row, then the bytes that are left of each row,
+ * side by side. `bytes` holds those, and windows at the border. */
+IRS_NOINLINE void irs_dsp_rows(int8_t *to, const int8_t *x, int8_t *bytes, const int32_t *window, int32_t pixel,
+                               int32_t next, int32_t pad_top, int32_t height)
+{
+    irs_dsp_place at = irs_dsp_locate(window, pixel, next, pad_top, height);
+    int32_t width = window[IRS_DSP_IN_W], channels = window[IRS_DSP_IN_CHANNELS], rows = window[IRS_DSP_ROWS];
+    int32_t group = window[IRS_DSP_GROUP_IN], run = window[IRS_DSP_COLUMNS] * group, left = run & 3;
+    int32_t pitch = (rows * left + 3) & ~3, apart = at.apart, step = window[IRS_DSP_DILATION_H] * width * channels;
+    const int8_t *from = x + (at.top * width + at.left) * channels;
+    if (!at.inside) {
+        int8_t *border = bytes + 3 * pitch;
+        from = border;
+        step = run;
+        apart = (rows * run + 3) & ~3;
+        for (int32_t p = 0; p < 3; ++p, pixel += next, border += apart) {
+            int32_t out_w = window[IRS_DSP_OUT_W];
+            irs_patch(border, x, pixel / out_w * window[IRS_DSP_STRIDE_H] - pad_top,
+                      pixel % out_w * window[IRS_DSP_STRIDE_W] - window[IRS_DSP_LEFT], rows,
+                      window[IRS_DSP_COLUMNS], window[IRS_DSP_DILATION_H], window[IRS_DSP_DILATION_W], height,
+                      width, channels, group, window[IRS_DSP_OUTSIDE]);
+        }
+    }
+    if (run >= 4) {
+        irs_dsp_widen(to, from, from + apart, from + 2 * apart, run / 4, rows, step);
+    }
+    if (left > 0) {
+        int8_t *rest = bytes;
+        for (int32_t p = 0; p < 3; ++p, rest += pitch) {
+            const int8_t *end = from + p * apart + (run & ~3);
+            for (int32_t ky = 0; ky < rows * left; ky += left, end += step) {
+                for (int32_t i = 0; i < left; ++i) {
+                    rest[ky + i] = end[i];
+                }
             }
         }
+        irs_dsp_widen(to + run / 4 * rows * 24, bytes, bytes + pitch, bytes + 2 * pitch, pitch / 4, 1, 0);
     }
 }
 

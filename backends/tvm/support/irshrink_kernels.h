@@ -32,7 +32,7 @@
 /* Whole loops are in assembly for the M profile with DSP extension and FPU. */
 #if defined(__ARM_FEATURE_DSP) && defined(__ARM_FP) && defined(__thumb2__) && __ARM_ARCH_PROFILE == 'M'
 #define IRS_DSP_ASM 1
-#define IRS_DSP_FUNCTION static __attribute__((naked, noinline, unused))
+#define IRS_DSP_FUNCTION static __attribute__((naked, noinline, unused, aligned(4))) /* ADR counts in words */
 #else
 #define IRS_DSP_FUNCTION IRS_NOINLINE
 #endif

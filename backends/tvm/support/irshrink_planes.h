@@ -91,9 +91,14 @@ IRS_NOINLINE void irs_planes_fill(int8_t *to, const int8_t *x, int32_t row, int3
     }
 }
 
-#if IRS_DSP_ASM
-/* One row of a 3x3 window for two outputs, in r12 and lr: pairs of columns at p, pairs of taps (0, 1) and
- * (1, 2). Outputs are one column apart, or two. */
+/* Bytes w0 w1 w2 of a row of taps as the pairs (w0, w1) and (w1, w2). */
+#define IRS_PLANES_TAPS(offset, w01, w12)                                                                   \
+    "ldr r12, [r4, #" offset "]\n"                                                                          \
+    "sxtb16 r5, r12\n"                                                                                      \
+    "sxtb16 r12, r12, ror #8\n"                                                                             \
+    "pkhbt " w01 ", r5, r12, lsl #16\n"                                                                     \
+    "pkhbt " w12 ", r12, r5\n"
+/* One row of the windows of two outputs, in r12 and lr, one column apart or two; and of one output. */
 #define IRS_PLANES_ROW_1(p, w01, w12)                                                                       \
     "ldrd r4, r5, [" p "], #4\n"                                                                            \
     "smlad r12, r4, " w01 ", r12\n"                                                                         \
@@ -107,147 +112,155 @@ IRS_NOINLINE void irs_planes_fill(int8_t *to, const int8_t *x, int32_t row, int3
     "ldr r4, [" p "]\n"                                                                                     \
     "smlad lr, r5, " w01 ", lr\n"                                                                           \
     "smlabt lr, r4, " w12 ", lr\n"
-/* The same for the last output of a row of odd length. */
 #define IRS_PLANES_ROW_LAST(p, w01, w12)                                                                    \
     "ldrd r4, r5, [" p "]\n"                                                                                \
     "smlad r12, r4, " w01 ", r12\n"                                                                         \
     "smlabt r12, r5, " w12 ", r12\n"
 #define IRS_PLANES_ROWS(ROW) ROW("r0", "r6", "r7") ROW("r1", "r8", "r9") ROW("r2", "r10", "r11")
-/* Bytes w0 w1 w2 of a row as the pairs (w0, w1) and (w1, w2). */
-#define IRS_PLANES_TAPS(offset, w01, w12)                                                                   \
-    "ldr r12, [r4, #" offset "]\n"                                                                          \
-    "sxtb16 r5, r12\n"                                                                                      \
-    "sxtb16 r12, r12, ror #8\n"                                                                             \
-    "pkhbt " w01 ", r5, r12, lsl #16\n"                                                                     \
-    "pkhbt " w12 ", r12, r5\n"
-#define IRS_PLANES_WALK(stride, log2)                                                                       \
-    __asm__ volatile(                                                                                       \
-        "push {r4-r11, lr}\n"                                                                               \
-        "sub sp, #24\n"                                                                                     \
-        "strd r0, r1, [sp]\n"     /* plane, weights */                                                      \
-        "strd r2, r3, [sp, #8]\n" /* biases, multipliers */                                                 \
-        "movs r4, #4\n"                                                                                     \
-        "str r4, [sp, #20]\n" /* channels left */                                                           \
-        "ldrd r5, r4, [sp, #72]\n"                                                                          \
-        "vmov s12, s13, r4, r5\n" /* zero point, bytes of a pixel */                                        \
-        "ldr r6, [sp, #68]\n"                                                                               \
-        "lsrs r6, r6, #1\n"                                                                                 \
-        "lsls r6, r6, #(2 + " log2 ")\n"                                                                    \
-        "ldr r8, [sp, #80]\n"                                                                               \
-        "lsls r8, r8, #" log2 "\n"                                                                          \
-        "sub r7, r8, r6\n"                                                                                  \
-        "vmov s6, s7, r7, r8\n" /* from the end of a row to the next; from row to row */                    \
-        "vmov s5, r6\n"         /* bytes of the outputs in twos */                                          \
-        "1:\n"                                                                                              \
-        "ldrd r0, r4, [sp]\n" IRS_PLANES_TAPS("0", "r6", "r7") IRS_PLANES_TAPS("3", "r8", "r9")             \
-        IRS_PLANES_TAPS("6", "r10", "r11")                                                                  \
-        "adds r4, r4, #9\n"                                                                                 \
-        "ldr r5, [sp, #84]\n"                                                                               \
-        "add r5, r0, r5\n"                                                                                  \
-        "strd r5, r4, [sp]\n"                                                                               \
-        "ldrd r4, r5, [sp, #8]\n"                                                                           \
-        "vldmia r4!, {s8}\n"                                                                                \
-        "vldmia r5!, {s10}\n"                                                                               \
-        "vmov.f32 s9, s8\n"                                                                                 \
-        "strd r4, r5, [sp, #8]\n"                                                                           \
-        "ldrd r3, r5, [sp, #60]\n"                                                                          \
-        "str r5, [sp, #16]\n" /* rows left */                                                               \
-        "adds r4, r3, #1\n"                                                                                 \
-        "str r4, [sp, #60]\n"                                                                               \
-        "ldr r4, [sp, #80]\n"                                                                               \
-        "add r1, r0, r4\n"                                                                                  \
-        "add r2, r1, r4\n"                                                                                  \
-        "vmov r4, s5\n"                                                                                     \
-        "add r4, r0, r4\n"                                                                                  \
-        "vmov s14, r4\n"                                                                                    \
-        "2:\n"                                                                                              \
-        "vmov r4, s14\n"                                                                                    \
-        "cmp r0, r4\n"                                                                                      \
-        "beq 4f\n"                                                                                          \
-        "3:\n"                                                                                              \
-        "vmov r12, lr, s8, s9\n" IRS_PLANES_ROWS(IRS_PLANES_ROW_##stride)                                   \
-        "vmov s0, s1, r12, lr\n"                                                                            \
-        "vcvt.f32.s32 s0, s0\n"                                                                             \
-        "vcvt.f32.s32 s1, s1\n"                                                                             \
-        "vmul.f32 s0, s0, s10\n"                                                                            \
-        "vmul.f32 s1, s1, s10\n"                                                                            \
-        "vcvtr.s32.f32 s0, s0\n"                                                                            \
-        "vcvtr.s32.f32 s1, s1\n"                                                                            \
-        "vmov r4, r5, s12, s13\n"                                                                           \
-        "vmov r12, lr, s0, s1\n"                                                                            \
-        "qadd r12, r12, r4\n"                                                                               \
-        "qadd lr, lr, r4\n"                                                                                 \
-        "ssat r12, #8, r12\n"                                                                               \
-        "ssat lr, #8, lr\n"                                                                                 \
-        "strb r12, [r3]\n"                                                                                  \
-        "strb lr, [r3, r5]\n"                                                                               \
-        "add r3, r3, r5, lsl #1\n"                                                                          \
-        "vmov r4, s14\n"                                                                                    \
-        "cmp r0, r4\n"                                                                                      \
-        "bne 3b\n"                                                                                          \
-        "4:\n"                                                                                              \
-        "ldr r4, [sp, #68]\n"                                                                               \
-        "lsls r4, r4, #31\n"                                                                                \
-        "beq 5f\n"                                                                                          \
-        "vmov r12, s8\n" IRS_PLANES_ROWS(IRS_PLANES_ROW_LAST)                                               \
-        "vmov s0, r12\n"                                                                                    \
-        "vcvt.f32.s32 s0, s0\n"                                                                             \
-        "vmul.f32 s0, s0, s10\n"                                                                            \
-        "vcvtr.s32.f32 s0, s0\n"                                                                            \
-        "vmov r4, r5, s12, s13\n"                                                                           \
-        "vmov r12, s0\n"                                                                                    \
-        "qadd r12, r12, r4\n"                                                                               \
-        "ssat r12, #8, r12\n"                                                                               \
-        "strb r12, [r3]\n"                                                                                  \
-        "add r3, r3, r5\n"                                                                                  \
-        "5:\n"                                                                                              \
-        "vmov r4, r5, s6, s7\n"                                                                             \
-        "add r0, r0, r4\n"                                                                                  \
-        "add r1, r1, r4\n"                                                                                  \
-        "add r2, r2, r4\n"                                                                                  \
-        "vmov r4, s14\n"                                                                                    \
-        "add r4, r4, r5\n"                                                                                  \
-        "vmov s14, r4\n"                                                                                    \
-        "ldr r4, [sp, #16]\n"                                                                               \
-        "subs r4, r4, #1\n"                                                                                 \
-        "str r4, [sp, #16]\n"                                                                               \
-        "bne 2b\n"                                                                                          \
-        "ldr r4, [sp, #20]\n"                                                                               \
-        "subs r4, r4, #1\n"                                                                                 \
-        "str r4, [sp, #20]\n"                                                                               \
-        "bne 1b\n"                                                                                          \
-        "add sp, #24\n"                                                                                     \
-        "pop {r4-r11, pc}\n")
+
+/* 3x3 windows `stride` (1 or 2) columns and rows apart, over planes of four channels: `rows` by `columns`
+ * outputs of each, `channels` bytes apart. Rows of a plane are `pitch` bytes. Biases are int32, multipliers
+ * float32, weights bytes, of which three behind the last are read, too. */
+IRS_DSP_FUNCTION void irs_planes_walk(const int8_t *x, const int32_t *bias, const int32_t *multiplier,
+                                      const int32_t *weights, int8_t *y, int32_t rows, int32_t columns,
+                                      int32_t channels, int32_t zero_point, int32_t pitch, int32_t plane,
+                                      int32_t stride)
+{
+#if IRS_DSP_ASM
+    __asm__ volatile(
+        "push {r4-r11, lr}\n"
+        "sub sp, #24\n"
+        "strd r0, r3, [sp]\n"     /* plane, weights */
+        "strd r1, r2, [sp, #8]\n" /* biases, multipliers */
+        "movs r4, #4\n"
+        "str r4, [sp, #20]\n" /* channels left */
+        "ldrd r5, r4, [sp, #72]\n"
+        "vmov s12, s13, r4, r5\n" /* zero point, bytes of a pixel */
+        "ldr r6, [sp, #68]\n"
+        "lsrs r6, r6, #1\n"
+        "ldr r5, [sp, #88]\n"
+        "mul r6, r6, r5\n"
+        "lsls r6, r6, #2\n" /* bytes of the outputs in twos */
+        "ldr r8, [sp, #80]\n"
+        "mul r8, r8, r5\n"
+        "sub r7, r8, r6\n"
+        "vmov s6, s7, r7, r8\n" /* from the end of a row to the next; from row to row */
+        "vmov s5, r6\n"
+        "adr.w r4, 3f\n"
+        "cmp r5, #1\n"
+        "beq 1f\n"
+        "adr.w r4, 6f\n"
+        "1:\n"
+        "orr r4, r4, #1\n"
+        "vmov s15, r4\n" /* where the next two outputs begin */
+        "1:\n"
+        "ldrd r0, r4, [sp]\n"
+        IRS_PLANES_TAPS("0", "r6", "r7")
+        IRS_PLANES_TAPS("3", "r8", "r9")
+        IRS_PLANES_TAPS("6", "r10", "r11")
+        "adds r4, r4, #9\n"
+        "ldr r5, [sp, #84]\n"
+        "add r5, r0, r5\n"
+        "strd r5, r4, [sp]\n"
+        "ldrd r4, r5, [sp, #8]\n"
+        "vldmia r4!, {s8}\n"
+        "vldmia r5!, {s10}\n"
+        "vmov.f32 s9, s8\n"
+        "strd r4, r5, [sp, #8]\n"
+        "ldrd r3, r5, [sp, #60]\n"
+        "str r5, [sp, #16]\n" /* rows left */
+        "adds r4, r3, #1\n"
+        "str r4, [sp, #60]\n"
+        "ldr r4, [sp, #80]\n"
+        "add r1, r0, r4\n"
+        "add r2, r1, r4\n"
+        "vmov r4, s5\n"
+        "add r4, r0, r4\n"
+        "vmov s14, r4\n"
+        "2:\n"
+        "vmov r4, r5, s14, s15\n"
+        "cmp r0, r4\n"
+        "beq 4f\n"
+        "bx r5\n"
+        "6:\n"
+        "vmov r12, lr, s8, s9\n"
+        IRS_PLANES_ROWS(IRS_PLANES_ROW_2)
+        "b 7f\n"
+        "3:\n"
+        "vmov r12, lr, s8, s9\n"
+        IRS_PLANES_ROWS(IRS_PLANES_ROW_1)
+        "7:\n"
+        "vmov s0, s1, r12, lr\n"
+        "vcvt.f32.s32 s0, s0\n"
+        "vcvt.f32.s32 s1, s1\n"
+        "vmul.f32 s0, s0, s10\n"
+        "vmul.f32 s1, s1, s10\n"
+        "vcvtr.s32.f32 s0, s0\n"
+        "vcvtr.s32.f32 s1, s1\n"
+        "vmov r4, r5, s12, s13\n"
+        "vmov r12, lr, s0, s1\n"
+        "qadd r12, r12, r4\n"
+        "qadd lr, lr, r4\n"
+        "ssat r12, #8, r12\n"
+        "ssat lr, #8, lr\n"
+        "strb r12, [r3]\n"
+        "strb lr, [r3, r5]\n"
+        "add r3, r3, r5, lsl #1\n"
+        "vmov r4, r5, s14, s15\n"
+        "cmp r0, r4\n"
+        "beq 4f\n"
+        "bx r5\n"
+        "4:\n"
+        "ldr r4, [sp, #68]\n"
+        "lsls r4, r4, #31\n"
+        "beq 5f\n"
+        "vmov r12, s8\n"
+        IRS_PLANES_ROWS(IRS_PLANES_ROW_LAST)
+        "vmov s0, r12\n"
+        "vcvt.f32.s32 s0, s0\n"
+        "vmul.f32 s0, s0, s10\n"
+        "vcvtr.s32.f32 s0, s0\n"
+        "vmov r4, r5, s12, s13\n"
+        "vmov r12, s0\n"
+        "qadd r12, r12, r4\n"
+        "ssat r12, #8, r12\n"
+        "strb r12, [r3]\n"
+        "add r3, r3, r5\n"
+        "5:\n"
+        "vmov r4, r5, s6, s7\n"
+        "add r0, r0, r4\n"
+        "add r1, r1, r4\n"
+        "add r2, r2, r4\n"
+        "vmov r4, s14\n"
+        "add r4, r4, r5\n"
+        "vmov s14, r4\n"
+        "ldr r4, [sp, #16]\n"
+        "subs r4, r4, #1\n"
+        "str r4, [sp, #16]\n"
+        "bne 2b\n"
+        "ldr r4, [sp, #20]\n"
+        "subs r4, r4, #1\n"
+        "str r4, [sp, #20]\n"
+        "bne 1b\n"
+        "add sp, #24\n"
+        "pop {r4-r11, pc}\n");
 #else
-#define IRS_PLANES_WALK(stride, log2)                                                                       \
-    for (int32_t c = 0; c < 4; ++c) {                                                                       \
-        for (int32_t i = 0; i < rows * columns; ++i) {                                                      \
-            const int8_t *p = x + c * plane + i / columns * stride * pitch + i % columns * stride * 2;      \
-            int32_t acc = bias[c];                                                                          \
-            for (int32_t k = 0; k < 9; ++k) {                                                               \
-                int16_t value;                                                                              \
-                __builtin_memcpy(&value, p + k / 3 * pitch + k % 3 * 2, 2);                                 \
-                acc += value * weights[9 * c + k];                                                          \
-            }                                                                                               \
-            y[i * channels + c] = irs_requantize(acc, multiplier[c], zero_point);                           \
-        }                                                                                                   \
+    const int8_t *taps = (const int8_t *)weights;
+    for (int32_t c = 0; c < 4; ++c, taps += 9) {
+        float m;
+        __builtin_memcpy(&m, multiplier + c, sizeof m);
+        for (int32_t i = 0; i < rows * columns; ++i) {
+            const int8_t *p = x + c * plane + (i / columns * pitch + i % columns * 2) * stride;
+            int32_t acc = bias[c];
+            for (int32_t k = 0; k < 9; ++k) {
+                int16_t value;
+                __builtin_memcpy(&value, p + k / 3 * pitch + k % 3 * 2, 2);
+                acc += value * taps[k];
+            }
+            y[i * channels + c] = irs_requantize(acc, m, zero_point);
+        }
     }
 #endif
-
-/* 3x3 windows one column and row apart, or two, over planes of four channels: `rows` by `columns` outputs of
- * each, `channels` bytes apart. Rows of a plane are `pitch` bytes. One byte behind the weights is read. */
-IRS_DSP_FUNCTION void irs_planes_walk1(const int8_t *x, const int8_t *weights, const int32_t *bias,
-                                         const float *multiplier, int8_t *y, int32_t rows, int32_t columns,
-                                         int32_t channels, int32_t zero_point, int32_t pitch, int32_t plane)
-{
-    IRS_PLANES_WALK(1, "0");
-}
-
-IRS_DSP_FUNCTION void irs_planes_walk2(const int8_t *x, const int8_t *weights, const int32_t *bias,
-                                         const float *multiplier, int8_t *y, int32_t rows, int32_t columns,
-                                         int32_t channels, int32_t zero_point, int32_t pitch, int32_t plane)
-{
-    IRS_PLANES_WALK(2, "1");
 }
 
 #endif

@@ -6,8 +6,8 @@ from the input in one of three ways:
 | source | for |
 |---|---|
 | direct | pointwise layers: a window is a pixel |
-| window | whole words of channels at every position; rows at once where no border is in the way |
-| bytes  | few channels: contiguous bytes first (``irs_patch``), then widened |
+| window | whole words of channels at every position |
+| rows   | few channels: whole words of each row of the window, then the bytes left over of all rows |
 
 Pixels left over at the end are computed one at a time, by a tile whose three pixels are the same one: nothing
 is read after it was written, so that a pointwise layer may overwrite its input.
@@ -20,6 +20,7 @@ from functools import cache
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from irshrink.backends.tvm.kernels.call import (
     Argument,
@@ -30,7 +31,7 @@ from irshrink.backends.tvm.kernels.call import (
     RowCall,
     Workspace,
 )
-from irshrink.backends.tvm.kernels.dsp.pairs import STEP, Streams, steps_of, streams
+from irshrink.backends.tvm.kernels.dsp.pairs import STEP, patch_bytes, streams
 from irshrink.backends.tvm.kernels.dsp.residual import Residual
 from irshrink.backends.tvm.kernels.overlap import Shape, tiles_distance
 from irshrink.backends.tvm.tir import (
@@ -53,17 +54,12 @@ from irshrink.program.program import Program
 from irshrink.program.stripes import Reach
 from irshrink.target import Target
 
-Source = Literal["direct", "window", "bytes"]
+Source = Literal["direct", "window", "rows"]
 
 #: Pixels of a tile.
 PIXELS = 3
 #: Word copies may write this far past the end of a patch, and read as far past the end of the input.
 _SLACK = 3
-
-_BYTES = (
-    "out_w", "stride_h", "stride_w", "pad_top", "pad_left", "rows", "columns", "dilation_h", "dilation_w",
-    "in_h", "in_w", "in_channels", "pad_value",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -76,50 +72,78 @@ class PairTile:
 def choose_pairs(op: ConvInt8, program: Program, target: Target) -> PairTile | None:
     """The tile for a convolution that is not depthwise, None where another kernel has to do it."""
     _, height, width, _ = program.tensors[op.output].shape
-    if not target.has("dsp") or not target.has("fpu") or height * width < PIXELS or _streams(op) is None:
+    if not target.has("dsp") or not target.has("fpu") or height * width < PIXELS:
         return None
+    tile = PairTile("window" if op.weight.shape[3] % STEP == 0 else "rows")
     if op.window == Window(kernel=(1, 1)) and op.groups == 1:
-        return PairTile("direct")
-    return PairTile("window" if op.weight.shape[3] % STEP == 0 else "bytes")
+        tile = PairTile("direct")
+    return tile if _stream(op, tile) is not None else None
 
 
-def _streams(op: ConvInt8) -> Streams | None:
-    return streams(op.weight.reshape(op.groups, len(op.weight) // op.groups, -1), op.bias, op.requantization)
+def _stream(op: ConvInt8, tile: PairTile) -> NDArray[np.int32] | None:
+    """The weights in the order of the patch."""
+    groups, (channels, rows, columns, group_in) = op.groups, op.weight.shape
+    runs = op.weight.reshape(groups, channels // groups, rows, columns * group_in)
+    words = columns * group_in // STEP * STEP if tile.source == "rows" else columns * group_in
+    parts = [part.reshape(*runs.shape[:2], -1) for part in (runs[..., :words], runs[..., words:])]
+    return streams(np.concatenate(parts, axis=2), op.bias, op.requantization)
 
 
 def select_pairs(op: ConvInt8, program: Program, tile: PairTile) -> KernelCall:
     """The kernel call for one image."""
-    x, y = program.tensors[op.inputs[0]], program.tensors[op.output]
-    channels, packed = len(op.weight), _streams(op)
+    x, y = program.tensors[op.inputs[0]].shape, program.tensors[op.output].shape
+    packed, residual = _stream(op, tile), Residual.of(op.residual)
     assert packed is not None
     assert isinstance(op.requantization, Requantization)
-    patch_bytes = PIXELS * 2 * STEP * steps_of(op.weight[0].size)
-    geometry = _Geometry(op, x.shape, y.shape)
-    residual = Residual.of(op.residual)
-    sums_bytes = -(-PIXELS * channels // 4) * 4 if residual.present else 0
+    sums_bytes = -(-PIXELS * y[3] // 4) * 4 if residual.present else 0
+    patch = patch_bytes(op.weight[0].size)
     arguments: list[Argument] = [
         Input(0),
-        Constant("stream", packed.words),
-        Constant("runs", packed.runs),
+        Constant("stream", packed),
         Output(),
         Workspace(),
-        *(y.shape[1] * y.shape[2], channels, packed.runs.shape[1], patch_bytes),
-        *(op.requantization.zero_point, op.groups),
-        *geometry.arguments(tile.source, patch_bytes + sums_bytes),
+        *(y[1] * y[2], y[3], op.requantization.zero_point),
+        *_place(op, tile, x, y, sums_bytes),
     ]
-    workspace = patch_bytes + sums_bytes + (geometry.byte_patch if tile.source == "bytes" else 0)
     if op.residual is not None:
         arguments += [Input(1), *residual.arguments(op.residual)]
     return KernelCall(
         function=pair_convolution(tile, residual),
         arguments=tuple(arguments),
-        workspace_bytes=workspace,
+        workspace_bytes=patch + sums_bytes + (_border_bytes(op) if tile.source == "rows" else 0),
         overread_bytes=_SLACK,
-        in_place=_in_place(op, tile, x.shape[3], channels),
-        distances=_distances(op, x.shape, y.shape),
-        rows=_rows(op, tile),
+        in_place=_in_place(op, tile, x[3], y[3]),
+        distances=_distances(op, x, y),
+        rows=_row_call(op, tile),
         schedule=tile,
     )
+
+
+def _place(op: ConvInt8, tile: PairTile, x: Shape, y: Shape, sums_bytes: int) -> list[Argument]:
+    """Where windows lie: values of :func:`_place_parameters`."""
+    window, group_in = op.window, op.weight.shape[3]
+    if tile.source == "direct":
+        return [x[3]]
+    sizes = [y[2], x[2], x[3], *window.strides, window.pads[1], *window.kernel, *window.dilations]
+    table = np.array([*sizes, group_in, op.input_zero_point], np.int32)
+    places: list[Argument] = [Constant("window", table), op.groups, op.weight[0].size, window.pads[0], x[1]]
+    if tile.source == "rows":
+        return [*places, sums_bytes]
+    return [*places, Constant("outside", np.full(group_in, op.input_zero_point, np.int8))]
+
+
+def _place_parameters(source: Source) -> list[Parameter]:
+    if source == "direct":
+        return scalars("in_channels")
+    places = [constant("window", "int32"), *scalars("groups", "depth", "pad_top", "in_h")]
+    return [*places, *([constant("outside", "int8")] if source == "window" else scalars("sums_bytes"))]
+
+
+def _border_bytes(op: ConvInt8) -> int:
+    """What ``irs_dsp_rows`` takes besides the patch."""
+    rows, run = op.window.kernel[0], op.window.kernel[1] * int(op.weight.shape[3])
+    rest, border = (-(-n // STEP) * STEP for n in (rows * (run % STEP), rows * run))
+    return PIXELS * (rest + border) + _SLACK
 
 
 def _in_place(op: ConvInt8, tile: PairTile, in_channels: int, channels: int) -> tuple[int, ...]:
@@ -135,86 +159,48 @@ def _distances(op: ConvInt8, x: Shape, y: Shape) -> tuple[tuple[int, int], ...]:
     return ((0, first), (1, 0)) if op.residual is not None else ((0, first),)
 
 
-def _rows(op: ConvInt8, tile: PairTile) -> RowCall:
+def _row_call(op: ConvInt8, tile: PairTile) -> RowCall:
     """Calls for some rows."""
     window = op.window
     reach = Reach(window.extent()[0], window.strides[0], window.pads[0])
     reaches = (reach, Reach()) if op.residual is not None else (reach,)
     if tile.source == "direct":
-        return RowCall(reaches, pixels="pixels", tile=PIXELS, singles=True)
-    return RowCall(reaches, pixels="pixels", in_rows="in_h", pad_top="pad_top", tile=PIXELS, singles=True)
-
-
-@dataclass(frozen=True)
-class _Geometry:
-    """Where windows lie, as the arguments of a source."""
-
-    op: ConvInt8
-    x: Shape
-    y: Shape
-
-    @property
-    def pitch(self) -> int:
-        """Bytes of one window, in whole words."""
-        return -(-int(self.op.weight[0].size) // STEP) * STEP
-
-    @property
-    def byte_patch(self) -> int:
-        return PIXELS * self.pitch + _SLACK
-
-    def arguments(self, source: Source, bytes_at: int) -> list[Argument]:
-        """Values of :meth:`parameters`; contiguous bytes come from ``bytes_at`` on in the workspace."""
-        op, window, (_, in_h, in_w, in_channels) = self.op, self.op.window, self.x
-        group_in = op.weight.shape[3]
-        if source == "direct":
-            return [in_channels, -(-in_channels // STEP)]
-        if source == "window":
-            outside = np.full(group_in, op.input_zero_point, np.int8)
-            sizes = [self.y[2], in_w, in_channels, *window.strides, window.pads[1], *window.kernel]
-            table = np.array([*sizes, *window.dilations], np.int32)
-            return [Constant("window", table), Constant("outside", outside),
-                    window.pads[0], in_h, group_in, group_in // STEP]  # fmt: skip
-        sizes = [self.y[2], *window.strides, *window.pads[:2], *window.kernel, *window.dilations]
-        return [*sizes, in_h, in_w, in_channels, op.input_zero_point, group_in, self.pitch, bytes_at]
-
-    @staticmethod
-    def parameters(source: Source) -> list[Parameter]:
-        if source == "direct":
-            return scalars("in_channels", "steps")
-        if source == "window":
-            arrays = [constant("window", "int32"), constant("outside", "int8")]
-            return [*arrays, *scalars("pad_top", "in_h", "group_in", "steps")]
-        return scalars(*_BYTES, "group_in", "pitch", "bytes_at")
+        return RowCall(reaches, pixels="pixels")
+    return RowCall(reaches, pixels="pixels", in_rows="in_h", pad_top="pad_top")
 
 
 @cache
 def pair_convolution(tile: PairTile, residual: Residual) -> TirFunction:
     """The C function for one source and one kind of residual; all sizes are run-time arguments."""
-    geometry, extra = _Geometry.parameters(tile.source), residual.parameters()
-    names = ["pixels", "channels", "runs_each", "patch_bytes", "zero_point", "groups"]
+    place, extra = _place_parameters(tile.source), residual.parameters()
+    names = ["pixels", "channels", "zero_point"]
     name = f"conv_s8_pairs_{tile.source}{residual.suffix}"
     with Function(name, "Convolution of int8, three pixels by two channels at a time.") as f:
-        x, weights, runs, y, patch, *rest = f.parameters(
+        x, stream, y, patch, *rest = f.parameters(
             read("x", "int8"),
             constant("stream", "int32"),
-            constant("runs", "int32"),
             write("y", "int8"),
             write("patch", "int8"),
             *scalars(*names),
-            *geometry,
+            *place,
             *extra,
         )
-        n = dict(zip(names, rest, strict=False))
-        place = dict(zip([p.name for p in geometry], rest[len(names) :], strict=False))
-        given = rest[len(names) + len(geometry) :]
+        given = dict(zip([*names, *(p.name for p in place)], rest, strict=False))
+        n = {**given, **_sizes(f, tile, given)}
         full = f.bind("full", quotient(n["pixels"], PIXELS))
         single = f.bind("single", n["pixels"] - full * PIXELS)
         with f.loop("t", full + single) as t:
             more = f.bind("next", select(t < full, 1, 0))
             pixel = f.bind("pixel", minimum(t, full) * (PIXELS - 1) + t)
-            kernel = _Body(f, tile, x, weights, runs, y, patch, n, place)
-            kernel.tile(pixel, more, residual, given)
+            _Body(f, tile, x, stream, y, patch, n).tile(pixel, more, residual, rest[len(given) :])
     return f.result
+
+
+def _sizes(f: Function, tile: PairTile, given: dict[str, Expr]) -> dict[str, Expr]:
+    """Steps of a window, and bytes of a patch with whole loop bodies."""
+    depth = given["in_channels" if tile.source == "direct" else "depth"]
+    steps = f.bind("steps", quotient(depth + (STEP - 1), STEP))
+    return {"steps": steps, "patch_bytes": f.bind("patch_bytes", quotient(steps + 1, 2) * patch_bytes(STEP))}
 
 
 @dataclass
@@ -225,11 +211,9 @@ class _Body:
     kind: PairTile
     x: Buffer
     stream: Buffer
-    runs: Buffer
     y: Buffer
     patch: Buffer
     n: dict[str, Expr]
-    place: dict[str, Expr]
 
     def tile(self, pixel: Expr, more: Expr, residual: Residual, given: list[Expr]) -> None:
         """Three pixels, or (``more`` 0) one three times."""
@@ -248,40 +232,37 @@ class _Body:
             residual.emit(f, given, (out, at), (self.y, first), count)
 
     def _direct(self, pixel: Expr, more: Expr) -> None:
-        f, depth = self.f, self.place["in_channels"]
+        f, depth = self.f, self.n["in_channels"]
         at = f.bind("at", pixel * depth)
         step = f.bind("step", more * depth)
         froms = [address(self.x, at + step * p) for p in range(PIXELS)]
-        f.call("irs_dsp_widen", address(self.patch, 0), *froms, self.place["steps"])
+        f.call("irs_dsp_widen", address(self.patch, 0), *froms, self.n["steps"], 1, 0)
 
     def _window(self, pixel: Expr, more: Expr, group: Expr) -> None:
-        f, place, patch = self.f, self.place, self.patch
-        x = address(self.x, group * place["group_in"])
-        if self.kind.source == "window":
-            f.call("irs_dsp_windows", address(patch, 0), x, address(place["outside"], 0),
-                   address(place["window"], 0), pixel, more,
-                   place["pad_top"], place["in_h"], place["steps"])  # fmt: skip
-            return
-        pitch, bytes_at = place["pitch"], place["bytes_at"]
-        for p in range(PIXELS):
-            at = f.bind("window", pixel + more * p)
-            out_y = f.bind("out_y", quotient(at, place["out_w"]))
-            out_x = f.bind("out_x", at - out_y * place["out_w"])
-            f.call(
-                "irs_patch", address(patch, bytes_at + pitch * p), x,
-                out_y * place["stride_h"] - place["pad_top"], out_x * place["stride_w"] - place["pad_left"],
-                *(place[k] for k in ("rows", "columns", "dilation_h", "dilation_w", "in_h", "in_w")),
-                *(place[k] for k in ("in_channels", "group_in", "pad_value")),
-            )  # fmt: skip
-        froms = [address(patch, bytes_at + pitch * p) for p in range(PIXELS)]
-        f.call("irs_dsp_widen", address(patch, 0), *froms, quotient(pitch, STEP))
+        f, n, window = self.f, self.n, self.n["window"]
+        by_rows = self.kind.source == "rows"
+        extra = (
+            address(self.patch, n["patch_bytes"] + n["sums_bytes"]) if by_rows else address(n["outside"], 0)
+        )
+        f.call(
+            "irs_dsp_rows" if by_rows else "irs_dsp_windows",
+            *(address(self.patch, 0), address(self.x, group * window[GROUP_IN]), extra, address(window, 0)),
+            *(pixel, more, n["pad_top"], n["in_h"]),
+        )
 
     def _multiply(self, group: Any, out: Buffer, at: Expr, more: Expr) -> None:
-        """All channels of a group from the patch."""
-        f, n = self.f, self.n
+        """All channels of a group from the patch; runs of pairs stand at the head of the stream."""
+        f, n, stream = self.f, self.n, self.stream
         stride = f.bind("stride", more * n["channels"])
-        with f.loop("r", n["runs_each"]) as r:
-            run = f.bind("run", (r if self.kind.source == "direct" else group * n["runs_each"] + r) * 3)
-            words = address(self.stream, self.runs[run + 2])
-            f.call("irs_dsp_tile", address(self.patch, 0), words, address(out, at + self.runs[run]),
-                   n["patch_bytes"], stride, self.runs[run + 1], n["zero_point"])  # fmt: skip
+        runs = f.bind("runs", stream[0])
+        with f.loop("r", runs) as r:
+            run = f.bind("run", (r if self.kind.source == "direct" else group * runs + r) * 3 + 1)
+            f.call(
+                "irs_dsp_tile",
+                *(address(self.patch, 0), address(stream, stream[run + 2]), address(out, at + stream[run])),
+                *(n["patch_bytes"], stride, stream[run + 1], n["zero_point"]),
+            )
+
+
+#: Where the header keeps the channels of a group in its table of a window.
+GROUP_IN = 10

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from irshrink.backends.tvm.kernels.call import (
     Argument,
@@ -105,29 +106,32 @@ def select_planes(op: ConvInt8, program: Program, tile: PlaneTile) -> KernelCall
     """The kernel call for one image."""
     x, y = program.tensors[op.inputs[0]].shape, program.tensors[op.output].shape
     assert isinstance(op.requantization, Requantization)
-    channels, pairs = y[3], tile.pairs(y[2])
-    taps = np.append(op.weight.reshape(-1), np.zeros(3, np.int8)).astype(np.int8)  # words are read
-    multiplier = np.broadcast_to(op.requantization.multiplier, (channels,)).astype(np.float32)
     arguments: list[Argument] = [
         Input(0),
-        Constant("weight", taps),
-        Constant("bias", op.bias),
-        Constant("multiplier", np.ascontiguousarray(multiplier)),
+        Constant("stream", _stream(op.weight, op.bias, op.requantization)),
         Output(),
         Workspace(),
-        *(y[1], y[2], channels, x[1], x[2] * channels, op.window.pads[0], tile.rows),
-        *(*_row(x[2], op.window.pads[1], pairs), pairs),
+        *(y[1], y[2], y[3], x[1], x[2] * x[3], op.window.pads[0], tile.stride, tile.rows),
+        *_row(x[2], op.window.pads[1], tile.pairs(y[2])),
         *(op.input_zero_point, op.requantization.zero_point),
     ]
     reach = Reach(KERNEL, tile.stride, op.window.pads[0])
     return KernelCall(
-        function=plane_depthwise(tile.stride),
+        function=plane_depthwise(),
         arguments=tuple(arguments),
         workspace_bytes=tile.nbytes(y[2]),
         in_place=(0,) if _in_place(op, tile, x, y) else (),
         rows=RowCall((reach,), out_rows="out_h", in_rows="in_h", pad_top="pad_top"),
         schedule=tile,
     )
+
+
+def _stream(weight: NDArray[np.int8], bias: NDArray[np.int32], form: Requantization) -> NDArray[np.int32]:
+    """int32: biases, multipliers by their bits, then nine bytes a channel, in whole words and one more."""
+    multiplier = np.broadcast_to(form.multiplier, bias.shape).astype(np.float32)
+    taps = np.zeros((weight.size // 4 + 2) * 4, np.int8)
+    taps[: weight.size] = weight.reshape(-1)
+    return np.concatenate([bias, multiplier.view(np.int32), taps.view(np.int32)])
 
 
 def _row(width: int, left: int, pairs: int) -> tuple[int, int]:
@@ -148,44 +152,46 @@ def _in_place(op: ConvInt8, tile: PlaneTile, x: Shape, y: Shape) -> bool:
 
 
 @cache
-def plane_depthwise(stride: int) -> TirFunction:
-    """The C function for windows one row and column apart, or two."""
-    names = ["out_h", "out_w", "channels", "in_h", "row_bytes", "pad_top", "rows"]
-    names += ["middle", "edges", "pairs", "pad_value", "zero_point"]
+def plane_depthwise() -> TirFunction:
+    """The C function; all sizes are run-time arguments."""
+    names = ["out_h", "out_w", "channels", "in_h", "row_bytes", "pad_top", "stride", "rows"]
+    names += ["middle", "edges", "pad_value", "zero_point"]
     doc = "Depthwise 3x3 convolution of int8 in planes of four channels."
-    with Function(f"depthwise_s8_planes_s{stride}", doc) as f:
-        x, weight, bias, multiplier, y, planes, *rest = f.parameters(
+    with Function("depthwise_s8_planes", doc) as f:
+        x, stream, y, planes, *rest = f.parameters(
             read("x", "int8"),
-            constant("weight", "int8"),
-            constant("bias", "int32"),
-            constant("multiplier", "float32"),
+            constant("stream", "int32"),
             write("y", "int8"),
             write("planes", "int8"),
             *scalars(*names),
         )
         n = dict(zip(names, rest, strict=True))
-        pitch = f.bind("pitch", n["pairs"] * 4)
-        plane = f.bind("plane", (n["rows"] * stride + (KERNEL - stride)) * pitch)
-        kept = KERNEL - stride
-        with f.loop("b", quotient(n["channels"], CHANNELS)) as b:
+        stride, channels = n["stride"], n["channels"]
+        kept = f.bind("kept", KERNEL - stride)
+        pairs = f.bind("pairs", quotient(n["out_w"] * stride + kept + 1, 2))
+        pitch = f.bind("pitch", pairs * 4)
+        step = f.bind("step", n["rows"] * stride * pitch)
+        plane = f.bind("plane", step + kept * pitch)
+        weights = channels * 2
+        with f.loop("b", quotient(channels, CHANNELS)) as b:
             channel = f.bind("channel", b * CHANNELS)
             with f.loop("s", quotient(n["out_h"] + n["rows"] - 1, n["rows"])) as s:
                 first = f.bind("first", s * n["rows"])
                 count = f.bind("count", minimum(n["rows"], n["out_h"] - first))
                 have = f.bind("have", select(s == 0, 0, kept))
-                with f.when(s != 0), f.loop("c", CHANNELS) as c:
-                    moved = c * plane + n["rows"] * stride * pitch
-                    f.call("irs_copy", address(planes, c * plane), address(planes, moved), pitch * kept)
+                moved = f.bind("moved", select(s == 0, 0, CHANNELS))
+                with f.loop("c", moved) as c:
+                    at = f.bind("at", c * plane)
+                    f.call("irs_copy", address(planes, at), address(planes, at + step), pitch * kept)
                 f.call(
                     "irs_planes_fill", address(planes, have * pitch), address(x, channel),
-                    first * stride - n["pad_top"] + have, count * stride + (kept - have), n["in_h"],
-                    *(n[k] for k in ("row_bytes", "channels")), plane,
-                    *(n[k] for k in ("middle", "edges", "pairs", "pad_value")),
+                    first * stride - n["pad_top"] + have, count * stride + kept - have, n["in_h"],
+                    n["row_bytes"], channels, plane, n["middle"], n["edges"], pairs, n["pad_value"],
                 )  # fmt: skip
                 f.call(
-                    f"irs_planes_walk{stride}", address(planes, 0), address(weight, channel * 9),
-                    address(bias, channel), address(multiplier, channel),
-                    address(y, first * n["out_w"] * n["channels"] + channel), count,
-                    *(n[k] for k in ("out_w", "channels", "zero_point")), pitch, plane,
+                    "irs_planes_walk", address(planes, 0), address(stream, channel),
+                    address(stream, channels + channel), address(stream, weights + b * 9),
+                    address(y, first * n["out_w"] * channels + channel), count, n["out_w"], channels,
+                    n["zero_point"], pitch, plane, stride,
                 )  # fmt: skip
     return f.result

@@ -43,34 +43,26 @@ class Pair:
     second_only: bool = False
 
 
-@dataclass(frozen=True)
-class Streams:
-    """What micro-kernels read, and in which runs.
-
-    Attributes:
-        words: int32, for each pair ``bias a, 256 * bias b + bias a, words [step][even, odd], multiplier a,
-            multiplier b / 256``; multipliers by their bits.
-        runs: int32 [group, run, 3]: first channel of the layer, number of pairs, where in ``words``.
-    """
-
-    words: NDArray[np.int32]
-    runs: NDArray[np.int32]
-
-
 def steps_of(depth: int) -> int:
     """Steps over ``depth`` bytes, a whole number of loop bodies."""
     return -(-depth // (STEP * STEPS)) * STEPS
 
 
-def pair_words(depth: int) -> int:
-    """Elements of a stream for one pair of channels."""
-    return 2 * steps_of(depth) + 4
+def patch_bytes(depth: int) -> int:
+    """Bytes of three pixels, widened."""
+    return 3 * 2 * STEP * steps_of(depth)
 
 
 def streams(
     weights: NDArray[np.int8], bias: NDArray[np.int32], requantization: Requantization | FixedPoint
-) -> Streams | None:
-    """Streams of a layer with weights [group, channel, depth]; None where its channels make no pairs."""
+) -> NDArray[np.int32] | None:
+    """What micro-kernels read, for weights [group, channel, depth]; None where its channels make no pairs.
+
+    Returns:
+        int32: the number of runs of each group; for each of them its first channel in the layer, its number
+        of pairs and the index of their words; for each pair ``bias a, 256 * bias b + bias a, words
+        [step][even, odd], multiplier a, multiplier b / 256``, multipliers by their bits.
+    """
     groups, channels, _ = weights.shape
     if not isinstance(requantization, Requantization) or channels < 2:
         return None
@@ -82,18 +74,20 @@ def streams(
         return None
     biases, multiplier = biases.reshape(groups, channels), multiplier.reshape(groups, channels)
     plans = [plan_runs(w) for w in weights]
-    if any(plan is None for plan in plans):
+    longest = max(len(plan) if plan else 0 for plan in plans)
+    if not all(plans):
         return None
-    words: list[NDArray[np.int32]] = []
-    table: list[list[tuple[int, int, int]]] = []
+    head, words = [longest], list[NDArray[np.int32]]()
+    at = 1 + 3 * longest * groups
     for g, plan in enumerate(plans):
-        table.append([])
+        rows = []
         for run in plan or ():
-            table[-1].append((g * channels + run[0].first, len(run), sum(w.size for w in words)))
+            rows.append((g * channels + run[0].first, len(run), at))
             words += [_pair(p, weights[g], biases[g], multiplier[g]) for p in run]
-    longest = max(map(len, table))
-    full = [rows + rows[-1:] * (longest - len(rows)) for rows in table]  # a run twice gives the same again
-    return Streams(np.concatenate(words), np.array(full, np.int32))
+            at += sum(w.size for w in words[-len(run) :])
+        rows += rows[-1:] * (longest - len(rows))  # a run twice gives the same again
+        head += [value for row in rows for value in row]
+    return np.concatenate([np.array(head, np.int32), *words])
 
 
 def _without_constants(
