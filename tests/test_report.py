@@ -218,6 +218,11 @@ def test_the_arena_is_drawn_to_scale() -> None:
     assert arena_over_time([], 0, 0) == ""
 
 
+def test_windows_of_rows_say_how_many_rows_they_hold() -> None:
+    slot = {"name": "t", "offset": 0, "bytes": 64, "first": 0, "last": 1, "rows": 3}
+    assert "<title>t (last 3 rows): 64 B at 0, layers 0 to 1</title>" in arena_over_time([slot], 2, 64)
+
+
 @pytest.mark.parametrize(
     ("length", "step"), [(5, 1), (48, 10), (1388, 500), (16640, 5120), (55296, 20480), (4 << 20, 1024000)]
 )

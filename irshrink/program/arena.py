@@ -34,6 +34,7 @@ class Slot:
         name: tensor name, or ``<operator>.workspace``.
         offset, nbytes: place in the arena, bytes.
         first, last: indices of the first and last operator that need it.
+        rows: how many rows are kept of a tensor between operators that take turns, None where all are.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Slot:
     nbytes: int
     first: int
     last: int
+    rows: int | None = None
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,10 @@ def plan_memory(program: Program, demands: Sequence[Demand], seed: int = 0) -> M
     bound = max(_live_bytes(items, len(program.ops)), default=0)
     offsets = place(items, bound, seed)
     total = max((offsets[i.name] + max(i.reserved, i.nbytes + i.overread) for i in items), default=0)
-    slots = tuple(Slot(i.name, offsets[i.name], i.nbytes, i.first, i.last) for i in items)
+    windows = {name: rows for stripe in program.stripes for name, rows in stripe.windows.items()}
+    slots = tuple(
+        Slot(i.name, offsets[i.name], i.nbytes, i.first, i.last, windows.get(i.name)) for i in items
+    )
     return MemoryPlan(slots, aligned(total), bound, aliases)
 
 

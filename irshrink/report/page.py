@@ -44,6 +44,7 @@ def _part(variant: Mapping[str, Any], mixed: bool) -> dict[str, Any]:
         "bound": arena_bound(variant["arena_bytes"], variant["arena_lower_bound_bytes"]),
         "picture": arena_over_time(slots, len(layers), variant["arena_bytes"]),
         "overwrites": any(uncovered(slot, slots) <= slot["last"] - slot["first"] for slot in slots),
+        "in_turns": sum(slot["rows"] is not None for slot in slots),
         "slots": slots,
         "layers": layers,
         "workspaces": any(layer["workspace_bytes"] for layer in layers),

@@ -293,7 +293,14 @@ def _accuracy(accuracy: AccuracyFacts | None) -> dict[str, Any]:
 
 def _arena(plan: MemoryPlan) -> list[dict[str, Any]]:
     return [
-        {"name": s.name, "offset": s.offset, "bytes": s.nbytes, "first": s.first, "last": s.last}
+        {
+            "name": s.name,
+            "offset": s.offset,
+            "bytes": s.nbytes,
+            "first": s.first,
+            "last": s.last,
+            "rows": s.rows,
+        }
         for s in plan.slots
     ]
 

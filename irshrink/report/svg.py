@@ -8,6 +8,8 @@ from typing import Any
 
 from markupsafe import Markup
 
+from irshrink.console import plural
+
 WIDTH, HEIGHT = 960, 340
 LEFT, RIGHT, TOP, BOTTOM = 64, 12, 12, 36
 #: Average width of a character of the labels, in units of the drawing.
@@ -88,7 +90,9 @@ def _slot(slot: Mapping[str, Any], number: int, column: float, unit: float, free
     y = HEIGHT - BOTTOM - (slot["offset"] + slot["bytes"]) * unit
     name = str(slot["name"])
     css = "work" if name.endswith(".workspace") else f"tensor{number % 3}"
-    title = f"{name}: {slot['bytes']:,} B at {slot['offset']:,}, layers {slot['first']} to {slot['last']}"
+    kept = f" (last {plural(slot['rows'], 'row')})" if slot["rows"] is not None else ""
+    where = f"{slot['bytes']:,} B at {slot['offset']:,}, layers {slot['first']} to {slot['last']}"
+    title = f"{name}{kept}: {where}"
     rect = f'<rect class="{css}" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" rx="2"/>'
     return f"<g><title>{escape(title)}</title>{rect}{_label(name, x, y, free * column, height)}</g>"
 
