@@ -166,7 +166,7 @@ def check(made: Chains, target: Target, folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("target", "rows", "seed"),
-    [("cortex-m4", 1, 1), ("cortex-m4", 2, 2), ("cortex-m3", 3, 3), ("host", 1, 4)],
+    [("cortex-m4", 1, 1), ("cortex-m4", 2, 2), ("cortex-m3", 3, 3), ("host", 1, 4), ("cortex-m55", 2, 6)],
 )
 def test_turns_change_no_byte(
     target: str, rows: int, seed: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

@@ -50,6 +50,15 @@ IRS_INLINE irs_int8x16 irs_mve_load(const int8_t *p)
 #endif
 }
 
+IRS_INLINE void irs_mve_store(int8_t *p, irs_int8x16 v)
+{
+#ifdef IRS_MVE
+    vstrbq_s8(p, v);
+#else
+    __builtin_memcpy(p, &v, sizeof v);
+#endif
+}
+
 /* Four words; and the same as 16 bytes of packed weights. */
 IRS_INLINE irs_int32x4 irs_mve_words(const int32_t *p)
 {

@@ -79,15 +79,6 @@ IRS_INLINE irs_int8x16 irs_lanes_lowest(void)
 #endif
 }
 
-IRS_INLINE void irs_lanes_store(int8_t *p, irs_int8x16 v)
-{
-#ifdef IRS_MVE
-    vstrbq_s8(p, v);
-#else
-    __builtin_memcpy(p, &v, sizeof v);
-#endif
-}
-
 /* n times y = table[(uint8_t)x]. */
 IRS_INLINE void irs_lanes_table(int8_t *y, const int8_t *x, const int8_t *table, int32_t n)
 {

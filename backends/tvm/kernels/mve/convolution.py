@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
 
-from irshrink.backends.tvm.kernels.call import Constant, Input, KernelCall, Output, Workspace
+from irshrink.backends.tvm.kernels.call import Constant, Input, KernelCall, Output, RowCall, Workspace
 from irshrink.backends.tvm.kernels.mve.dot import (
     TABLE_ORDER,
     VECTOR,
@@ -46,6 +46,7 @@ from irshrink.backends.tvm.tir import (
 )
 from irshrink.program.ops import ConvInt8, DenseInt8, Requantization
 from irshrink.program.program import Program
+from irshrink.program.stripes import Reach
 
 Geometry = Literal["direct", "strided", "patch", "apart"]
 
@@ -106,14 +107,26 @@ def select_convolution(op: ConvInt8, program: Program, schedule: DotTile | None 
             *([Workspace()] if copied else []),
             *(values[name] for name in _EXTRA[geometry]),
         ),
-        workspace_bytes=tile.pixels * pitch if copied else 0,
-        overread_bytes=0 if copied else overread(depth),
+        workspace_bytes=tile.pixels * pitch + VECTOR if copied else 0,
+        overread_bytes=VECTOR - 1 if copied else overread(depth),
         # a value that was added to already would be added to again where tiles overlap
         in_place=(1,) if op.residual is not None and not overlaps else (),
         distances=((0, first), *residual),
+        rows=_rows(op, y[2], tile, copied),
         specialized=tile.specialized,
         schedule=tile,
     )
+
+
+def _rows(op: ConvInt8, out_w: int, tile: DotTile, copied: bool) -> RowCall | None:
+    """Calls for some rows; there have to be enough pixels in one for a tile."""
+    if tile.pixels > out_w:
+        return None
+    reach = Reach(op.window.extent()[0], op.window.strides[0], op.window.pads[0])
+    reaches = (reach, Reach()) if op.residual is not None else (reach,)
+    if not copied:
+        return RowCall(reaches, pixels="pixels", tile=tile.pixels)
+    return RowCall(reaches, pixels="pixels", in_rows="in_h", pad_top="pad_top", tile=tile.pixels)
 
 
 def dense_candidates(op: DenseInt8, program: Program) -> list[DotTile]:

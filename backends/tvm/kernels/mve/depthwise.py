@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from irshrink.backends.tvm.kernels.call import Constant, Input, KernelCall, Output, Workspace
+from irshrink.backends.tvm.kernels.call import Constant, Input, KernelCall, Output, RowCall, Workspace
 from irshrink.backends.tvm.kernels.mve.dot import VECTOR, steps_of
 from irshrink.backends.tvm.kernels.mve.epilogue import (
     BoundEpilogue,
@@ -47,6 +47,7 @@ from irshrink.backends.tvm.tir import (
 )
 from irshrink.program.ops import ConvInt8, Requantization
 from irshrink.program.program import Program
+from irshrink.program.stripes import Reach
 
 #: Channels in the lanes of a vector.
 LANES = 4
@@ -57,7 +58,7 @@ MOST_STEPS = 4
 
 _SIZES = (
     "out_h", "out_w", "channels", "in_h", "in_w", "pad_top", "left", "pad_value", "row_stride", "fresh",
-    "plane", "ring_bytes",
+    "plane", "ring_bytes", "ring_row", "remembered",
 )  # fmt: skip
 
 
@@ -123,7 +124,10 @@ def select_depthwise(op: ConvInt8, program: Program, schedule: PlaneTile | None 
         "fresh": ring.fresh,
         "plane": plane,
         "ring_bytes": ring_bytes,
+        "ring_row": 0,
+        "remembered": 0,
     }
+    reaches = (ring.reach, Reach()) if op.residual is not None else (ring.reach,)
     return KernelCall(
         function=depthwise(tile, epilogue),
         arguments=(
@@ -140,6 +144,7 @@ def select_depthwise(op: ConvInt8, program: Program, schedule: PlaneTile | None 
         overread_bytes=-channels % SPREAD,
         in_place=(1,) if op.residual is not None else (),
         distances=((0, ring.distance), *([(1, y[2] * channels)] if op.residual is not None else [])),
+        rows=RowCall(reaches, out_rows="out_h", in_rows="in_h", pad_top="pad_top", ring=True),
         specialized=tile.specialized,
         schedule=tile,
     )
@@ -198,7 +203,8 @@ def depthwise(tile: PlaneTile, epilogue: VectorEpilogue) -> TirFunction:
         given, (y, ring, *sizes) = rest[: len(extra)], rest[len(extra) :]
         n = dict(zip(_SIZES, sizes, strict=True))
         body = _Body(f, tile, epilogue.bind(given), weight, table, y, ring, n)
-        f.call("irs_helium_fill", address(ring, 0), n["pad_value"], n["ring_bytes"])
+        with f.when(n["remembered"] == 0):
+            f.call("irs_helium_fill", address(ring, 0), n["pad_value"], n["ring_bytes"])
         with f.loop("out_y", n["out_h"]) as oy:
             turn = body.rows(x, oy)
             with f.loop("b", quotient(n["channels"] + (LANES - 1), LANES)) as b:
@@ -220,17 +226,22 @@ class _Body:
     n: dict[str, Any]
 
     def rows(self, x: Buffer, oy: Expr) -> Expr:
-        """Spread the rows that output row ``oy`` is the first to need; the place of its turn in the table."""
+        """Spread the rows that output row ``oy`` is the first to need; the place of its turn in the table.
+
+        The call's first row is that of the image's padded row ``ring_row``; ``remembered`` rows of its window
+        are in the ring from the call before.
+        """
         f, n, span = self.f, self.n, self.tile.rows
         top = f.bind("first_row", oy * n["row_stride"])
-        old = f.bind("old", select(oy == 0, 0, span - n["fresh"]))
+        old = f.bind("old", select(oy == 0, n["remembered"], span - n["fresh"]))
         with f.loop("r", span - old) as r:
             row = f.bind("row", top + old + r)
+            slot = f.bind("slot", remainder(n["ring_row"] + row, span))
             f.call(
-                "irs_helium_spread", address(self.ring, n["left"] + remainder(row, span)), address(x, 0),
+                "irs_helium_spread", address(self.ring, n["left"] + slot), address(x, 0),
                 row - n["pad_top"], n["in_h"], n["in_w"], n["channels"], n["plane"], span, n["pad_value"],
             )  # fmt: skip
-        return f.bind("turn", remainder(top, span) * (self.tile.steps * VECTOR))
+        return f.bind("turn", remainder(n["ring_row"] + top, span) * (self.tile.steps * VECTOR))
 
     def block(self, turns: Buffer, turn: Expr, oy: Expr, b: Expr) -> None:
         """Four channels of an output row."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from irshrink.backends.tvm.kernels.axes import loops, nest_parameters
 from irshrink.backends.tvm.kernels.call import Argument, Constant, Input, KernelCall, Output
-from irshrink.backends.tvm.kernels.elements import Broadcast, broadcast, inputs_like_output
+from irshrink.backends.tvm.kernels.elements import Broadcast, broadcast, element_rows, inputs_like_output
 from irshrink.backends.tvm.kernels.elementwise import byte_table, has_ties
 from irshrink.backends.tvm.kernels.mve.epilogue import VectorEpilogue
 from irshrink.backends.tvm.tir import (
@@ -52,7 +52,7 @@ def select_add(op: AddInt8, program: Program) -> KernelCall | None:
     arguments += [ma, mb, half - za * ma - zb * mb, addition.shift]
     arguments += [(1 << addition.shift) - 1] if ties else []
     arguments += [addition.zero_point, *_bound_arguments(addition, epilogue)]
-    return KernelCall(_add(shape, ties, epilogue), tuple(arguments), in_place=inputs_like_output(op, program))
+    return _call(_add(shape, ties, epilogue), arguments, op, program)
 
 
 def select_mul(op: MulInt8, program: Program) -> KernelCall | None:
@@ -65,18 +65,25 @@ def select_mul(op: MulInt8, program: Program) -> KernelCall | None:
     multiplier = np.float32(q.multiplier.reshape(-1)[0]).view(np.int32).item()
     arguments: list[Argument] = [Input(0), Input(1), Output(), *sizes, *op.zero_points, multiplier]
     arguments += [q.zero_point, *_bound_arguments(q, epilogue)]
-    return KernelCall(_mul(shape, epilogue), tuple(arguments), in_place=inputs_like_output(op, program))
+    return _call(_mul(shape, epilogue), arguments, op, program)
 
 
 def select_table(op: TableInt8, program: Program) -> KernelCall:
     """Any function of one value: sixteen bytes gathered at once."""
-    arguments = (
-        Input(0),
-        Output(),
-        Constant("table", byte_table(op.table)),
-        program.tensors[op.output].elements,
+    table = Constant("table", byte_table(op.table))
+    n = program.tensors[op.output].elements
+    return _call(_table(), [Input(0), Output(), table, n], op, program)
+
+
+def _call(
+    function: TirFunction, arguments: list[Argument], op: AddInt8 | MulInt8 | TableInt8, program: Program
+) -> KernelCall:
+    return KernelCall(
+        function,
+        tuple(arguments),
+        in_place=inputs_like_output(op, program),
+        rows=element_rows(op, program),
     )
-    return KernelCall(_table(), arguments, in_place=(0,))
 
 
 def _broadcast(op: AddInt8 | MulInt8, program: Program) -> tuple[Broadcast, list[int]]:

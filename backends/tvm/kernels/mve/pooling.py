@@ -14,6 +14,7 @@ from irshrink.backends.tvm.kernels.windows import (
     Position,
     each_window,
     pool_distances,
+    pool_rows,
     size_arguments,
     size_parameters,
 )
@@ -55,7 +56,7 @@ def select_average_pool(op: AveragePoolInt8, program: Program) -> KernelCall | N
     arguments: list[Argument] = [Input(0), Output(), *size_arguments(op, program), op.input_zero_point]
     arguments += [*multipliers, op.zero_point, *([op.low, op.high] if epilogue.clamp else [])]
     function = _average_pool(block, counts.table, epilogue)
-    return KernelCall(function, tuple(arguments), distances=pool_distances(op, program))
+    return _call(function, arguments, op, program, block)
 
 
 @cache
@@ -100,7 +101,18 @@ def select_max_pool(op: MaxPool, program: Program) -> KernelCall | None:
         return None
     block = Block("packed", MAXIMA, any(op.window.pads))
     arguments: list[Argument] = [Input(0), Output(), *size_arguments(op, program)]
-    return KernelCall(_max_pool(block), tuple(arguments), distances=pool_distances(op, program))
+    return _call(_max_pool(block), arguments, op, program, block)
+
+
+def _call(
+    function: TirFunction,
+    arguments: list[Argument],
+    op: AveragePoolInt8 | MaxPool,
+    program: Program,
+    block: Block,
+) -> KernelCall:
+    distances = pool_distances(op, program)
+    return KernelCall(function, tuple(arguments), distances=distances, rows=pool_rows(op, block))
 
 
 @cache
@@ -109,7 +121,7 @@ def _max_pool(block: Block) -> TirFunction:
         x, y, *sizes = f.parameters(read("x", "int8"), write("y", "int8"), *size_parameters(block))
         maxima = _Maxima(f, x)
         each_window(
-            f, block, sizes, maxima, lambda p: f.call("irs_lanes_store", address(y, p.at), maxima.value())
+            f, block, sizes, maxima, lambda p: f.call("irs_mve_store", address(y, p.at), maxima.value())
         )
     return f.result
 
