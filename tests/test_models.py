@@ -42,7 +42,8 @@ def check(report: dict[str, Any], out: Path, inputs: int) -> None:
     assert emulation["inputs"] == inputs
     assert emulation["mismatched_bytes"] == 0
     assert emulation["compared_bytes"] > 0
-    assert size["arena_bytes"] <= size["arena_lower_bound_bytes"] * 1.02
+    past_the_end = 16  # bytes that a kernel may read as part of a vector
+    assert size["arena_bytes"] <= size["arena_lower_bound_bytes"] * 1.02 + past_the_end
     if report["target"] == "host":
         return
     arena = read_elf(out / FIRMWARE).symbol("model_arena")
