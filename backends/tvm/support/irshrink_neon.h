@@ -39,6 +39,8 @@ IRS_INLINE int32x4_t irs_neon_now(int32x4_t v)
     __asm__ volatile("" : "+w"(v));
     return v;
 }
+/* a and b, loaded by now: neighbours in memory come by one instruction. */
+IRS_INLINE void irs_neon_both(int8x16_t a, int8x16_t b) { __asm__ volatile("" : : "w"(a), "w"(b)); }
 IRS_INLINE int32x4_t irs_neon_zero(void) { return vdupq_n_s32(0); }
 IRS_INLINE int32x4_t irs_neon_add(int32x4_t a, int32x4_t b) { return vaddq_s32(a, b); }
 

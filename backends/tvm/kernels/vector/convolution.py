@@ -205,7 +205,8 @@ def _instructions(micro: TileKernel, layer: Layer, tile: VectorTile) -> float:
     rows, columns, run = layer.runs(tile.source)
     blocks = layer.groups * -(-layer.group_out // tile.channels)
     tiles = out_h * -(-out_w // tile.pixels)
-    results = tile.pixels * (tile.channels * 0.9 + 2)
+    sixteens, eights, fours = tile.channels // 16, tile.channels % 16 // 8, tile.channels % 8 // 4
+    results = tile.pixels * (18 * sixteens + 11 * eights + 8 * fours)
     per_tile = 6.0
     if tile.source == "patch":
         kh, parts, width = layer.runs("rows")

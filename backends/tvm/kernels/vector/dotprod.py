@@ -55,7 +55,7 @@ class DotProduct:
     def instructions(self, tile: VectorTile, runs: int, run: int) -> float:
         words, vectors, chunks = self.stored(run) // 4, tile.channels // 4, -(-run // 16)
         loop = 0.0 if chunks <= _WRITTEN_OUT else chunks * 2.0
-        each = words * vectors * (tile.pixels + 0.5) + chunks * tile.pixels + loop
+        each = words * (vectors * tile.pixels + (vectors + 1) // 2) + chunks * tile.pixels + loop
         return runs * each + tile.pixels * vectors
 
     def sums(self, f: Function, tile: VectorTile) -> DotSums:
@@ -101,16 +101,19 @@ class DotSums:
     def _chunk(self, x: Buffer, at: Sequence[Expr], weight: Buffer, w: Expr, words: int) -> None:
         f, load = self.f, "irs_neon_load"
         pixels = [f.bind(f"x{p}", inline("int8x16", load, address(x, a))) for p, a in enumerate(at)]
-        for lane in range(words):
-            for v in range(self.tile.channels // 4):
-                place = w + (4 * self.tile.channels * lane + 16 * v)
-                weights = f.bind("w", inline("int8x16", load, address(weight, place)))
+        vectors = self.tile.channels // 4
+        for first in range(0, words * vectors, 2):
+            several = range(first, min(first + 2, words * vectors))
+            loaded = [f.bind("w", inline("int8x16", load, address(weight, w + 16 * i))) for i in several]
+            if len(loaded) == 2:
+                f.call("irs_neon_both", *loaded)
+            for i, weights in zip(several, loaded, strict=True):
+                lane, v = divmod(i, vectors)
                 for p, pixel in enumerate(pixels):
                     at_acc = self._at(p, v)
                     acc = self.acc[i32(at_acc)]
-                    f.store(
-                        self.acc, at_acc, inline("int32x4", "irs_neon_dot_lane", acc, weights, pixel, lane)
-                    )
+                    total = inline("int32x4", "irs_neon_dot_lane", acc, weights, pixel, lane)
+                    f.store(self.acc, at_acc, total)
 
     def values(self, pixel: int) -> list[Expr]:
         return [self.acc[i32(self._at(pixel, v))] for v in range(self.tile.channels // 4)]

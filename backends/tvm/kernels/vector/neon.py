@@ -120,15 +120,23 @@ class NeonSums:
     def _chunk(self, x: Buffer, at: Sequence[Expr], weight: Buffer, w: Expr, first: bool) -> None:
         f, load = self.f, "irs_neon_load"
         pixels = [f.bind(f"x{p}", inline("int8x16", load, address(x, a))) for p, a in enumerate(at)]
-        for c in range(self.tile.channels):
-            weights = f.bind("w", inline("int8x16", load, address(weight, w + 16 * c)))
-            for p, pixel in enumerate(pixels):
-                if self.pairs:
-                    self._add(p, c, inline("int16x8", "irs_neon_products", pixel, weights), first)
-                    continue
-                for half in ("low", "high"):
-                    products = inline("int16x8", f"irs_neon_products_{half}", pixel, weights)
-                    self._add(p, c, products, first and half == "low")
+        for start in range(0, self.tile.channels, 2):
+            both = [
+                f.bind("w", inline("int8x16", load, address(weight, w + 16 * c))) for c in (start, start + 1)
+            ]
+            f.call("irs_neon_both", *both)
+            for c, weights in zip((start, start + 1), both, strict=True):
+                for p, pixel in enumerate(pixels):
+                    self._multiply(p, c, pixel, weights, first)
+
+    def _multiply(self, p: int, c: int, pixel: Expr, weights: Expr, first: bool) -> None:
+        """16 products of one pixel and channel."""
+        if self.pairs:
+            self._add(p, c, inline("int16x8", "irs_neon_products", pixel, weights), first)
+            return
+        for half in ("low", "high"):
+            products = inline("int16x8", f"irs_neon_products_{half}", pixel, weights)
+            self._add(p, c, products, first and half == "low")
 
     def _half(self, x: Buffer, at: Sequence[Expr], weight: Buffer, w: Expr, first: bool) -> None:
         f, load = self.f, "irs_neon_load8"
