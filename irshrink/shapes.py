@@ -21,6 +21,8 @@ Shapes = Mapping[str, Shape]
 
 #: As many as a package may have: each has functions and a run of every check.
 MOST_VARIANTS = 16
+#: Characters of a variant's name.
+_LONGEST = 20
 
 
 def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
@@ -106,7 +108,7 @@ def variant_names(variants: Sequence[Sequence[Shape]]) -> tuple[str, ...]:
     """What tells variants apart, as words for names in C: the sizes that differ, as ``320x320`` or ``128``.
 
     Sizes of several inputs are joined by ``_``; an input whose sizes are always those of one before it adds
-    nothing.
+    nothing. Where that is too long for a name, variants are numbered: ``v1``, ``v2``.
 
     Args:
         variants: the shape of every input, in the same order in each; no two alike.
@@ -119,4 +121,7 @@ def variant_names(variants: Sequence[Sequence[Shape]]) -> tuple[str, ...]:
         column = tuple("x".join(str(shape[a]) for a in axes) for shape in shapes)
         if axes and column not in columns:
             columns.append(column)
-    return tuple("_".join(parts) for parts in zip(*columns, strict=True))
+    names = tuple("_".join(parts) for parts in zip(*columns, strict=True))
+    if max(map(len, names)) > _LONGEST:
+        return tuple(f"v{number}" for number in range(1, len(variants) + 1))
+    return names

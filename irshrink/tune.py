@@ -165,7 +165,15 @@ def program_of(
     target: Target,
     progress: Progress = lambda _: None,
 ) -> Program:
-    """The program that ``compile`` would build."""
+    """The program that ``compile`` would build.
+
+    Raises:
+        RecipeError: the recipe names several sets of input shapes.
+    """
+    if recipe.variants:
+        raise RecipeError(
+            f"the recipe has {len(recipe.variants)} variants of input shapes, tune takes one. Give --shape."
+        )
     progress("reading the model and the data")
     passes = chosen_passes(recipe)
     module, _ = read_model(Path(model), recipe.frontend, progress)

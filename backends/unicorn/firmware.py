@@ -82,6 +82,7 @@ class Firmware:
         memory = Memory(flash_base, flash_bytes(target), ram_base, ram_bytes(target) + 3 * GUARD_BYTES)
         self._symbol = names.symbols[variant]
         self._arena = self._arena_start(f"{names.prefix}_arena")
+        self._static_bytes = self.elf.symbol(f"{names.prefix}_arena").size
         self._stack = self.elf.symbol("__stack_limit").address
         self._machine = CortexM(self.elf, emulation.cpu, memory, self._red_zones())
         self._limit, self._table = limit, cycle_table(target.name)
@@ -115,6 +116,7 @@ class Firmware:
             raise ToolError(f"{self.elf.path.name}: stack overrun: {needed} bytes needed, {room} there.")
         if status != 0:
             raise ToolError(f"{self.elf.path.name}: {self._symbol}_run reports error {status}.")
+        self._require_own_arena()
         return EmulationResult(
             outputs=[self._machine.read(address, size) for address, size in self._outputs],
             instructions=trace.instructions if trace else None,
@@ -135,7 +137,7 @@ class Firmware:
 
     def _prepare(self, inputs: Sequence[bytes]) -> None:
         self._paint ^= 0xFF
-        self._machine.write(self._arena, bytes([self._paint]) * self.arena_bytes)
+        self._machine.write(self._arena, bytes([self._paint]) * self._static_bytes)
         words = (self._machine.initial_sp - self._stack) // 4
         self._machine.write(self._stack, _STACK_PAINT * words)
         for (address, _), data in zip(self._inputs, inputs, strict=True):
@@ -163,6 +165,13 @@ class Firmware:
     def _arena_used(self) -> int:
         arena = self._machine.read(self._arena, self.arena_bytes)
         return len(arena.rstrip(bytes([self._paint])))
+
+    def _require_own_arena(self) -> None:
+        """The arena that variants share may be larger than this one's: what is beyond is not its own."""
+        beyond = self._machine.read(self._arena + self.arena_bytes, self._static_bytes - self.arena_bytes)
+        if beyond != bytes([self._paint]) * len(beyond):
+            name, own = self.elf.path.name, self.arena_bytes
+            raise ToolError(f"{name}: arena overrun: {self._symbol}_run wrote beyond its {own} bytes.")
 
     def _arena_start(self, name: str) -> int:
         start, end = self.elf.symbol("__arena_start").address, self.elf.symbol("__arena_end").address
