@@ -24,9 +24,9 @@
 
 #include "irshrink_share.h"
 
-/* Looks for work before a thread sleeps. */
-#ifndef IRS_SPINS
-#define IRS_SPINS 2000
+/* Nanoseconds for which a thread looks for work before it sleeps: some times what waking it takes. */
+#ifndef IRS_PATIENCE
+#define IRS_PATIENCE 50000
 #endif
 
 enum { IRS_FUTEX_WAIT = 128, IRS_FUTEX_WAKE = 129 }; /* private to the process */
@@ -34,6 +34,11 @@ enum { IRS_FUTEX_WAIT = 128, IRS_FUTEX_WAKE = 129 }; /* private to the process *
 #define IRS_FUTEX SYS_futex
 #else /* 32-bit processors that never had 32-bit times */
 #define IRS_FUTEX SYS_futex_time64
+#endif
+#if defined(SYS_clock_gettime32) /* what musl calls the one with two longs */
+#define IRS_CLOCK SYS_clock_gettime32
+#else
+#define IRS_CLOCK SYS_clock_gettime
 #endif
 
 typedef struct {
@@ -121,12 +126,13 @@ static void irs_offer(irs_pool *pool, const irs_step *step, uint32_t parts, void
     atomic_store_explicit(&pool->waiting, 0, memory_order_relaxed);
 }
 
-/* Returns when there may be work, or the team ends. */
+/* Returns when there may be work, or the team ends. Yields, lest it keeps the caller from running. */
 static void irs_wait(irs_pool *pool)
 {
     for (int32_t i = 0; i < pool->spins; ++i) {
         const uint64_t offer = atomic_load_explicit(&pool->offer, memory_order_relaxed);
         if (irs_next(offer) < irs_parts(offer)) return;
+        if (i % 64 == 63) syscall(SYS_sched_yield);
         irs_pause();
     }
     atomic_fetch_add(&pool->sleeping, 1);
@@ -161,6 +167,17 @@ static int32_t irs_processors(void)
     return count;
 }
 
+/* How many pauses are the patience of a thread on this processor. */
+static int32_t irs_spins(void)
+{
+    long before[2] = {0}, after[2] = {0};
+    syscall(IRS_CLOCK, 1, before);
+    for (int32_t i = 0; i < 256; ++i) irs_pause();
+    syscall(IRS_CLOCK, 1, after);
+    const long took = (after[0] - before[0]) * 1000000000 + after[1] - before[1];
+    return took < 256 ? IRS_PATIENCE : took > IRS_PATIENCE ? 256 : (int32_t)(IRS_PATIENCE * 256LL / took);
+}
+
 static void irs_dismiss(irs_pool *pool)
 {
     const int32_t threads = atomic_load_explicit(&pool->threads, memory_order_relaxed);
@@ -179,7 +196,7 @@ static int32_t irs_hire(irs_pool *pool, int32_t wanted)
     atomic_store_explicit(&pool->offer, 0, memory_order_relaxed);
     pool->process = syscall(SYS_getpid);
     /* More threads than processors must not keep each other from running. */
-    pool->spins = wanted <= irs_processors() ? IRS_SPINS : 0;
+    pool->spins = wanted <= irs_processors() ? irs_spins() : 0;
     while (have < wanted && pthread_create(&pool->made[have], NULL, irs_work, pool) == 0) ++have;
     atomic_store_explicit(&pool->threads, have, memory_order_relaxed);
     return have;
