@@ -165,8 +165,8 @@ def _row_call(op: ConvInt8, tile: PairTile) -> RowCall:
     reach = Reach(window.extent()[0], window.strides[0], window.pads[0])
     reaches = (reach, Reach()) if op.residual is not None else (reach,)
     if tile.source == "direct":
-        return RowCall(reaches, pixels="pixels")
-    return RowCall(reaches, pixels="pixels", in_rows="in_h", pad_top="pad_top")
+        return RowCall(reaches, pixels="pixels", tile=PIXELS, singles=True)
+    return RowCall(reaches, pixels="pixels", in_rows="in_h", pad_top="pad_top", tile=PIXELS, singles=True)
 
 
 @cache
