@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from irshrink.backends.tvm.images import calls_of
-from irshrink.backends.tvm.threads import threads_share, workspace_bytes
+from irshrink.backends.tvm.threads import in_place, threads_share, workspace_bytes
 from irshrink.errors import BudgetError
 from irshrink.program.arena import Demand, MemoryPlan, plan_memory
 from irshrink.program.ops import ConvInt8, Op
@@ -125,7 +125,7 @@ def _demand(op: Op, call: KernelCall | None, program: Program, target: Target) -
         workspace_bytes=workspace_bytes(op, call, program, target),
         overread_bytes=call.overread_bytes,
         lasting=call.rows is not None and call.rows.ring,
-        in_place=call.in_place,
+        in_place=in_place(op, call, program, target),
         # threads that share a call are at different places of its output
         distances=() if threads_share(call, target) else call.distances,
     )

@@ -31,6 +31,17 @@ def most_parts(op: Op, call: KernelCall, program: Program, target: Target) -> in
     return max(1, min(target.threads, _work(op, program) // _PART))
 
 
+def in_place(op: Op, call: KernelCall, program: Program, target: Target) -> tuple[int, ...]:
+    """Inputs whose address the output may share: when threads are at different places of it, those of its own
+    shape and type, because each element is then read where it is written.
+    """
+    if not threads_share(call, target):
+        return call.in_place
+    y = program.tensors[op.output]
+    inputs = [program.tensors[name] for name in op.inputs]
+    return tuple(i for i in call.in_place if (inputs[i].shape, inputs[i].dtype) == (y.shape, y.dtype))
+
+
 def workspace_step(call: KernelCall) -> int:
     """Bytes from the workspace of one part to that of the next."""
     return -(-call.workspace_bytes // _LINE) * _LINE

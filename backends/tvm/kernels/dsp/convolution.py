@@ -189,7 +189,7 @@ def pair_convolution(tile: PairTile, residual: Residual) -> TirFunction:
         n = {**given, **_sizes(f, tile, given)}
         full = f.bind("full", quotient(n["pixels"], PIXELS))
         single = f.bind("single", n["pixels"] - full * PIXELS)
-        with f.loop("t", full + single) as t:
+        with f.share("t", full + single) as t:
             more = f.bind("next", select(t < full, 1, 0))
             pixel = f.bind("pixel", minimum(t, full) * (PIXELS - 1) + t)
             _Body(f, tile, x, stream, y, patch, n).tile(pixel, more, residual, rest[len(given) :])

@@ -173,7 +173,7 @@ def plane_depthwise() -> TirFunction:
         step = f.bind("step", n["rows"] * stride * pitch)
         plane = f.bind("plane", step + kept * pitch)
         weights = channels * 2
-        with f.loop("b", quotient(channels, CHANNELS)) as b:
+        with f.share("b", quotient(channels, CHANNELS)) as b:
             channel = f.bind("channel", b * CHANNELS)
             with f.loop("s", quotient(n["out_h"] + n["rows"] - 1, n["rows"])) as s:
                 first = f.bind("first", s * n["rows"])
