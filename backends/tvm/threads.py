@@ -10,10 +10,12 @@ from irshrink.program.program import Program
 from irshrink.report.layers import macs
 from irshrink.target import Target
 
-#: Work that a part of an operator must have, in multiply-accumulates: some times what it costs to offer it
-#: (benchmarks/threads.py). An element that is only read and written counts as some.
+#: Work that a part of an operator must have, in multiply-accumulates: some times what it costs to offer it,
+#: which is a microsecond (benchmarks/threads.py). An element that is only read and written counts as some.
 _PART = 1 << 16
 _ELEMENT = 8
+#: Features with which int8 products take a fraction of the time.
+_FAST, _FASTER = frozenset({"dotprod", "i8mm", "vnni"}), 4
 
 #: Workspaces of different threads lie on different cache lines.
 _LINE = 64
@@ -28,7 +30,10 @@ def most_parts(op: Op, call: KernelCall, program: Program, target: Target) -> in
     """Into how many parts an operator is split at most: 1 where it is too small, or not made for it."""
     if not threads_share(call, target):
         return 1
-    return max(1, min(target.threads, _work(op, program) // _PART))
+    products, moved = macs(program, op), _ELEMENT * _moved(op, program)
+    if target.features & _FAST and program.tensors[op.inputs[0]].dtype == "int8":
+        products //= _FASTER
+    return max(1, min(target.threads, (products + moved) // _PART))
 
 
 def in_place(op: Op, call: KernelCall, program: Program, target: Target) -> tuple[int, ...]:
@@ -53,9 +58,9 @@ def workspace_bytes(op: Op, call: KernelCall, program: Program, target: Target) 
     return call.workspace_bytes if parts == 1 else workspace_step(call) * parts
 
 
-def _work(op: Op, program: Program) -> int:
+def _moved(op: Op, program: Program) -> int:
     elements = program.tensors[op.output].elements
     window = getattr(op, "window", None)
     if isinstance(op, AveragePoolF32 | AveragePoolInt8 | MaxPool) and isinstance(window, Window):
         elements *= prod(window.kernel)
-    return macs(program, op) + _ELEMENT * elements
+    return elements
