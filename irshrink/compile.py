@@ -9,7 +9,7 @@ from typing import Any
 from irshrink import proof
 from irshrink.analyses.cost import graph_parameters
 from irshrink.artifact import model_name
-from irshrink.backend import Artifact, Backend, Variant
+from irshrink.backend import Backend
 from irshrink.console import Progress, plural
 from irshrink.errors import RecipeError, ToolError
 from irshrink.files import sha256, write_text
@@ -18,7 +18,6 @@ from irshrink.frontends.read import read_model
 from irshrink.instruments import CheckNumerics
 from irshrink.lock import LOCK_NAME, lock_text, make_lock
 from irshrink.module import Module
-from irshrink.names import Names
 from irshrink.output import fresh_folder
 from irshrink.passes.cleanup import cleanup_steps
 from irshrink.pipeline import Fixpoint, Instrument, Pass, Pipeline
@@ -40,8 +39,10 @@ from irshrink.trade import memory_notes
 from irshrink.tuning.database import Schedules, schedules_for
 from irshrink.tuning.tunable import Tunable
 from irshrink.variants import (
+    Made,
     Shaped,
     in_order,
+    make_package,
     most_telling,
     samples_by_role,
     shaped_variants,
@@ -104,25 +105,14 @@ def compile_model(
         progress(step.name)
         run(step)
     run(*backend.legalize(target))
-    programs = [
-        lower(v.module, io=recipe.io, requantize=recipe.requantize, fused=target.has("fma")) for v in variants
-    ]
 
     with fresh_folder(Path(out), force) as folder:
-        progress("compiling and linking")
-        names = Names(recipe.prefix, tuple(v.name for v in variants if v.name is not None))
-        tests = [proof.test_vector(p, v.data, recipe) for p, v in zip(programs, variants, strict=True)]
-        first, *others = map(Variant, programs, tests)
-        built = backend.compile(
-            first.program, target, folder, first.vectors, path.stem, names=names, others=others
-        )
-        parts = [built, *built.others]
-        checked = [proof.run_tests(backend, b, t, progress) for b, t in zip(parts, tests, strict=True)]
-        told = most_telling(variants)
+        made = make_package(backend, variants, recipe, target, folder, path.stem, progress)
+        told = made[most_telling(variants)]
         accuracy = proof.measure(
-            variants[told].original, parts[told], variants[told].data, tests[told], recipe.max_drop, progress
+            told.variant.original, told.built, told.variant.data, told.tests, recipe.max_drop, progress
         )
-        memory = memory_notes(backend, built, checked[0].run, tests[0], progress)
+        memory = memory_notes(backend, made[0].built, made[0].checked.run, made[0].tests, progress)
         for variant in variants:
             variant.module.save(folder / model_name(variant.name))
         digests: dict[str, str | None] = {role: given.digest() for role, given in samples.items()}
@@ -132,10 +122,10 @@ def compile_model(
             model=_model_facts(path, imported, variants[0].original),
             target=target,
             history=module.history,
-            variants=[_variant_facts(*one, folder) for one in zip(variants, parts, checked, strict=True)],
+            variants=[_variant_facts(one, folder) for one in made],
             accuracy=accuracy,
             data={role: DataFacts(len(given), lock.data[role]) for role, given in samples.items()},
-            notes=[*_notes(variants), *_advice(recipe, samples, programs[0]), *memory],
+            notes=[*_notes(variants), *_advice(recipe, samples, made[0].built.program), *memory],
             recipe=lock.recipe,
         )
         report = build_report(facts)
@@ -221,11 +211,12 @@ def _weights_digest(module: Module) -> dict[str, str]:
     return {"weights": sha256(*module.external)} if module.external else {}
 
 
-def _variant_facts(variant: Shaped, built: Artifact, checked: proof.Checked, folder: Path) -> VariantFacts:
+def _variant_facts(made: Made, folder: Path) -> VariantFacts:
+    variant, checked = made.variant, made.checked
     model = folder / model_name(variant.name)
     return VariantFacts(
         name=variant.name,
-        artifact=built,
+        artifact=made.built,
         run=checked.run,
         run_inputs=checked.inputs,
         why_not_run=checked.why_not,

@@ -9,15 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from irshrink import proof
+from irshrink.backend import Artifact, Backend, Inference, Variant
+from irshrink.console import Progress
 from irshrink.errors import SamplesError
 from irshrink.module import Module
+from irshrink.names import Names
+from irshrink.program.lower import lower
 from irshrink.recipe import Recipe
 from irshrink.samples import Samples
 from irshrink.shapes import variant_names
 from irshrink.soundness import require_sound
 from irshrink.static_shapes import fix_input_shapes
+from irshrink.target import Target
 
 
 @dataclass
@@ -62,6 +68,45 @@ def shaped_variants(module: Module, recipe: Recipe) -> list[Shaped]:
     ]
     _share_calibration(variants)
     return variants
+
+
+@dataclass(frozen=True)
+class Made:
+    """A variant in a finished build, with what it was tested on and how that ended."""
+
+    variant: Shaped
+    built: Artifact
+    tests: Sequence[Inference]
+    checked: proof.Checked
+
+
+def make_package(
+    backend: Backend,
+    variants: Sequence[Shaped],
+    recipe: Recipe,
+    target: Target,
+    folder: Path,
+    title: str,
+    progress: Progress,
+) -> list[Made]:
+    """Lower all variants, write and build their package, and run the test vectors of each.
+
+    Raises:
+        ModelError: no test vector can be made.
+        BudgetError: flash or RAM of the target are too small.
+        ToolError: the compiler or the emulator failed.
+        InternalError: a byte differs from the reference.
+    """
+    fused = target.has("fma")
+    programs = [lower(v.module, io=recipe.io, requantize=recipe.requantize, fused=fused) for v in variants]
+    progress("compiling and linking")
+    tests = [proof.test_vector(p, v.data, recipe) for p, v in zip(programs, variants, strict=True)]
+    names = Names(recipe.prefix, tuple(v.name for v in variants if v.name is not None))
+    first, *others = map(Variant, programs, tests)
+    built = backend.compile(first.program, target, folder, first.vectors, title, names=names, others=others)
+    parts = [built, *built.others]
+    checked = [proof.run_tests(backend, b, t, progress) for b, t in zip(parts, tests, strict=True)]
+    return [Made(*one) for one in zip(variants, parts, tests, checked, strict=True)]
 
 
 def in_order(variants: Sequence[Shaped]) -> list[Shaped]:
