@@ -70,17 +70,16 @@ def overread(depth: int) -> int:
 def choose_tile(pixels: int, depth: int, specialized: bool = False) -> DotTile:
     """The tile for ``pixels`` pixels of ``depth`` products a channel."""
     steps, rows = steps_of(depth), min(2, pixels)
-    if steps <= 4:
+    if steps <= 3 + rows:  # longer bodies are scheduled so that they spill
         return DotTile(rows, steps, whole=True, specialized=specialized)
-    unroll = next(u for u in (4, 3, 2, 5, 1) if steps % u == 0)  # longer bodies are scheduled badly
-    return DotTile(rows, unroll, specialized=specialized)
+    return DotTile(rows, next(u for u in (4, 3, 2, 1) if steps % u == 0), specialized=specialized)
 
 
 def tile_candidates(pixels: int, depth: int) -> list[DotTile]:
     """Every tile there is."""
     steps = steps_of(depth)
-    unrolls = [(u, False) for u in range(1, 9) if steps % u == 0 and steps > u]
-    unrolls += [(steps, True)] if steps <= 10 else []
+    unrolls = [(u, False) for u in range(1, 7) if steps % u == 0 and steps > u]
+    unrolls += [(steps, True)] if steps <= 6 else []
     rows = range(1, min(2, pixels) + 1)
     return [DotTile(p, u, whole, s) for s in (False, True) for p in rows for u, whole in unrolls]
 
@@ -116,9 +115,10 @@ class Sums:
     def block(self, x: Buffer, at: Sequence[Expr], block: Expr) -> None:
         """All runs of one block: pixel p reads from byte ``at[p]``."""
         words = self.steps * (self.tile.run * VECTOR // 4)
+        held = self._load(x, at, 0) if self.tile.whole and self.tile.unroll == 1 else None
         for run in range(BLOCK // self.tile.run):
             start = self.f.bind("w", (block * (BLOCK // self.tile.run) + run) * words)
-            self._run(x, at, start, run)
+            self._run(x, at, start, run, held)
 
     def store(
         self,
@@ -140,32 +140,36 @@ class Sums:
             )
             epilogue.store8(f, a, b, y, place, left)
 
-    def _run(self, x: Buffer, at: Sequence[Expr], start: Expr, run: int) -> None:
+    def _load(self, x: Buffer, at: Sequence[Expr], step: Any) -> list[Expr]:
+        """One vector of every pixel."""
+        return [
+            self.f.bind(f"x{p}", inline("int8x16", "irs_mve_load", address(x, place + step * VECTOR)))
+            for p, place in enumerate(at)
+        ]
+
+    def _run(self, x: Buffer, at: Sequence[Expr], start: Expr, run: int, held: Sequence[Expr] | None) -> None:
         f, tile = self.f, self.tile
         acc = f.local("acc", "int32", tile.pixels * tile.run)
-        if not tile.whole or tile.unroll > 1:
+        if held is None:
             f.call("irs_fence")  # what the run before loaded would not stay in registers
         if tile.whole:
             for step in range(tile.unroll):
-                self._step(acc, x, at, start, step)
+                self._step(acc, held or self._load(x, at, step), start, step)
         else:
             for i in range(tile.pixels * tile.run):
                 f.store(acc, i, i32(0))
             with f.loop("k", self.count) as k:
                 for step in range(tile.unroll):
-                    self._step(acc, x, at, start, k * tile.unroll + step)
+                    place = k * tile.unroll + step
+                    self._step(acc, self._load(x, at, place), start, place)
         for p in range(tile.pixels):
             for pair in range(tile.run // 2):
                 place = run * tile.run // 2 + pair  # of the four pairs of a block
                 first = p * tile.run + pair * 2
                 self._lanes(2 * p + place // 2, place % 2 == 1, acc[i32(first)], acc[i32(first + 1)])
 
-    def _step(self, acc: Buffer, x: Buffer, at: Sequence[Expr], start: Expr, step: Any) -> None:
+    def _step(self, acc: Buffer, xs: Sequence[Expr], start: Expr, step: Any) -> None:
         f, tile = self.f, self.tile
-        xs = [
-            f.bind(f"x{p}", inline("int8x16", "irs_mve_load", address(x, place + step * VECTOR)))
-            for p, place in enumerate(at)
-        ]
         for c in range(tile.run):
             word = start + (step * tile.run + c) * (VECTOR // 4)
             w = f.bind(f"w{c}", inline("int8x16", "irs_mve_weights", address(self.weight, word)))
