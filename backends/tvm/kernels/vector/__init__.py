@@ -17,6 +17,7 @@ set is one module that implements the protocol and one line in ``sets.micro_kern
 | requantize | the proof by which requantization is a multiplication of integers |
 | convolution | convolution and dense layers: row form, pointwise, patches of few channels |
 | depthwise, taps | depthwise convolution and its micro-kernels |
+| layer | a layer as the generators see it, and which tile suits it |
 | geometry | padded copies, segments, patches |
 
 Decision 0016 says why they are as they are.

@@ -17,17 +17,24 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from irshrink.backends.tvm.kernels.call import Argument, Constant, Input, KernelCall, Output, Workspace
 from irshrink.backends.tvm.kernels.tiles import block_starts
 from irshrink.backends.tvm.kernels.vector.geometry import SLACK, Rows, RowView
+from irshrink.backends.tvm.kernels.vector.layer import (
+    Layer,
+    Share,
+    best_tile,
+    instructions,
+    shared_by,
+    tiles_of,
+)
 from irshrink.backends.tvm.kernels.vector.micro import (
     Int8,
     MicroKernel,
-    Source,
     Sums,
     TileKernel,
     VectorTile,
@@ -51,12 +58,9 @@ from irshrink.backends.tvm.tir import (
     scalars,
     write,
 )
-from irshrink.program.ops import ConvInt8, DenseInt8, Requantization, Window
+from irshrink.program.ops import ConvInt8, DenseInt8, Requantization
 from irshrink.program.program import Program
 from irshrink.target import Target
-
-#: What threads share: rows, tiles of the only row, or blocks of channels.
-Share = Literal["rows", "tiles", "blocks"]
 
 #: What kernels compute on and what they sum, by the short name of the element type.
 _ELEMENTS = {"s8": "int8", "f32": "float32"}
@@ -64,46 +68,6 @@ _SUMS = {"s8": "int32", "f32": "float32"}
 
 #: Runs of a window that are written out; more become a loop over the rows of the filter.
 _WRITTEN_OUT = 6
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A convolution of one image as the generator needs it; a dense layer is one row of pixels."""
-
-    window: Window
-    x: tuple[int, int, int, int]
-    out: tuple[int, int, int]
-    groups: int
-    pad_value: int
-
-    @staticmethod
-    def of(op: ConvInt8 | DenseInt8, program: Program) -> Layer:
-        x, y = program.tensors[op.inputs[0]], program.tensors[op.output]
-        if isinstance(op, DenseInt8):
-            channels, depth = op.weight.shape
-            pixels = y.elements // channels
-            return Layer(Window(kernel=(1, 1)), (1, 1, pixels, depth), (1, pixels, channels), 1, 0)
-        _, height, width, ci = x.shape
-        _, out_h, out_w, co = y.shape
-        window = op.window
-        if window.kernel == (1, 1) and window.strides == (1, 1) and not any(window.pads):
-            height, width, out_h, out_w = 1, height * width, 1, out_h * out_w
-        return Layer(window, (1, height, width, ci), (out_h, out_w, co), op.groups, op.input_zero_point)
-
-    @property
-    def group_in(self) -> int:
-        return self.x[3] // self.groups
-
-    @property
-    def group_out(self) -> int:
-        return self.out[2] // self.groups
-
-    def runs(self, source: Source) -> tuple[int, int, int]:
-        """Rows, runs in a row, and bytes of a run."""
-        kh, kw = self.window.kernel
-        whole = self.groups == 1 and (self.window.dilations[1] == 1 or kw == 1)
-        columns, run = (1, kw * self.group_in) if whole else (kw, self.group_in)
-        return (1, 1, kh * columns * run) if source == "patch" else (kh, columns, run)
 
 
 @dataclass(frozen=True)
@@ -147,15 +111,6 @@ def covered(op: ConvInt8 | DenseInt8, target: Target) -> MicroKernel | None:
     return micro if len(op.weight) // groups >= micro.lanes else None
 
 
-def tiles_of(micro: TileKernel, layer: Layer) -> list[VectorTile]:
-    """All tiles of a layer."""
-    sizes = micro.tiles(layer.out[1], layer.group_out)
-    sources: list[Source] = ["rows"]
-    if layer.window.kernel != (1, 1) and layer.runs("rows")[2] < 16 and micro.copies_short_runs:
-        sources.append("patch")
-    return [VectorTile(t.pixels, t.channels, source) for t in sizes for source in sources]
-
-
 def select(
     op: ConvInt8 | DenseInt8, program: Program, target: Target, tile: VectorTile | None = None
 ) -> KernelCall | None:
@@ -169,7 +124,7 @@ def select(
     tile = best_tile(micro, layer)
     lean = leaner(micro, tiles_of(micro, layer))
     if lean:
-        other = min(lean, key=lambda t: _instructions(micro, layer, t))
+        other = min(lean, key=lambda t: instructions(micro, layer, t))
         form = _fitted(op, micro, layer, other)
         if form != micro:
             return _call(op, form, layer, other)
@@ -186,33 +141,6 @@ def _blocks(op: ConvInt8 | DenseInt8, layer: Layer, tile: VectorTile) -> Int8:
     starts = block_starts(layer.group_out, tile.channels)
     grouped = op.weight.reshape(layer.groups, layer.group_out, rows * columns, run)
     return np.concatenate([blocks_of(starts, group, tile.channels) for group in grouped])
-
-
-def best_tile(micro: TileKernel, layer: Layer) -> VectorTile:
-    """The tile of fewest instructions, by estimate."""
-    return min(tiles_of(micro, layer), key=lambda t: _instructions(micro, layer, t))
-
-
-def shared_by(layer: Layer, tile: VectorTile) -> Share:
-    """What threads share of a layer."""
-    out_h, out_w, _ = layer.out
-    return "rows" if out_h > 1 else "tiles" if out_w > 4 * tile.pixels else "blocks"
-
-
-def _instructions(micro: TileKernel, layer: Layer, tile: VectorTile) -> float:
-    """An estimate for the whole layer."""
-    out_h, out_w, _ = layer.out
-    rows, columns, run = layer.runs(tile.source)
-    blocks = layer.groups * -(-layer.group_out // tile.channels)
-    tiles = out_h * -(-out_w // tile.pixels)
-    sixteens, eights, fours = tile.channels // 16, tile.channels % 16 // 8, tile.channels % 8 // 4
-    results = tile.pixels * (18 * sixteens + 11 * eights + 8 * fours)
-    per_tile = 6.0
-    if tile.source == "patch":
-        kh, parts, width = layer.runs("rows")
-        per_tile += tile.pixels * kh * parts * (1 + 2 * -(-width // 16))
-    inner = micro.instructions(tile, rows * columns, run) + results + 10
-    return tiles * (per_tile + blocks * inner)
 
 
 def _call(op: ConvInt8 | DenseInt8, micro: MicroKernel, layer: Layer, tile: VectorTile) -> KernelCall:

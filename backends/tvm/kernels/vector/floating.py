@@ -22,17 +22,11 @@ from irshrink.backends.tvm.kernels.call import (
 )
 from irshrink.backends.tvm.kernels.tiles import block_starts
 from irshrink.backends.tvm.kernels.vector import depthwise_floating
-from irshrink.backends.tvm.kernels.vector.convolution import (
-    Form,
-    Layer,
-    best_tile,
-    convolution,
-    shared_by,
-    tiles_of,
-)
+from irshrink.backends.tvm.kernels.vector.convolution import Form, convolution
 from irshrink.backends.tvm.kernels.vector.float_results import FloatResults
 from irshrink.backends.tvm.kernels.vector.fma import NeonFma, X86Fma
 from irshrink.backends.tvm.kernels.vector.geometry import Rows
+from irshrink.backends.tvm.kernels.vector.layer import Layer, best_tile, shared_by, tiles_of
 from irshrink.backends.tvm.kernels.vector.micro import VectorTile, blocks_of
 from irshrink.program.ops import ConvF32, DenseF32, Window
 from irshrink.program.program import Program
