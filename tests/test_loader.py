@@ -132,7 +132,7 @@ def test_large_weights_are_linked_as_bytes(
     assert len((out / "src" / "model_weights.h").read_text("utf-8")) < 5000
     cc = f"{sys.executable} -m ziglang cc"
     done = subprocess.run(
-        ["make", "test", f"HOST_CC={cc}", "CPU_FLAGS=-mcpu=x86_64_v3"] if target == "host"
+        ["make", "test", f"HOST_CC={cc}", f"CPU_FLAGS=-mcpu={load_target(target).cpu}"] if target == "host"
         else ["make", "test", f"HOST_CC={cc}"],
         cwd=out, capture_output=True, text=True, check=False,
     )  # fmt: skip
