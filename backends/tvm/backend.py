@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from irshrink.backends.package.files import Vector
     from irshrink.backends.toolchain.elf import Sizes
     from irshrink.backends.tvm.emit import Planned, Step
+    from irshrink.backends.tvm.kernels.call import KernelCall
     from irshrink.backends.tvm.schedules import Chooser
 
 
@@ -89,7 +90,7 @@ class TvmBackend:
         for name, content in sources.items():
             files.write(folder / "src" / name, content)
         compiled = sorted(name for name in sources if name.endswith((".c", ".S")))
-        optimize = optimization(target)
+        optimize = optimization(target, [step.call for v in planned for step in v.steps])
         tests = [[_vector(one) for one in v.vectors] for v in variants]
         write_package(folder, target, compiled, tests, optimize=optimize, names=names)
         if not zig.is_bare_metal(target):
@@ -175,9 +176,16 @@ class TvmBackend:
 _OPAQUE = ("-DIRS_NOINLINE=__attribute__((noinline,unused))",)
 
 
-def optimization(target: Target) -> str:
-    """-O3 where the vectorizer pays, -O2 where code size does."""
-    return "-O3" if target.has("simd") else "-O2"
+def optimization(target: Target, calls: Sequence[KernelCall]) -> str:
+    """-O3 where the vectorizer pays, -O2 where code size does, -Os around loops in assembly.
+
+    The last where those read nine tenths of the weights: what is left to the compiler is then small.
+    """
+    if target.has("simd"):
+        return "-O3"
+    nbytes = [(call.assembly, sum(c.array.nbytes for c in call.constants())) for call in calls]
+    in_assembly = sum(n for assembly, n in nbytes if assembly)
+    return "-Os" if zig.is_bare_metal(target) and 10 * in_assembly > 9 * sum(n for _, n in nbytes) else "-O2"
 
 
 def plan_program(program: Program, target: Target, chooser: Chooser | None = None) -> Planned:

@@ -100,6 +100,8 @@ class KernelCall:
         specialized: whether the sizes are constants of a C function that only equal calls share: fewer
             instructions for more code.
         by_rows: whether it is called for some rows at a time.
+        assembly: whether its inner loops are in assembly on a microcontroller, so that the compiler may go
+            for size around them.
         schedule: the frozen dataclass of choices that it was made from, where its family has any; of equal
             fields, so that a database can hold it.
     """
@@ -114,6 +116,7 @@ class KernelCall:
     specialized: bool = False
     schedule: Schedule | None = None
     by_rows: bool = False
+    assembly: bool = False
 
     @property
     def varying(self) -> frozenset[str]:

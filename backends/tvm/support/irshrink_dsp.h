@@ -180,6 +180,9 @@ IRS_DSP_FUNCTION void irs_dsp_tile(const int8_t *x, const int32_t *stream, int8_
 #endif
 }
 
+/* `n` bytes from a stream. */
+IRS_INLINE void irs_dsp_fill(int8_t *to, const int32_t *from, int32_t n) { irs_copy(to, (const int8_t *)from, n); }
+
 /* What stays of a window's geometry from call to call, an array in flash; `outside` stands where the window
  * leaves the image. */
 enum {

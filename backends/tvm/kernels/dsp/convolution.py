@@ -116,6 +116,7 @@ def select_pairs(op: ConvInt8, program: Program, tile: PairTile) -> KernelCall:
         distances=_distances(op, x, y),
         rows=_row_call(op, tile),
         schedule=tile,
+        assembly=True,
     )
 
 
@@ -220,13 +221,17 @@ class _Body:
         f, channels = self.f, self.n["channels"]
         first = f.bind("first", pixel * channels)
         out, at = (self.patch, self.n["patch_bytes"]) if residual.present else (self.y, first)
+        stride = f.bind("stride", more * channels)
         if self.kind.source == "direct":
             self._direct(pixel, more)
-            self._multiply(0, out, at, more)
+            self._constants(out, at, stride)
+            self._multiply(0, out, at, stride)
         else:
             with f.loop("g", self.n["groups"]) as g:
                 self._window(pixel, more, g)
-                self._multiply(g, out, at, more)
+                with f.when(g == 0):
+                    self._constants(out, at, stride)
+                self._multiply(g, out, at, stride)
         if residual.present:
             count = f.bind("count", channels + more * ((PIXELS - 1) * channels))
             residual.emit(f, given, (out, at), (self.y, first), count)
@@ -250,13 +255,20 @@ class _Body:
             *(pixel, more, n["pad_top"], n["in_h"]),
         )
 
-    def _multiply(self, group: Any, out: Buffer, at: Expr, more: Expr) -> None:
+    def _constants(self, out: Buffer, at: Expr, stride: Expr) -> None:
+        """Channels that no run gives."""
+        f, stream = self.f, self.stream
+        with f.when(stream[1] != 0), f.loop("p", PIXELS) as p:
+            f.call(
+                "irs_dsp_fill", address(out, at + p * stride), address(stream, stream[1]), self.n["channels"]
+            )
+
+    def _multiply(self, group: Any, out: Buffer, at: Expr, stride: Expr) -> None:
         """All channels of a group from the patch; runs of pairs stand at the head of the stream."""
         f, n, stream = self.f, self.n, self.stream
-        stride = f.bind("stride", more * n["channels"])
         runs = f.bind("runs", stream[0])
         with f.loop("r", runs) as r:
-            run = f.bind("run", (r if self.kind.source == "direct" else group * runs + r) * 3 + 1)
+            run = f.bind("run", (r if self.kind.source == "direct" else group * runs + r) * 3 + 2)
             f.call(
                 "irs_dsp_tile",
                 *(address(self.patch, 0), address(stream, stream[run + 2]), address(out, at + stream[run])),

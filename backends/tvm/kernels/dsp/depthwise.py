@@ -123,6 +123,7 @@ def select_planes(op: ConvInt8, program: Program, tile: PlaneTile) -> KernelCall
         in_place=(0,) if _in_place(op, tile, x, y) else (),
         rows=RowCall((reach,), out_rows="out_h", in_rows="in_h", pad_top="pad_top"),
         schedule=tile,
+        assembly=True,
     )
 
 

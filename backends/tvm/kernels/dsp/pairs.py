@@ -10,6 +10,9 @@ It holds while ``|b| < 2^23`` for every input and every half fits in int16. A ha
 and A negative. There the signs of B and its multiplier are both turned, unless B is -128 beside a positive A,
 too: such channels are no pair. A *run* of pairs ends with the first of them beside zeros, and the next run
 begins with the second, over the result of the zeros.
+
+Channels without weights give the same for every input. Runs leave them out where that pays, and all channels
+of a tile are first filled from one row of such constants.
 """
 
 from __future__ import annotations
@@ -59,11 +62,12 @@ def streams(
     """What micro-kernels read, for weights [group, channel, depth]; None where its channels make no pairs.
 
     Returns:
-        int32: the number of runs of each group; for each of them its first channel in the layer, its number
-        of pairs and the index of their words; for each pair ``bias a, 256 * bias b + bias a, words
-        [step][even, odd], multiplier a, multiplier b / 256``, multipliers by their bits.
+        int32: the number of runs of each group; where the constants of all channels are, 0 for none; for each
+        run its first channel in the layer, its number of pairs and where their words are; for each pair
+        ``bias a, 256 * bias b + bias a, words [step][even, odd], multiplier a, multiplier b / 256``,
+        multipliers by their bits; the constants, as bytes.
     """
-    groups, channels, _ = weights.shape
+    groups, channels, depth = weights.shape
     if not isinstance(requantization, Requantization) or channels < 2:
         return None
     if (requantization.low, requantization.high) != (-128, 127):
@@ -72,22 +76,49 @@ def streams(
     biases, multiplier = _without_constants(flat, bias, requantization)
     if not _exact(flat, biases, multiplier):
         return None
-    biases, multiplier = biases.reshape(groups, channels), multiplier.reshape(groups, channels)
     plans = [plan_runs(w) for w in weights]
-    longest = max(len(plan) if plan else 0 for plan in plans)
-    if not all(plans):
+    if any(plan is None for plan in plans):
         return None
-    head, words = [longest], list[NDArray[np.int32]]()
-    at = 1 + 3 * longest * groups
-    for g, plan in enumerate(plans):
-        rows = []
-        for run in plan or ():
-            rows.append((g * channels + run[0].first, len(run), at))
-            words += [_pair(p, weights[g], biases[g], multiplier[g]) for p in run]
-            at += sum(w.size for w in words[-len(run) :])
+    fewer = [plan_runs(w, leave_out=True) or plan for w, plan in zip(weights, plans, strict=True)]
+    saved = 4 * (2 * steps_of(depth) + 4) * (_pairs(plans) - _pairs(fewer))
+    constants = np.zeros(0, np.int8)
+    if saved > groups * channels:
+        plans = fewer
+        constants = np.where(flat.any(axis=1), 0, biases + requantization.zero_point).astype(np.int8)
+    packed = [
+        [[_pair(p, w, b, m) for p in run] for run in plan or ()]
+        for plan, w, b, m in zip(
+            plans, weights, biases.reshape(groups, -1), multiplier.reshape(groups, -1), strict=True
+        )
+    ]
+    return _laid_out(plans, packed, channels, constants)
+
+
+def _laid_out(
+    plans: Sequence[Sequence[Sequence[Pair]] | None],
+    packed: Sequence[Sequence[Sequence[NDArray[np.int32]]]],
+    channels: int,
+    constants: NDArray[np.int8],
+) -> NDArray[np.int32]:
+    """Head, words of all pairs, constants."""
+    longest = max(len(plan or ()) for plan in plans)
+    at = 2 + 3 * longest * len(plans)
+    table: list[int] = []
+    for g, (plan, words) in enumerate(zip(plans, packed, strict=True)):
+        rows: list[list[int]] = []
+        for run, pairs in zip(plan or (), words, strict=True):
+            rows.append([g * channels + run[0].first, len(run), at])
+            at += sum(pair.size for pair in pairs)
         rows += rows[-1:] * (longest - len(rows))  # a run twice gives the same again
-        head += [value for row in rows for value in row]
-    return np.concatenate([np.array(head, np.int32), *words])
+        table += [value for row in rows for value in row]
+    head = np.array([longest, at if constants.size else 0, *table], np.int32)
+    filler = np.zeros(-constants.size % 4, np.int8)
+    tail = np.concatenate([constants, filler]).view(np.int32)
+    return np.concatenate([head, *(w for group in packed for run in group for w in run), tail])
+
+
+def _pairs(plans: Sequence[Sequence[Sequence[Pair]] | None]) -> int:
+    return sum(len(run) for plan in plans for run in plan or ())
 
 
 def _without_constants(
@@ -108,23 +139,31 @@ def _exact(weights: NDArray[np.int8], bias: NDArray[np.int32], multiplier: NDArr
     return bool(reach.max(initial=0) < _LARGEST and smallest >= _SMALLEST)
 
 
-def plan_runs(weights: NDArray[np.int8]) -> list[list[Pair]] | None:
-    """Runs of pairs that give every channel of ``weights`` [channel, depth], in their order."""
-    return _runs_from(weights, False) or _runs_from(weights, True)
+def plan_runs(weights: NDArray[np.int8], leave_out: bool = False) -> list[list[Pair]] | None:
+    """Runs of pairs that give every channel of ``weights`` [channel, depth], in their order.
+
+    None where there are none; with ``leave_out`` channels without weights may be missing.
+    """
+    return _runs_from(weights, False, leave_out) or _runs_from(weights, True, leave_out) or None
 
 
-def _runs_from(weights: NDArray[np.int8], split: bool) -> list[list[Pair]] | None:
+def _runs_from(weights: NDArray[np.int8], split: bool, leave_out: bool) -> list[list[Pair]] | None:
     """The same with the first two channels apart, if ``split``, and the last one before all others."""
     channels, c = len(weights), 0
+    left_out = np.logical_and(leave_out, ~weights.any(axis=1))
     runs: list[list[Pair]] = [[]]
     while c < channels - 1:
+        if left_out[c]:
+            runs.append([])
+            c += 1
+            continue
         sign = _sign(weights[c], weights[c + 1])
-        apart = sign == 0 or (split and c == 0)
+        apart = sign == 0 or (split and c == 0 and not left_out[c + 1])
         runs[-1].append(Pair(c, 0 if apart else sign))
         c += 1 if apart else 2
         if apart:
             runs.append([])
-    if c == channels - 1:
+    if c == channels - 1 and not left_out[c]:
         sign = _sign(weights[c - 1], weights[c])
         if sign == 0 and (not runs[-1] or runs[-1][-1].sign == 0):
             return None  # what stands before it would be written last
