@@ -9,7 +9,7 @@ from typing import Any
 
 from irshrink import proof
 from irshrink.compile import chosen_passes, usable_backend
-from irshrink.console import Progress, count, plural, table
+from irshrink.console import Progress, plural, table
 from irshrink.errors import OutputError, RecipeError, ToolError
 from irshrink.files import write_text
 from irshrink.frontends.read import read_model
@@ -21,7 +21,7 @@ from irshrink.recipe import Recipe
 from irshrink.soundness import require_sound
 from irshrink.static_shapes import fix_input_shapes
 from irshrink.target import Target
-from irshrink.tuning.choice import Measured, choose
+from irshrink.tuning.contest import Contender, Terms, contest
 from irshrink.tuning.costs import CostSource
 from irshrink.tuning.database import Database, Schedules, database_text, read_database
 from irshrink.tuning.journal import Journal, Measurement
@@ -58,7 +58,7 @@ def tune_model(
         out: the database.
         source: what a schedule costs.
         limits: how long to search.
-        slack: how much more than its best cost a layer may take to save code, as a fraction; not given, it is
+        slack: how much more than the best cost may be taken to save code, as a fraction; not given, it is
             1 % without an operating system and nothing with one.
         progress: called with what is being done.
 
@@ -75,8 +75,6 @@ def tune_model(
     missing = source.missing(backend, target)
     if missing is not None:
         raise ToolError(missing)
-    if slack is None:
-        slack = _SLACK if "-freestanding-" in target.triple else 0.0
     earlier = _earlier(out, target, source)
     program = program_of(model, recipe, backend, target, progress)
     tasks = find_tasks(backend, program, target)
@@ -87,16 +85,19 @@ def tune_model(
     measurer = Measurer(backend, target, source)
     outcomes = Session(tasks, measurer, journal, limits).run(progress)
     _require_all(outcomes, journal)
-    measured = [Measured(o.task.workload, len(o.task.layers), o.found, o.rule) for o in outcomes]
-    chosen = choose(measured, slack, 0.0 if source.exact else _NOISE)
-    found = _database(outcomes, chosen, target, source)
-    progress("measuring the whole model")
-    wholes = [measurer.whole(program, Schedules(databases=d)) for d in ((), (found,))]
+
+    def whole(chosen: Sequence[Measurement]) -> Whole:
+        progress("measuring the whole model")
+        database = _database(outcomes, chosen, target, source)
+        return measurer.whole(program, Schedules(databases=[database]))
+
+    rule, best = contest(outcomes, whole, _terms(target, source, slack))
+    found = _database(outcomes, best.chosen, target, source)
     database = Database(
         target=found.target, measured=found.measured, schedules={**earlier.schedules, **found.schedules}
     )
     write_text(out, database_text(database))
-    return _facts(out, outcomes, chosen, wholes, source, journal, slack)
+    return _facts(out, outcomes, best, rule, source, journal)
 
 
 def render(facts: dict[str, Any]) -> str:
@@ -111,17 +112,20 @@ def render(facts: dict[str, Any]) -> str:
         rows.append((name, measured, rule, count_of(layer["cost"]), ratio, schedule))
     by = facts["measured"]
     text = table(rows, ("layer", "schedules", f"{by} by rule", "tuned", "", "schedule"))
-    whole = facts["model"]
-    lines = [
-        text,
-        "",
-        f"whole model, {by}: {count_of(whole['rule'])} by rule, {count_of(whole['tuned'])} tuned "
-        f"({whole['tuned'] / whole['rule']:.3f} x); code {count(whole['rule_code_bytes'])} -> "
-        f"{count(whole['tuned_code_bytes'])} bytes, arena {count(whole['rule_arena_bytes'])} -> "
-        f"{count(whole['tuned_arena_bytes'])} bytes",
-    ]
+    lines = [text, "", _in_words(facts["model"]["rule"], facts["model"]["tuned"], by)]
     lines += [f"note: {note}" for note in facts["notes"]]
     return "\n".join([*lines, f"written to {facts['out']}"])
+
+
+def _in_words(rule: dict[str, Any] | None, tuned: dict[str, Any], by: str) -> str:
+    """The whole model in one line."""
+    if rule is None:
+        return f"whole model, {by}: {count_of(tuned['cost'])} tuned"
+    return (
+        f"whole model, {by}: {count_of(rule['cost'])} by rule, {count_of(tuned['cost'])} tuned "
+        f"({tuned['cost'] / rule['cost']:.3f} x); code {rule['code_bytes']:,} -> {tuned['code_bytes']:,} "
+        f"bytes, arena {rule['arena_bytes']:,} -> {tuned['arena_bytes']:,} bytes"
+    )
 
 
 def count_of(cost: float | None) -> str:
@@ -129,6 +133,13 @@ def count_of(cost: float | None) -> str:
     if cost is None:
         return "-"
     return f"{cost:,.0f}" if cost >= 1 else f"{cost * 1e6:,.1f} us"
+
+
+def _terms(target: Target, source: CostSource, slack: float | None) -> Terms:
+    small = "-freestanding-" in target.triple
+    if slack is None:
+        slack = _SLACK if small else 0.0
+    return Terms(slack, 0.0 if source.exact else _NOISE, small)
 
 
 def tunable_backend(target: Target) -> Tunable:
@@ -228,32 +239,23 @@ def _database(
 def _facts(
     out: Path,
     outcomes: Sequence[Outcome],
-    chosen: Sequence[Measurement],
-    wholes: Sequence[Whole],
+    best: Contender,
+    rule: Contender | None,
     source: CostSource,
     journal: Journal,
-    slack: float,
 ) -> dict[str, Any]:
-    rule, tuned = wholes
     notes = list(journal.notes)
     wrong = sum(f.failure == WRONG for o in outcomes for f in o.failures)
     if wrong:
         notes.append(
             f"{plural(wrong, 'schedule')} gave other bytes than the reference: a bug, please report."
         )
-    if tuned.cost > rule.cost * (1 + slack):
-        notes.append("The whole model is not better: what layers share by rule outweighs what each gained.")
+    if rule is not None and best.chosen == rule.chosen:
+        notes.append("The rule's schedules are the best for the model as a whole.")
     return {
         "out": os.fspath(out),
         "measured": source.measured,
-        "model": {
-            "rule": rule.cost,
-            "tuned": tuned.cost,
-            "rule_code_bytes": rule.code_bytes,
-            "tuned_code_bytes": tuned.code_bytes,
-            "rule_arena_bytes": rule.arena_bytes,
-            "tuned_arena_bytes": tuned.arena_bytes,
-        },
+        "model": {"rule": _whole(rule.whole) if rule else None, "tuned": _whole(best.whole)},
         "layers": [
             {
                 "workload": o.task.workload,
@@ -261,12 +263,16 @@ def _facts(
                 "candidates": len(o.task.candidates),
                 "measured": len(o.found),
                 "rule_cost": o.rule.cost if o.rule else None,
-                "cost": best.cost,
-                "code_bytes": best.code_bytes,
-                "schedule": dict(best.schedule),
+                "cost": chosen.cost,
+                "code_bytes": chosen.code_bytes,
+                "schedule": dict(chosen.schedule),
                 "failures": [{"schedule": dict(f.schedule), "why": f.failure} for f in o.failures],
             }
-            for o, best in zip(outcomes, chosen, strict=True)
+            for o, chosen in zip(outcomes, best.chosen, strict=True)
         ],
         "notes": notes,
     }
+
+
+def _whole(whole: Whole) -> dict[str, Any]:
+    return {"cost": whole.cost, "code_bytes": whole.code_bytes, "arena_bytes": whole.arena_bytes}

@@ -15,6 +15,7 @@ from irshrink.program.ops import ConvInt8, DenseInt8, Requantization, Window
 from irshrink.program.program import Port, Program, Tensor
 from irshrink.target import load_target
 from irshrink.tuning.choice import Measured, choose
+from irshrink.tuning.contest import Terms, contest
 from irshrink.tuning.database import (
     Database,
     Schedule,
@@ -24,9 +25,9 @@ from irshrink.tuning.database import (
     schedules_for,
 )
 from irshrink.tuning.journal import Journal, Measurement
-from irshrink.tuning.measure import Measurer
+from irshrink.tuning.measure import Measurer, Whole
 from irshrink.tuning.search import next_batch
-from irshrink.tuning.session import Limits, Session, parse_duration, parse_slack
+from irshrink.tuning.session import Limits, Outcome, Session, parse_duration, parse_slack
 from irshrink.tuning.tasks import Task
 from irshrink.tuning.workload import workload
 
@@ -279,3 +280,67 @@ def test_the_rule_stays_where_the_difference_is_noise() -> None:
     rule, other = measured(101.0, "rule", 10), measured(100.0, "other", 10)
     assert choose([Measured("w", 1, [rule, other], rule)], 0.0, 0.02) == [rule]
     assert choose([Measured("w", 1, [rule, other], rule)], 0.0, 0.0) == [other]
+
+
+def outcome(name: str, *found: Measurement) -> Outcome:
+    """A task whose first measurement is the rule's."""
+    return Outcome(task(name, [m.schedule for m in found]), found, ())
+
+
+def test_whole_models_run_against_each_other() -> None:
+    rule, shared, alone = (
+        measured(9.0, "rule", 10),
+        measured(5.0, "shared", 10),
+        measured(6.0, "alone", 10, True),
+    )
+    outcomes = [outcome("a", rule, shared, alone), outcome("b", rule, shared, alone)]
+    real = {"rule": 9.0, "shared": 20.0, "alone": 6.0}  # the compiler spoils what promised most
+
+    def measure(chosen: Sequence[Measurement]) -> Whole:
+        layers = {name: real[m.kernel] for name, m in zip("ab", chosen, strict=True)}
+        return Whole(sum(layers.values()), 100, 64, layers)
+
+    by_rule, best = contest(outcomes, measure, Terms())
+    assert by_rule is not None
+    assert by_rule.whole.cost == 18
+    assert best.chosen == (alone, alone)
+
+
+def test_layers_take_what_was_cheapest_in_a_whole_model() -> None:
+    rule, shared, alone = (
+        measured(9.0, "rule", 10),
+        measured(5.0, "shared", 10),
+        measured(6.0, "alone", 10, True),
+    )
+    outcomes = [outcome("a", rule, shared, alone), outcome("b", rule, shared, alone)]
+    real = {("a", "rule"): 1.0, ("b", "rule"): 9.0}
+
+    def measure(chosen: Sequence[Measurement]) -> Whole:
+        layers = {name: real.get((name, m.kernel), 7.0) for name, m in zip("ab", chosen, strict=True)}
+        return Whole(sum(layers.values()), 100, 64, layers)
+
+    _, best = contest(outcomes, measure, Terms())
+    assert best.chosen == (rule, shared)
+
+
+def test_a_model_is_not_worse_off_for_having_been_tuned() -> None:
+    rule, other = measured(9.0, "rule", 10), measured(5.0, "other", 10, True)
+
+    def measure(chosen: Sequence[Measurement]) -> Whole:
+        return Whole(100.0 if chosen[0].kernel == "rule" else 99.5, len(chosen[0].kernel) * 100, 64)
+
+    outcomes = [outcome("a", rule, other)]
+    assert contest(outcomes, measure, Terms())[1].chosen == (other,)
+    assert contest(outcomes, measure, Terms(slack=0.01))[1].chosen == (rule,)  # less code
+    assert contest(outcomes, measure, Terms(margin=0.02))[1].chosen == (rule,)  # noise
+
+
+def test_an_arena_must_not_grow_on_a_microcontroller() -> None:
+    rule, other = measured(9.0, "rule", 10), measured(5.0, "other", 10, True)
+
+    def measure(chosen: Sequence[Measurement]) -> Whole:
+        return Whole(chosen[0].cost or 0.0, 100, 1000 if chosen[0].kernel == "rule" else 9000)
+
+    outcomes = [outcome("a", rule, other)]
+    assert contest(outcomes, measure, Terms(small=True))[1].chosen == (rule,)
+    assert contest(outcomes, measure, Terms())[1].chosen == (other,)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -69,6 +69,9 @@ class CostSource(Protocol):
     def whole(self, backend: Tunable, build: Built) -> float:
         """Of one inference of a whole model."""
 
+    def layers(self, build: Built) -> Mapping[str, float]:
+        """Of its operators, by name; empty where only the whole is measured."""
+
 
 @dataclass
 class Instructions:
@@ -92,6 +95,9 @@ class Instructions:
 
     def whole(self, backend: Tunable, build: Built) -> float:
         return self._counted(build.run.instructions, build)
+
+    def layers(self, build: Built) -> Mapping[str, float]:
+        return build.run.op_instructions
 
     def _counted(self, number: float | None, build: Built) -> float:
         if number is None:
@@ -121,6 +127,9 @@ class Cycles(Instructions):
 
     def whole(self, backend: Tunable, build: Built) -> float:
         return self._counted(sum(build.run.op_cycles.values()) or None, build)
+
+    def layers(self, build: Built) -> Mapping[str, float]:
+        return build.run.op_cycles
 
 
 @dataclass
@@ -157,6 +166,9 @@ class Seconds:
     def whole(self, backend: Tunable, build: Built) -> float:
         return self.costs(backend, [build])[0][0]
 
+    def layers(self, build: Built) -> Mapping[str, float]:
+        return {}
+
 
 @dataclass
 class Command:
@@ -184,6 +196,9 @@ class Command:
 
     def whole(self, backend: Tunable, build: Built) -> float:
         return self._run(build.folder)
+
+    def layers(self, build: Built) -> Mapping[str, float]:
+        return {}
 
     def _run(self, folder: Path) -> float:
         try:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +32,15 @@ WRONG = "gives other bytes than the reference"
 
 @dataclass(frozen=True)
 class Whole:
-    """A whole model: its cost, and the bytes of code and arena."""
+    """A whole model: its cost, the bytes of code and arena, and the cost of layers by their names.
+
+    ``layers`` is empty where only the whole is measured.
+    """
 
     cost: float
     code_bytes: int
     arena_bytes: int
+    layers: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -89,8 +93,8 @@ class Measurer:
             if [_bytes(x) for x in run.outputs[0]] != [_bytes(x) for x in wanted]:
                 raise ToolError(f"the whole model {WRONG}.")
             built = Built(Path(folder), target, program, _plain(inputs), run, artifact.costs)
-            cost = self.source.whole(backend, built)
-        return Whole(cost, artifact.code_bytes, artifact.plan.nbytes)
+            cost, layers = self.source.whole(backend, built), self.source.layers(built)
+        return Whole(cost, artifact.code_bytes, artifact.plan.nbytes, layers)
 
     def _groups(self, task: Task, count: int) -> Iterator[list[int]]:
         room = _MOST_CONSTANTS // max(1, task.constant_bytes())
