@@ -56,14 +56,27 @@ IRS_INLINE __m256i irs_x86_load_i32x8(const int32_t *p) { return _mm256_loadu_si
 IRS_INLINE __m512i irs_x86_load_i32x16_s8(const int8_t *p) { return _mm512_loadu_si512(p); }
 IRS_INLINE __m256i irs_x86_load_i32x8_s8(const int8_t *p) { return _mm256_loadu_si256((const __m256i *)(const void *)p); }
 
-/* Four bytes plus 128 each, in every lane. */
-IRS_INLINE __m512i irs_x86_spread16(const int8_t *p)
+/* 0x80 in every byte, of which a compiler cannot know it: else it adds before it spreads, in three instructions. */
+IRS_INLINE __m512i irs_x86_signs16(void)
 {
-    return _mm512_xor_si512(_mm512_set1_epi32(irs_load32(p)), _mm512_set1_epi8((char)0x80));
+    __m512i v = _mm512_set1_epi8((char)0x80);
+    __asm__("" : "+v"(v));
+    return v;
 }
-IRS_INLINE __m256i irs_x86_spread8(const int8_t *p)
+IRS_INLINE __m256i irs_x86_signs8(void)
 {
-    return _mm256_xor_si256(_mm256_set1_epi32(irs_load32(p)), _mm256_set1_epi8((char)0x80));
+    __m256i v = _mm256_set1_epi8((char)0x80);
+    __asm__("" : "+v"(v));
+    return v;
+}
+/* Four bytes plus 128 each, in every lane. */
+IRS_INLINE __m512i irs_x86_spread16(const int8_t *p, __m512i signs)
+{
+    return _mm512_xor_si512(_mm512_set1_epi32(irs_load32(p)), signs);
+}
+IRS_INLINE __m256i irs_x86_spread8(const int8_t *p, __m256i signs)
+{
+    return _mm256_xor_si256(_mm256_set1_epi32(irs_load32(p)), signs);
 }
 /* Four bytes plus 128 each, in every lane: lane c has channel c of one to four rows. */
 IRS_INLINE __m512i irs_x86_turn16(__m512i rows)

@@ -52,7 +52,7 @@ class Vnni:
         return [
             VectorTile(p, self.lanes * v)
             for v in (4, 3, 2, 1)
-            for p in range(1, min(pixels, 14) + 1)
+            for p in range(1, min(pixels, 28) + 1)
             if self.lanes * v <= channels and p * v + v <= _REGISTERS
         ]
 
@@ -77,6 +77,7 @@ class VnniSums:
         self.acc = f.local("acc", self.dtype, tile.pixels * self.vectors)
 
     def start(self, bias: Buffer, channel: Expr, fed_first: bool) -> None:
+        self.signs = self.f.bind("signs", inline(self.dtype, f"irs_x86_signs{self.lanes}"))
         for v in range(self.vectors):
             place = address(bias, channel + self.lanes * v)
             start = self.f.bind(f"b{v}", inline(self.dtype, f"irs_x86_load_i32x{self.lanes}", place))
@@ -104,7 +105,7 @@ class VnniSums:
             for v in range(self.vectors)
         ]
         for p, place in enumerate(at):
-            spread = f.bind(f"x{p}", inline(self.dtype, f"irs_x86_spread{n}", address(x, place)))
+            spread = f.bind(f"x{p}", inline(self.dtype, f"irs_x86_spread{n}", address(x, place), self.signs))
             for v, vector in enumerate(weights):
                 here = self._at(p, v)
                 total = inline(self.dtype, f"irs_x86_dot{n}", self.acc[i32(here)], spread, vector)
