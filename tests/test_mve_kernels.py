@@ -18,6 +18,7 @@ from irshrink.program.ops import (
     AveragePoolInt8,
     ConvInt8,
     DenseInt8,
+    FixedPoint,
     MaxPool,
     MulInt8,
     Requantization,
@@ -49,6 +50,15 @@ def requantization(
     )
 
 
+def fixed_point(bench: KernelBench, channels: int, depth: int, low: int = -128) -> FixedPoint:
+    """The same in TensorFlow Lite Micro's arithmetic."""
+    mantissa, exponent = np.frexp(requantization(bench, channels, depth).multiplier)
+    return FixedPoint(
+        multiplier=(mantissa.astype(np.float64) * 2**31).astype(np.int32), shift=exponent.astype(np.int32),
+        zero_point=int(bench.rng.integers(-128, 128)), low=low,
+    )  # fmt: skip
+
+
 def addition(bench: KernelBench, ties: bool, low: int = -128) -> Addition:
     """Multipliers of a sum; powers of two where it shall be halfway between integers often."""
     ma, mb = (1 << 19, -(1 << 18)) if ties else (int(m) for m in bench.rng.integers(1 << 18, 1 << 20, 2))
@@ -61,6 +71,7 @@ def add_convolution(
 ) -> None:  # fmt: skip
     """A convolution of random constants, the ends of the range of weights among them."""
     images, height, width, inputs = shape
+    fixed = bench.rng.random() < 0.2
     y = (images, *window.output(height, width), channels)
     depth = inputs // groups
     weight = bench.rng.integers(-128, 128, (channels, *window.kernel, depth)).astype(np.int8)
@@ -69,7 +80,8 @@ def add_convolution(
         ConvInt8, bench.int8(*shape), *([bench.int8(*y)] if residual else []), shape=y, weight=weight,
         bias=bench.rng.integers(-5000, 5000, channels).astype(np.int32), window=window, groups=groups,
         input_zero_point=int(bench.rng.integers(-128, 128)),
-        requantization=requantization(bench, channels, weight[0].size, low), residual=residual,
+        requantization=(fixed_point if fixed else requantization)(bench, channels, weight[0].size, low),
+        residual=residual,
     )  # fmt: skip
 
 
@@ -205,6 +217,16 @@ def test_requantization_is_exact_at_the_ends_of_every_range(target: Target, tmp_
             ConvInt8, bench.int8(1, 3, 3, sums.size), shape=(1, 1, 1, sums.size), bias=sums, groups=sums.size,
             weight=np.zeros((sums.size, 3, 3, 1), np.int8), window=Window(kernel=(3, 3)), input_zero_point=0,
             requantization=Requantization(multiplier=multipliers, zero_point=zero_point, low=low),
+        )  # fmt: skip
+    for highest in (0, 30):  # TensorFlow Lite Micro's arithmetic: shifts to the right only, and both ways
+        shift = bench.rng.integers(-31, highest + 1, sums.size).astype(np.int32)
+        shift[:100] = -np.arange(100) % 12  # ties
+        mantissa = bench.rng.integers(2**30, 2**31, sums.size).astype(np.int32)
+        mantissa[: sums.size // 2] = 2**30
+        bench.add(
+            DenseInt8, bench.int8(1, 16), shape=(1, sums.size), weight=np.zeros((sums.size, 16), np.int8),
+            bias=np.where(np.arange(sums.size) % 3, sums, sums // 2**18).astype(np.int32),
+            requantization=FixedPoint(multiplier=mantissa, shift=shift, zero_point=-3, low=-120),
         )  # fmt: skip
     bench.check(TvmBackend(), target, tmp_path)
 

@@ -203,6 +203,36 @@ IRS_INLINE irs_int32x4 irs_mve_scale(irs_int32x4 acc, irs_int32x4 multiplier)
     return acc;
 }
 
+/* acc * 2^left modulo 2^32. */
+IRS_INLINE irs_int32x4 irs_mve_shifted(irs_int32x4 acc, irs_int32x4 left)
+{
+#ifdef IRS_MVE
+    return vshlq_s32(acc, left);
+#else
+    for (int i = 0; i < 4; ++i) {
+        acc[i] = (int32_t)((uint32_t)acc[i] << left[i]);
+    }
+    return acc;
+#endif
+}
+
+/* acc * multiplier / 2^31, rounded, times 2^right, right <= 0, halves away from zero: VRSHL rounds them up, hence
+ * one less where it shifts a negative number. */
+IRS_INLINE irs_int32x4 irs_mve_scale_fixed(irs_int32x4 acc, irs_int32x4 multiplier, irs_int32x4 right)
+{
+#ifdef IRS_MVE
+    acc = vqrdmulhq_s32(acc, multiplier);
+    return vrshlq_s32(vqaddq_s32(acc, vshrq_n_s32(vandq_s32(acc, right), 31)), right);
+#else
+    for (int i = 0; i < 4; ++i) {
+        int64_t high = ((int64_t)acc[i] * multiplier[i] + (1 << 30)) >> 31;
+        int64_t half = ((int64_t)1 << -right[i]) >> 1;
+        acc[i] = (int32_t)(high < 0 ? -((half - high) >> -right[i]) : (high + half) >> -right[i]);
+    }
+    return acc;
+#endif
+}
+
 /* Even lanes from a, odd ones from b, saturated to int16, and plus zero_point, saturated. */
 IRS_INLINE irs_int16x8 irs_mve_narrow(irs_int32x4 a, irs_int32x4 b, int32_t zero_point)
 {

@@ -44,7 +44,7 @@ from irshrink.backends.tvm.tir import (
     scalars,
     write,
 )
-from irshrink.program.ops import ConvInt8, DenseInt8, Requantization
+from irshrink.program.ops import ConvInt8, DenseInt8
 from irshrink.program.program import Program
 from irshrink.program.stripes import Reach
 
@@ -62,11 +62,6 @@ _EXTRA: dict[Geometry, tuple[str, ...]] = {
 }
 
 
-def covers(op: ConvInt8 | DenseInt8) -> bool:
-    """Whether the kernels here compute ``op``."""
-    return isinstance(op.requantization, Requantization)
-
-
 def convolution_candidates(op: ConvInt8, program: Program) -> list[DotTile]:
     """The tiles of one image."""
     y = program.tensors[op.output].shape
@@ -82,7 +77,6 @@ def select_convolution(op: ConvInt8, program: Program, schedule: DotTile | None 
     tile = schedule or choose_tile(pixels, depth)
     group_out, pitch = channels // op.groups, steps_of(depth) * VECTOR
     requantization = op.requantization
-    assert isinstance(requantization, Requantization)
     epilogue = VectorEpilogue.of(requantization, op.residual, group_out % BLOCK != 0)
     values = {
         "out_w": y[2], "stride_h": window.strides[0], "stride_w": window.strides[1],
@@ -140,7 +134,6 @@ def select_dense(op: DenseInt8, program: Program, schedule: DotTile | None = Non
     channels, depth = op.weight.shape
     pixels = program.tensors[op.output].elements // channels
     tile = schedule or choose_tile(pixels, depth)
-    assert isinstance(op.requantization, Requantization)
     epilogue = VectorEpilogue.of(op.requantization, None, channels % BLOCK != 0)
     return KernelCall(
         function=convolution(tile, "direct", epilogue),

@@ -45,7 +45,7 @@ from irshrink.backends.tvm.tir import (
     select,
     write,
 )
-from irshrink.program.ops import ConvInt8, Requantization
+from irshrink.program.ops import ConvInt8
 from irshrink.program.program import Program
 from irshrink.program.stripes import Reach
 
@@ -90,8 +90,7 @@ def covers(op: ConvInt8, program: Program) -> bool:
     x = program.tensors[op.inputs[0]].shape
     tile, ring = _tile(op), _ring(op, program)
     return (
-        isinstance(op.requantization, Requantization)
-        and x[3] == len(op.weight)
+        x[3] == len(op.weight)
         and tile.steps <= MOST_STEPS
         and tile.stride * tile.rows < 128
         and (2 * SPREAD - 1) * _plane(ring, x[3]) + tile.rows < 1 << 16
@@ -108,7 +107,6 @@ def select_depthwise(op: ConvInt8, program: Program, schedule: PlaneTile | None 
     x, y = program.tensors[op.inputs[0]].shape, program.tensors[op.output].shape
     tile, ring, channels = schedule or _tile(op), _ring(op, program), x[3]
     plane, requantization = _plane(ring, channels), op.requantization
-    assert isinstance(requantization, Requantization)
     epilogue = VectorEpilogue.of(requantization, op.residual, channels % LANES != 0)
     ring_bytes = -(-channels // SPREAD) * SPREAD * plane
     sizes = {
@@ -265,8 +263,9 @@ class _Body:
         planes = [
             f.bind(f"plane{lane}", b * (n["plane"] * LANES) + n["plane"] * lane) for lane in range(LANES)
         ]
-        bias = words(f, "bias", self.table, b * (2 * LANES))
-        multiplier = words(f, "multiplier", self.table, b * (2 * LANES) + LANES)
+        kind = self.epilogue.kind
+        t = b * (len(kind.rows) * LANES)
+        row = [words(f, name, self.table, t + i * LANES) for i, name in enumerate(kind.rows)]
         with f.loop("out_x", n["out_w"]) as ox:
             sums = [
                 self._dot(planes[lane] + ox * (tile.stride * tile.rows), weights[lane])
@@ -274,7 +273,7 @@ class _Body:
             ]
             even = inline("int32x4", "irs_mve_even_lanes", sums[0], sums[2])
             acc = inline("int32x4", "irs_mve_odd_lanes", even, sums[1], sums[3])
-            result = f.bind("result", scaled(acc, bias, multiplier))
+            result = f.bind("result", scaled(kind.scaling, acc, *row))
             out = (oy * n["out_w"] + ox) * n["channels"] + b * LANES
             left = n["channels"] - b * LANES if self.epilogue.kind.partial else None
             self.epilogue.store4(f, result, self.y, out, left)

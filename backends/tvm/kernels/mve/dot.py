@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from irshrink.backends.tvm.kernels.mve.epilogue import BLOCK, TABLE, BoundEpilogue, scaled, words
+from irshrink.backends.tvm.kernels.mve.epilogue import BLOCK, BoundEpilogue, scaled, words
 from irshrink.backends.tvm.tir import Buffer, Expr, Function, address, i32, inline, quotient
 
 FENCE = int(os.environ.get("FENCE", "4"))
@@ -130,12 +130,15 @@ class Sums:
         left: Expr | None,
     ) -> None:
         """Results of the block: those of pixel p from ``y[at[p]]`` on, ``left`` channels of them."""
-        f, t = self.f, self.f.bind("t", block * TABLE)
-        names = ("bias_even", "bias_odd", "multiplier_even", "multiplier_odd")
-        row = [words(f, name, table, t + i * 4) for i, name in enumerate(names)]
+        f, kind = self.f, epilogue.kind
+        t = f.bind("t", block * (len(kind.rows) * BLOCK))
+        row = [
+            [words(f, f"{name}_{half}", table, t + (i * BLOCK + j * 4)) for i, name in enumerate(kind.rows)]
+            for j, half in enumerate(("even", "odd"))
+        ]
         for p, place in enumerate(at):
             a, b = (
-                f.bind(name, scaled(self.lanes[i32(2 * p + half)], row[half], row[2 + half]))
+                f.bind(name, scaled(kind.scaling, self.lanes[i32(2 * p + half)], *row[half]))
                 for half, name in enumerate(("even", "odd"))
             )
             epilogue.store8(f, a, b, y, place, left)

@@ -1,8 +1,9 @@
 """From vectors of accumulators to int8: requantization, clipping, residual addition for eight channels.
 
 The two vectors ``a`` and ``b`` of a block hold its even and its odd channels, because VQMOVNB and VQMOVNT
-interleave what they narrow. Bias and multipliers of a block lie in one table: ``a`` and ``b`` of the biases,
-then of the multipliers (the bits of the floats).
+interleave what they narrow. What a block's sums are scaled with lies in one table: ``a`` and ``b`` of the
+biases, of the multipliers (the bits of floats, or 31-bit fractions), and in fixed point of the shifts, those
+to the right as negative numbers.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from irshrink.backends.tvm.kernels.call import Argument, Input
 from irshrink.backends.tvm.kernels.elementwise import has_ties
+from irshrink.backends.tvm.kernels.epilogue import SUFFIXES, Scaling, scaling_of
 from irshrink.backends.tvm.tir import (
     Buffer,
     Expr,
@@ -26,12 +28,16 @@ from irshrink.backends.tvm.tir import (
     read,
     scalars,
 )
-from irshrink.program.ops import Addition, Requantization
+from irshrink.program.ops import Addition, FixedPoint, Requantization
 
 #: Channels of a block.
 BLOCK = 8
-#: Words of a block in the table.
-TABLE = 2 * BLOCK
+#: Rows of a block in the table.
+ROWS: dict[Scaling, tuple[str, ...]] = {
+    "float": ("bias", "multiplier"),
+    "right": ("bias", "multiplier", "right"),
+    "both": ("bias", "multiplier", "right", "left"),
+}
 
 
 @dataclass(frozen=True)
@@ -47,12 +53,14 @@ class VectorEpilogue:
     residual: bool = False
     residual_clamp: bool = False
     ties: bool = False
+    scaling: Scaling = "float"
 
     @staticmethod
     def of(
-        requantization: Requantization, residual: Addition | None = None, partial: bool = False
+        requantization: Requantization | FixedPoint, residual: Addition | None = None, partial: bool = False
     ) -> VectorEpilogue:
         return VectorEpilogue(
+            scaling=scaling_of(requantization),
             partial=partial,
             clamp=(requantization.low, requantization.high) != (-128, 127),
             residual=residual is not None,
@@ -64,7 +72,12 @@ class VectorEpilogue:
     def suffix(self) -> str:
         parts = [("_part", self.partial), ("_clamp", self.clamp), ("_add", self.residual)]
         parts += [("_even", self.ties), ("_addclamp", self.residual_clamp)]
-        return "".join(name for name, present in parts if present)
+        return SUFFIXES[self.scaling] + "".join(name for name, present in parts if present)
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """What the table holds of a block, in order."""
+        return ROWS[self.scaling]
 
     def parameters(self) -> list[Parameter]:
         """C parameters, in the order of :meth:`arguments`."""
@@ -75,7 +88,9 @@ class VectorEpilogue:
         names += ["add_low", "add_high"] if self.residual_clamp else []
         return [*([read("other", "int8")] if self.residual else []), *scalars(*names)]
 
-    def arguments(self, requantization: Requantization, residual: Addition | None = None) -> list[Argument]:
+    def arguments(
+        self, requantization: Requantization | FixedPoint, residual: Addition | None = None
+    ) -> list[Argument]:
         """What a kernel with this epilogue is called with."""
         arguments: list[Argument] = [] if residual is None else [Input(1)]
         arguments.append(requantization.zero_point)
@@ -151,24 +166,39 @@ def words(f: Function, name: str, table: Buffer, at: Expr) -> Expr:
     return f.bind(name, inline("int32x4", "irs_mve_words", address(table, at)))
 
 
-def scaled(acc: Expr, bias: Expr, multiplier: Expr) -> Expr:
-    """``acc`` plus four biases, times four multipliers, rounded."""
-    return inline("int32x4", "irs_mve_scale", inline("int32x4", "irs_mve_sum", acc, bias), multiplier)
+def scaled(scaling: Scaling, acc: Expr, bias: Expr, multiplier: Expr, *shifts: Expr) -> Expr:
+    """``acc`` plus four biases, times four multipliers, rounded; the rest of :data:`ROWS` in its order."""
+    acc = inline("int32x4", "irs_mve_sum", acc, bias)
+    if scaling == "float":
+        return inline("int32x4", "irs_mve_scale", acc, multiplier)
+    if scaling == "both":
+        acc = inline("int32x4", "irs_mve_shifted", acc, shifts[1])
+    return inline("int32x4", "irs_mve_scale_fixed", acc, multiplier, shifts[0])
 
 
 def pack_table(
-    bias: NDArray[np.int32], requantization: Requantization, order: Sequence[int], groups: int = 1
+    bias: NDArray[np.int32],
+    requantization: Requantization | FixedPoint,
+    order: Sequence[int],
+    groups: int = 1,
 ) -> NDArray[np.int32]:
-    """Biases and multipliers by blocks of ``len(order)`` channels, each in that order; zeros at the end.
+    """:data:`ROWS` by blocks of ``len(order)`` channels, each in that order; zeros at the end.
 
     Args:
         bias: [C], channels of one group behind the other.
         order: a permutation of the channels of a block.
     """
-    multiplier = np.broadcast_to(requantization.multiplier, bias.shape).astype(np.float32).view(np.int32)
-    width = len(order)
-    rows = np.stack([bias, multiplier]).reshape(2, groups, -1)
-    padded = np.zeros((2, groups, -(-rows.shape[2] // width) * width), np.int32)
+    rows = np.stack([np.broadcast_to(row, bias.shape) for row in _rows(bias, requantization)])
+    width, rows = len(order), rows.reshape(len(rows), groups, -1)
+    padded = np.zeros((len(rows), groups, -(-rows.shape[2] // width) * width), np.int32)
     padded[:, :, : rows.shape[2]] = rows
-    blocks = padded.reshape(2, -1, width)[:, :, list(order)]
+    blocks = padded.reshape(len(rows), -1, width)[:, :, list(order)]
     return np.ascontiguousarray(blocks.transpose(1, 0, 2)).reshape(-1)
+
+
+def _rows(bias: NDArray[np.int32], form: Requantization | FixedPoint) -> list[NDArray[np.int32]]:
+    if isinstance(form, Requantization):
+        return [bias, np.asarray(form.multiplier, np.float32).view(np.int32)]
+    right, left = np.minimum(form.shift, 0), np.maximum(form.shift, 0)
+    rows = {"bias": bias, "multiplier": form.multiplier, "right": right, "left": left}
+    return [np.asarray(rows[name], np.int32) for name in ROWS[scaling_of(form)]]

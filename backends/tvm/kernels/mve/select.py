@@ -28,9 +28,9 @@ def select(op: Op, program: Program, target: Target, schedule: Schedule | None =
         case ConvInt8() if op.depthwise:
             covered = depthwise.covers(op, program)
             return depthwise.select_depthwise(op, program, schedule) if covered else None
-        case ConvInt8() if convolution.covers(op):
+        case ConvInt8():
             return convolution.select_convolution(op, program, schedule)
-        case DenseInt8() if convolution.covers(op):
+        case DenseInt8():
             return convolution.select_dense(op, program, schedule)
         case AddInt8():
             return elementwise.select_add(op, program)
@@ -51,8 +51,8 @@ def candidates(op: Op, program: Program, target: Target) -> Sequence[Schedule]:
         return []
     if isinstance(op, ConvInt8) and op.depthwise:
         return depthwise.candidates(op) if depthwise.covers(op, program) else []
-    if isinstance(op, ConvInt8) and convolution.covers(op):
+    if isinstance(op, ConvInt8):
         return convolution.convolution_candidates(op, program)
-    if isinstance(op, DenseInt8) and convolution.covers(op):
+    if isinstance(op, DenseInt8):
         return convolution.dense_candidates(op, program)
     return []
