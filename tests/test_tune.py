@@ -150,20 +150,20 @@ def test_a_command_prints_its_cost_last(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "message"),
+    ("code", "seconds", "message"),
     [
-        ("print('no board')", "printed no number"),
-        ("import sys; sys.exit('no probe found')", "ended with status 1: no probe found"),
-        ("import time; time.sleep(9)", "did not end within 0.2 seconds"),
+        ("print('no board')", 60, "printed no number"),
+        ("import sys; sys.exit('no probe found')", 60, "ended with status 1: no probe found"),
+        ("import time; time.sleep(60)", 0.2, "did not end within 0.2 seconds"),
     ],
 )
-def test_commands_that_fail(tmp_path: Path, code: str, message: str) -> None:
+def test_commands_that_fail(tmp_path: Path, code: str, seconds: float, message: str) -> None:
     from irshrink.errors import ToolError
 
     (tmp_path / "run.py").write_text(code)
     built: Any = type("Built", (), {"folder": tmp_path})
     with pytest.raises(ToolError, match=message):
-        Command(f"{sys.executable} {tmp_path / 'run.py'}", seconds=0.2).costs(TvmBackend(), [built])
+        Command(f"{sys.executable} {tmp_path / 'run.py'}", seconds=seconds).costs(TvmBackend(), [built])
 
 
 @pytest.fixture(scope="module")
