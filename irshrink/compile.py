@@ -125,7 +125,12 @@ def compile_model(
             variants=[_variant_facts(one, folder) for one in made],
             accuracy=accuracy,
             data={role: DataFacts(len(given), lock.data[role]) for role, given in samples.items()},
-            notes=[*_notes(variants), *_advice(recipe, samples, made[0].built.program), *memory],
+            notes=[
+                *_notes(variants),
+                *_advice(recipe, samples, made[0].built.program),
+                *proof.thread_notes(made[0].built, made[0].checked),
+                *memory,
+            ],
             recipe=lock.recipe,
         )
         report = build_report(facts)

@@ -197,6 +197,15 @@ def _require_same_on_threads(
         )
 
 
+def thread_notes(built: Artifact, checked: Checked) -> list[str]:
+    """What a build for several threads can do."""
+    threads = built.target.threads
+    if threads == 1:
+        return []
+    proved = f"; the test vector gave the same bytes on 1 and on {threads}" if checked.run is not None else ""
+    return [f"{built.names.prefix}_threads({threads}) lets inferences use {threads} threads{proved}."]
+
+
 def measure(
     original: Module,
     built: Artifact,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -145,6 +146,14 @@ def test_a_net_on_all_numbers_of_threads(build: Path) -> None:
     for one in builds:
         for x, y in zip(one.run(inputs).outputs, wanted, strict=True):
             assert [a.tobytes() for a in x] == [a.tobytes() for a in y]
+
+
+def test_the_report_says_that_there_are_threads(build: Path) -> None:
+    notes = json.loads((build / "report.json").read_text("utf-8"))["notes"]
+    wanted = (
+        "kws_threads(3) lets inferences use 3 threads; the test vector gave the same bytes on 1 and on 3."
+    )
+    assert wanted in notes
 
 
 def test_more_threads_than_it_was_compiled_for(build: Path) -> None:
