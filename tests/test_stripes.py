@@ -21,6 +21,7 @@ from irshrink.program.arena import MemoryPlan, live_bytes, plan_memory
 from irshrink.program.ops import Window
 from irshrink.program.program import Program
 from irshrink.program.reference.evaluate import run_program
+from irshrink.program.sketch import sketch_stripe
 from irshrink.program.stripes import Reach, RowOp, Stripe, make_stripe
 from irshrink.program.striping import Striping
 from irshrink.recipe import make_recipe
@@ -114,6 +115,18 @@ def test_outputs_overwrite_only_rows_that_nobody_reads_any_more(
                     written = done[output] * images[output][1]
                     assert not written or written <= needed + distance
             done[op.output] += 0 if event.moved else event.count
+
+
+@settings(deadline=None, max_examples=150, derandomize=True)
+@given(rows_of_operators())
+def test_sketches_are_right(
+    case: tuple[list[RowOp], dict[str, tuple[int, int]], set[str], int],
+) -> None:
+    ops, images, inner, rows = case
+    stripe, sketch = make_stripe(ops, images, inner, rows), sketch_stripe(ops, images, inner, rows)
+    assert sketch.windows == stripe.windows
+    assert sketch.distances == stripe.distances
+    assert sketch.calls == sum(not event.moved for event in stripe.events)
 
 
 def all_in_turns(rows: int) -> Planner:

@@ -124,35 +124,6 @@ class Stripe:
         return self.ops[-1].index
 
 
-@dataclass(frozen=True)
-class Sketch:
-    """What a stripe would need and cost, before it is worked out.
-
-    Attributes:
-        windows, distances: as in :class:`Stripe`.
-        calls, moved_bytes: how many calls are made, and how many bytes windows move.
-        added_macs: multiply-accumulates beyond those of a call for all rows, as tiles end with every call.
-    """
-
-    windows: Mapping[str, int]
-    distances: Mapping[tuple[str, str], int]
-    calls: int
-    moved_bytes: int
-    added_macs: int
-
-
-def sketch_stripe(
-    ops: Sequence[RowOp], images: Mapping[str, tuple[int, int]], inner: set[str], rows: int
-) -> Sketch:
-    """:func:`make_stripe` without its events."""
-    walk = _Walk(ops, images, inner, rows, {})
-    walk.run()
-    tiles = {op.index: op.tiles for op in ops}
-    made = sum(tiles[event.index].macs_of(event.count) for event in walk.events)
-    added = made - sum(op.tiles.macs_of(op.out_rows) for op in ops)
-    return Sketch(walk.most, walk.distances, len(walk.events), walk.moved, added)
-
-
 def make_stripe(
     ops: Sequence[RowOp], images: Mapping[str, tuple[int, int]], inner: set[str], rows: int
 ) -> Stripe:
@@ -183,7 +154,6 @@ class _Walk:
     most: dict[str, int] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
     distances: dict[tuple[str, str], int] = field(default_factory=dict)
-    moved: int = 0
 
     def run(self) -> int:
         """All turns; returns how many there were."""
@@ -222,7 +192,6 @@ class _Walk:
         name = op.output
         needed = min(self._needed(name), done)
         if not self.room:
-            self.moved += (done - needed) * op.row_bytes if needed > self.base[name] else 0
             self.base[name] = needed
         elif done + count - self.base[name] > self.room[name]:
             self.events.append(Event(op.index, needed, done - needed, moved=True))

@@ -7,18 +7,20 @@ the partition with the lowest peak, and among those below a limit the one that m
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from irshrink.program.arena import Demand, aliases_of, live_bytes, tensor_items
 from irshrink.program.placement import Overlap, most_shared
 from irshrink.program.program import Program
-from irshrink.program.stripes import RowOp, Sketch, Stripe, make_stripe, sketch_stripe
+from irshrink.program.sketch import Sketch, sketch_stripe
+from irshrink.program.stripes import RowOp, Stripe, make_stripe
 
 #: Rows a turn that are tried.
 ROWS = (1, 2, 3, 4, 6)
 #: Operators in the longest run that is tried.
-LONGEST = 24
+LONGEST = 16
 #: Instructions that a call and its arguments take, about, where a moved byte and a product take one.
 CALL = 60
 
@@ -66,11 +68,17 @@ class Striping:
     def affordable(self, share: float) -> tuple[Stripe, ...]:
         """The stripes of lowest peak that cost at most a share of the work of all operators."""
         work = sum(op.tiles.macs_of(op.out_rows) for op in self.row_ops.values())
-        for limit in sorted({run.nbytes for runs in self.runs for run in runs}):
-            found = self._cheapest(limit)
-            if found is not None and found[0] <= share * work:
-                return self._stripes(found[1])
-        return ()
+        limits = sorted({run.nbytes for runs in self.runs for run in runs})
+
+        def enough(place: int) -> bool:
+            found = self._cheapest(limits[place])
+            return found is not None and found[0] <= share * work
+
+        # the higher the limit, the cheaper; at the highest, there are no stripes
+        place = bisect_left(range(len(limits)), True, key=enough)
+        found = self._cheapest(limits[place])
+        assert found is not None
+        return self._stripes(found[1])
 
     def _cheapest(self, limit: int) -> tuple[int, tuple[_Run, ...]] | None:
         """The partition that costs least below a limit, and its cost."""
@@ -93,14 +101,20 @@ class Striping:
         return make_stripe(ops, self._images(ops), self._inner(ops), rows)
 
     def _start(self, first: int) -> None:
-        """Candidates that begin with an operator; where one row a turn saves nothing, more do not either."""
-        ops = [self.row_ops[first]]
+        """Candidates that begin with an operator; where one row a turn saves nothing, more do not either.
+
+        More operators only add windows: runs whose windows alone are too large are not made longer.
+        """
+        ops, worst = [self.row_ops[first]], max(self.alone)
         while ops[-1].index + 1 in self.row_ops and len(ops) < LONGEST:
             ops.append(self.row_ops[ops[-1].index + 1])
             images, inner = self._images(ops), self._inner(ops)
             apart = max(self.alone[first : ops[-1].index + 1])
             for rows in ROWS:
                 sketch = sketch_stripe(ops, images, inner, rows)
+                windows = sum(op.row_bytes * sketch.windows.get(op.output, 0) for op in ops)
+                if windows >= worst and rows == ROWS[0]:
+                    return
                 nbytes = self._bytes(ops, inner, sketch)
                 if nbytes >= apart:
                     break
