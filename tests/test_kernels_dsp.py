@@ -15,7 +15,7 @@ from irshrink.backends.tvm.backend import TvmBackend
 from irshrink.backends.tvm.kernels import candidates_for, kernel_for
 from irshrink.backends.tvm.kernels.dsp.depthwise import PlaneTile
 from irshrink.backends.tvm.kernels.dsp.pairs import Pair, plan_runs, streams
-from irshrink.program.ops import Addition, ConvInt8, Op, Requantization, Window
+from irshrink.program.ops import Addition, ConvInt8, DenseInt8, Op, Requantization, Window
 from irshrink.program.program import Port, Program, Tensor
 from irshrink.program.reference.evaluate import run_program
 from irshrink.target import load_target
@@ -74,6 +74,14 @@ def add(bench: KernelBench, size: tuple[int, int], channels: tuple[int, int], wi
     bench.add(ConvInt8, *inputs, shape=shape, **fields)
 
 
+def add_dense(bench: KernelBench, rows: int, depth: int, channels: int, lowest: float = 0.0) -> None:
+    w = weights(bench.rng, channels, depth, lowest=lowest)
+    bias = bench.rng.integers(-5000, 5000, channels).astype(np.int32)
+    form = requantization(bench.rng, channels, depth)
+    x = bench.int8(rows, depth)
+    bench.add(DenseInt8, x, shape=(rows, channels), weight=w, bias=bias, requantization=form)
+
+
 def chosen(seed: int = 0) -> KernelBench:
     """What has a path of its own: every source of patches, borders, pixels and channels left over."""
     bench = KernelBench(seed)
@@ -94,6 +102,8 @@ def chosen(seed: int = 0) -> KernelBench:
     add(bench, (9, 9), (8, 12), Window(kernel=(3, 3), strides=(2, 2), pads=SAME), groups=2)
     add(bench, (9, 9), (6, 9), Window(kernel=(3, 3), pads=SAME), groups=3, residual=True)
     add(bench, (1, 3), (4, 2), Window(kernel=(1, 1)))
+    for rows, depth, channels in ((1, 64, 12), (1, 33, 10), (3, 16, 5), (2, 7, 4), (1, 9, 3), (1, 8, 31)):
+        add_dense(bench, rows, depth, channels, lowest=0.005)
     for height, width in ((1, 1), (2, 1), (1, 2), (5, 4), (7, 9), (12, 6)):
         add(bench, (height, width), (8, 8), Window(kernel=(3, 3), pads=SAME), groups=8, lowest=0.05)
         add(bench, (height, width), (4, 4), Window(kernel=(3, 3), strides=(2, 2), pads=SAME), groups=4)

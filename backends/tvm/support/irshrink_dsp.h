@@ -180,6 +180,101 @@ IRS_DSP_FUNCTION void irs_dsp_tile(const int8_t *x, const int32_t *stream, int8_
 #endif
 }
 
+/* Fours of channels of one row, `bytes` of it from `x` on, in whole loop bodies. The stream holds for each four:
+ * bias a, 256 * bias b + bias a, the same of c and d; for each step the words of bytes 0 and 2 of a and b, of c and
+ * d, of bytes 1 and 3 of both; multipliers a, b / 256, c, d / 256. */
+IRS_DSP_FUNCTION void irs_dsp_fours(const int8_t *x, const int32_t *stream, int8_t *y, int32_t bytes, int32_t fours,
+                                    int32_t zero_point)
+{
+#if IRS_DSP_ASM
+/* four sums by two words; x holds two inputs */
+#define IRS_DSP_FOUR(x, v, w)                                                                               \
+    "smlad r3, " x ", " v ", r3\n"                                                                          \
+    "smlad r5, " x ", " w ", r5\n"                                                                          \
+    "sxtb16 " v ", " v "\n"                                                                                 \
+    "sxtb16 " w ", " w "\n"                                                                                 \
+    "smlad r2, " x ", " v ", r2\n"                                                                          \
+    "smlad r4, " x ", " w ", r4\n"
+#define IRS_DSP_FOURS                                                                                       \
+    "ldr r7, [r0], #4\n"                                                                                    \
+    "ldmia r1!, {r8-r11}\n"                                                                                 \
+    "sxtb16 r6, r7\n"                                                                                       \
+    "sxtb16 r7, r7, ror #8\n" IRS_DSP_FOUR("r6", "r8", "r9") IRS_DSP_FOUR("r7", "r10", "r11")
+    __asm__ volatile(
+        "push {r4-r11, lr}\n"
+        "add r3, r0, r3\n"
+        "vmov s12, s13, r0, r3\n" /* input: start, end */
+        "ldrd r4, r5, [sp, #36]\n"
+        "add r4, r2, r4, lsl #2\n"
+        "vmov s14, s15, r4, r5\n" /* end of the output, zero point */
+        "mov r12, r2\n"
+        "1:\n"
+        "vmov r0, lr, s12, s13\n"
+        "ldmia r1!, {r2-r5}\n"
+        "2:\n" IRS_DSP_FOURS IRS_DSP_FOURS
+        "cmp r0, lr\n"
+        "bne 2b\n"
+        "vldmia r1!, {s4-s7}\n"
+        "subs r3, r3, r2\n"
+        "subs r5, r5, r4\n"
+        "vmov s0, s1, r2, r3\n"
+        "vmov s2, s3, r4, r5\n"
+        "vcvt.f32.s32 s0, s0\n"
+        "vcvt.f32.s32 s1, s1\n"
+        "vcvt.f32.s32 s2, s2\n"
+        "vcvt.f32.s32 s3, s3\n"
+        "vmul.f32 s0, s0, s4\n"
+        "vmul.f32 s1, s1, s5\n"
+        "vmul.f32 s2, s2, s6\n"
+        "vmul.f32 s3, s3, s7\n"
+        "vcvtr.s32.f32 s0, s0\n"
+        "vcvtr.s32.f32 s1, s1\n"
+        "vcvtr.s32.f32 s2, s2\n"
+        "vcvtr.s32.f32 s3, s3\n"
+        "vmov r6, r7, s14, s15\n"
+        "vmov r2, r3, s0, s1\n"
+        "vmov r4, r5, s2, s3\n"
+        "qadd r2, r2, r7\n"
+        "qadd r3, r3, r7\n"
+        "qadd r4, r4, r7\n"
+        "qadd r5, r5, r7\n"
+        "ssat r2, #8, r2\n"
+        "ssat r3, #8, r3\n"
+        "ssat r4, #8, r4\n"
+        "ssat r5, #8, r5\n"
+        "strb r3, [r12, #1]\n"
+        "strb r4, [r12, #2]\n"
+        "strb r5, [r12, #3]\n"
+        "strb r2, [r12], #4\n"
+        "cmp r12, r6\n"
+        "bne 1b\n"
+        "pop {r4-r11, pc}\n");
+#undef IRS_DSP_FOURS
+#undef IRS_DSP_FOUR
+#else
+    for (; fours > 0; --fours, y += 4) {
+        const int32_t *w = stream + 4;
+        uint32_t sums[4];
+        float multiplier[4];
+        __builtin_memcpy(sums, stream, sizeof sums);
+        for (int32_t i = 0; i < bytes; i += 4) {
+            int32_t word = irs_load32(x + i), halves[2] = {irs_even(word), irs_odd(word)};
+            for (int32_t k = 0; k < 4; ++k, ++w) {
+                int32_t p = k % 2 * 2;
+                sums[p] = (uint32_t)irs_mla_dual(halves[k / 2], irs_even(*w), (int32_t)sums[p]);
+                sums[p + 1] = (uint32_t)irs_mla_dual(halves[k / 2], *w, (int32_t)sums[p + 1]);
+            }
+        }
+        __builtin_memcpy(multiplier, w, sizeof multiplier);
+        for (int32_t p = 0; p < 4; p += 2) {
+            y[p] = irs_requantize((int32_t)sums[p], multiplier[p], zero_point);
+            y[p + 1] = irs_requantize((int32_t)(sums[p + 1] - sums[p]), multiplier[p + 1], zero_point);
+        }
+        stream = w + 4;
+    }
+#endif
+}
+
 /* `n` bytes from a stream. */
 IRS_INLINE void irs_dsp_fill(int8_t *to, const int32_t *from, int32_t n) { irs_copy(to, (const int8_t *)from, n); }
 

@@ -68,10 +68,9 @@ def streams(
         multipliers by their bits; the constants, as bytes.
     """
     groups, channels, depth = weights.shape
-    if not isinstance(requantization, Requantization) or channels < 2:
+    if not _requantizes(requantization) or channels < 2:
         return None
-    if (requantization.low, requantization.high) != (-128, 127):
-        return None
+    assert isinstance(requantization, Requantization)
     flat = weights.reshape(groups * channels, -1)
     biases, multiplier = _without_constants(flat, bias, requantization)
     if not _exact(flat, biases, multiplier):
@@ -92,6 +91,38 @@ def streams(
         )
     ]
     return _laid_out(plans, packed, channels, constants)
+
+
+def fours(
+    weights: NDArray[np.int8], bias: NDArray[np.int32], requantization: Requantization | FixedPoint
+) -> NDArray[np.int32] | None:
+    """What the loop over four channels of one row reads, for weights [channel, depth]; None where none fits.
+
+    Returns:
+        int32: for each four, the last of which overlaps, the streams of two pairs, word by word.
+    """
+    if not _requantizes(requantization) or len(weights) < 4:
+        return None
+    assert isinstance(requantization, Requantization)
+    bias, multiplier = _without_constants(weights, bias, requantization)
+    firsts = [min(c, len(weights) - 4) for c in range(0, len(weights), 4)]
+    signs = {c: _sign(weights[c], weights[c + 1]) for first in firsts for c in (first, first + 2)}
+    if not _exact(weights, bias, multiplier) or 0 in signs.values():
+        return None
+    pairs = [
+        [_pair(Pair(c, signs[c]), weights, bias, multiplier) for c in (first, first + 2)] for first in firsts
+    ]
+    words = np.array(pairs).reshape(len(firsts), 2, -1, 2)  # two words of a pair, then two of the other
+    head, body, tail = words[:, :, :1], words[:, :, 1:-1], words[:, :, -1:]
+    by_step = body.transpose(0, 2, 3, 1)  # [four][step][even, odd][pair]
+    return np.concatenate([part.reshape(len(firsts), -1) for part in (head, by_step, tail)], axis=1).reshape(
+        -1
+    )
+
+
+def _requantizes(form: Requantization | FixedPoint) -> bool:
+    """Whether results are scaled by float32 and clipped to int8 only."""
+    return isinstance(form, Requantization) and (form.low, form.high) == (-128, 127)
 
 
 def _laid_out(
