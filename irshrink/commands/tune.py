@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 @click.option(
     "--trials",
     type=click.IntRange(min=1),
-    default=16,
+    default=4,
     show_default=True,
     metavar="N",
     help="Builds per workload; in the emulator each measures up to 24 schedules.",
