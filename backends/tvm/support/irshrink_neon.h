@@ -44,14 +44,31 @@ IRS_INLINE void irs_neon_both(int8x16_t a, int8x16_t b) { __asm__ volatile("" : 
 IRS_INLINE int32x4_t irs_neon_zero(void) { return vdupq_n_s32(0); }
 IRS_INLINE int32x4_t irs_neon_add(int32x4_t a, int32x4_t b) { return vaddq_s32(a, b); }
 
+IRS_INLINE void irs_neon_copy32(int8_t *to, const int8_t *from)
+{
+    int8x16_t a = vld1q_s8(from), b = vld1q_s8(from + 16);
+    vst1q_s8(to, a);
+    vst1q_s8(to + 16, b);
+}
+IRS_INLINE void irs_neon_copy64(int8_t *to, const int8_t *from)
+{
+    int8x16_t a = vld1q_s8(from), b = vld1q_s8(from + 16), c = vld1q_s8(from + 32), d = vld1q_s8(from + 48);
+    vst1q_s8(to, a);
+    vst1q_s8(to + 16, b);
+    vst1q_s8(to + 32, c);
+    vst1q_s8(to + 48, d);
+}
+
 /* n bytes; reads and writes nothing else. */
 IRS_INLINE void irs_neon_copy(int8_t *to, const int8_t *from, int32_t n)
 {
     int32_t i = 0;
+    for (; i + 128 <= n; i += 128) {
+        irs_neon_copy64(to + i, from + i);
+        irs_neon_copy64(to + i + 64, from + i + 64);
+    }
     for (; i + 32 <= n; i += 32) {
-        int8x16_t a = vld1q_s8(from + i), b = vld1q_s8(from + i + 16);
-        vst1q_s8(to + i, a);
-        vst1q_s8(to + i + 16, b);
+        irs_neon_copy32(to + i, from + i);
     }
     if (i + 16 <= n) {
         vst1q_s8(to + i, vld1q_s8(from + i));
@@ -155,7 +172,29 @@ IRS_INLINE int32x4_t irs_neon_sums(int32x4_t a, int32x4_t b, int32x4_t c, int32x
     return vpaddq_s32(vpaddq_s32(a, b), vpaddq_s32(c, d));
 }
 
+/* a0 b0 a1 b1 ... a7 b7; and the same of the lower and upper pairs of two such vectors. */
+IRS_INLINE int8x16_t irs_neon_zip(int8x8_t a, int8x8_t b)
+{
+#if defined(__clang__)
+    return __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 7, 15);
+#else
+    return vzip1q_s8(vcombine_s8(a, a), vcombine_s8(b, b));
+#endif
+}
+IRS_INLINE int8x16_t irs_neon_zip_low(int8x16_t a, int8x16_t b)
+{
+    return vreinterpretq_s8_s16(vzip1q_s16(vreinterpretq_s16_s8(a), vreinterpretq_s16_s8(b)));
+}
+IRS_INLINE int8x16_t irs_neon_zip_high(int8x16_t a, int8x16_t b)
+{
+    return vreinterpretq_s8_s16(vzip2q_s16(vreinterpretq_s16_s8(a), vreinterpretq_s16_s8(b)));
+}
+
 #if defined(__ARM_FEATURE_DOTPROD)
+IRS_INLINE int32x4_t irs_neon_dot(int32x4_t acc, int8x16_t x, int8x16_t w)
+{
+    return irs_neon_now(vdotq_s32(acc, x, w));
+}
 /* Four channels: acc[c] += sum of w[4c + i] * x[4 lane + i]; lane is a literal. */
 #define irs_neon_dot_lane(acc, w, x, lane) irs_neon_now(vdotq_laneq_s32(acc, w, x, lane))
 #define irs_neon_dot_lane8(acc, w, x, lane) vdotq_lane_s32(acc, w, x, lane)

@@ -128,13 +128,16 @@ def select(
 
 def _choose(op: ConvInt8, target: Target, out_w: int, channels: int) -> VectorDepthwiseTile:
     """Neighbouring pixels share columns; fewer at a time where the overlap of the last tile costs more."""
-    width = 16 if channels >= 16 else 8
-    taps = _taps(op, target, width)
 
-    def instructions(pixels: int) -> float:
-        return -(-out_w // pixels) * (6 + taps.instructions(op.window, pixels))
+    def instructions(tile: VectorDepthwiseTile) -> float:
+        tiles = -(-out_w // tile.pixels) * -(-channels // tile.channels)
+        return tiles * (6 + _taps(op, target, tile.channels).instructions(op.window, tile.pixels))
 
-    return VectorDepthwiseTile(min(taps.tiles(out_w), key=instructions), width)
+    widths = [width for width in (16, 8) if width <= channels]
+    return min(
+        (VectorDepthwiseTile(p, c) for c in widths for p in _taps(op, target, c).tiles(out_w)),
+        key=instructions,
+    )
 
 
 @cache

@@ -17,6 +17,8 @@ from irshrink.backends.tvm.tir import Buffer, Expr, Function, address, i32, inli
 
 #: Vector registers that sums and pixels may take: 32 less one or two for weights.
 _REGISTERS = 30
+#: Instructions of a tile that takes all of them, for moving values out of the way.
+_CROWDED = 18
 #: Chunks of 16 bytes that are written out; longer runs become a loop of two chunks.
 _WRITTEN_OUT = 4
 
@@ -56,7 +58,8 @@ class DotProduct:
         words, vectors, chunks = self.stored(run) // 4, tile.channels // 4, -(-run // 16)
         loop = 0.0 if chunks <= _WRITTEN_OUT else chunks * 2.0
         each = words * (vectors * tile.pixels + (vectors + 1) // 2) + chunks * tile.pixels + loop
-        return runs * each + tile.pixels * vectors
+        crowded = _CROWDED if tile.pixels * (vectors + 1) >= _REGISTERS else 0
+        return runs * each + tile.pixels * vectors + crowded
 
     def sums(self, f: Function, tile: VectorTile) -> DotSums:
         return DotSums(f, tile)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from irshrink.backends.tvm.kernels.vector.columns import VnniColumns
+from irshrink.backends.tvm.kernels.vector.dot_columns import CHANNELS, DotColumns
 from irshrink.backends.tvm.kernels.vector.dotprod import DotProduct
 from irshrink.backends.tvm.kernels.vector.micro import Int8, MicroKernel, VectorTile
 from irshrink.backends.tvm.kernels.vector.neon import Neon
@@ -42,4 +43,7 @@ def taps_kernel(target: Target, weight: Int8, channels: int) -> Taps | None:
         return VnniColumns(rows, columns, channels)
     if not target.triple.startswith("aarch64-") or not target.has("neon"):
         return None
+    if target.has("dotprod") and channels == CHANNELS:
+        _, rows, columns, _ = weight.shape
+        return DotColumns(rows, columns)
     return NeonTaps(groups_of(weight.reshape(len(weight), -1)))

@@ -113,7 +113,7 @@ class NeonTaps:
         taps = kh * kw
         loads = kh * (kw + (pixels - 1) * stride) + (taps if taps > _KEPT else 0)
         # three pixels spill
-        return loads + pixels * (4 * taps + 21) if pixels <= 2 else inf
+        return loads + pixels * (2 * taps + 4 * len(self.groups) + 21) if pixels <= 2 else inf
 
     def begin(
         self, f: Function, weight: Buffer, w: Expr, bias: Buffer, channel: Expr, channels: int
