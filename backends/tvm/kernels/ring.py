@@ -112,8 +112,8 @@ class Ring:
             row = f.bind("row", top + old + r)
             place = f.bind("place", remainder(values["ring_row"] + row, span) * pitch)
             f.call(
-                "irs_pad_row", address(rows, place), address(x, 0), row - values["pad_top"], values["in_rows"],
-                row_bytes, left, right, values["pad_value"],
+                "irs_pad_row", address(rows, place), address(x, 0), row - values["pad_top"],
+                values["in_rows"], row_bytes, left, right, values["pad_value"],
             )  # fmt: skip
         slot = f.bind("slot", remainder(values["ring_row"] + top, span))
         return RingRows(rows, pitch, slot, span, values["dilation"])
