@@ -149,6 +149,60 @@ IRS_INLINE __m256i irs_x86_requantize8(__m256i acc, const float *multiplier, int
     return _mm256_add_epi32(_mm256_cvtps_epi32(v), _mm256_set1_epi32(zero));
 }
 
+/* rint((float)acc * multiplier), which must fit int32. */
+IRS_INLINE __m512i irs_x86_whole16(__m512i acc, const float *multiplier)
+{
+    return _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_cvtepi32_ps(acc), _mm512_loadu_ps(multiplier)));
+}
+IRS_INLINE __m256i irs_x86_whole8(__m256i acc, const float *multiplier)
+{
+    return _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_cvtepi32_ps(acc), _mm256_loadu_ps(multiplier)));
+}
+/* Four vectors plus `zero`, saturated to int8, one after the other; each saturation on the way keeps the last. */
+IRS_INLINE __m512i irs_x86_join16(__m512i a, __m512i b, __m512i c, __m512i d, int32_t zero)
+{
+    const __m512i gather = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    __m512i z = _mm512_set1_epi16((short)zero);
+    __m512i ab = _mm512_adds_epi16(_mm512_packs_epi32(a, b), z), cd = _mm512_adds_epi16(_mm512_packs_epi32(c, d), z);
+    return _mm512_permutexvar_epi32(gather, _mm512_packs_epi16(ab, cd));
+}
+IRS_INLINE __m256i irs_x86_join8(__m256i a, __m256i b, __m256i c, __m256i d, int32_t zero)
+{
+    const __m256i gather = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    __m256i z = _mm256_set1_epi16((short)zero);
+    __m256i ab = _mm256_adds_epi16(_mm256_packs_epi32(a, b), z), cd = _mm256_adds_epi16(_mm256_packs_epi32(c, d), z);
+    return _mm256_permutevar8x32_epi32(_mm256_packs_epi16(ab, cd), gather);
+}
+IRS_INLINE __m512i irs_x86_clamp16(__m512i v, int32_t low, int32_t high)
+{
+    return _mm512_min_epi8(_mm512_max_epi8(v, _mm512_set1_epi8((char)low)), _mm512_set1_epi8((char)high));
+}
+IRS_INLINE __m256i irs_x86_clamp8(__m256i v, int32_t low, int32_t high)
+{
+    return _mm256_min_epi8(_mm256_max_epi8(v, _mm256_set1_epi8((char)low)), _mm256_set1_epi8((char)high));
+}
+/* The bytes of `count` of the four vectors from `first` on. */
+IRS_INLINE void irs_x86_put16(int8_t *p, __m512i v, int32_t first, int32_t count)
+{
+    __m128i *to = (__m128i *)(void *)p;
+    if (count == 4) _mm512_storeu_si512(p, v);
+    else if (count >= 2) {
+        _mm256_storeu_si256((__m256i *)(void *)p, first ? _mm512_extracti64x4_epi64(v, 1) : _mm512_castsi512_si256(v));
+        if (count == 3) _mm_storeu_si128(to + 2, _mm512_extracti32x4_epi32(v, 2)); /* a masked store costs more */
+    } else if (first == 0) _mm_storeu_si128(to, _mm512_castsi512_si128(v));
+    else if (first == 1) _mm_storeu_si128(to, _mm512_extracti32x4_epi32(v, 1));
+    else if (first == 2) _mm_storeu_si128(to, _mm512_extracti32x4_epi32(v, 2));
+    else _mm_storeu_si128(to, _mm512_extracti32x4_epi32(v, 3));
+}
+IRS_INLINE void irs_x86_put8(int8_t *p, __m256i v, int32_t first, int32_t count)
+{
+    for (int32_t i = first; i < first + count; ++i, p += 8) {
+        __m128i half = i < 2 ? _mm256_castsi256_si128(v) : _mm256_extracti128_si256(v, 1);
+        if (i % 2 == 0) _mm_storel_epi64((__m128i *)(void *)p, half);
+        else _mm_storeh_pd((double *)(void *)p, _mm_castsi128_pd(half));
+    }
+}
+
 /* Residual addition, `offset` holding half a step: clip((q * ma + other * mb + offset >> shift) + zero). `even`
  * where sums can lie exactly between two steps: an odd step reached from exactly there falls back by one. */
 IRS_INLINE __m512i irs_x86_total16(__m512i q, const int8_t *other, int32_t ma, int32_t mb, int32_t offset)

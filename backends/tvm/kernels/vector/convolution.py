@@ -258,10 +258,13 @@ class _Body:
         else:
             self._runs(sums, place, w, channel)
         shared = form.results.begin(f, self.given, channel, form.tile.channels)
-        for p in range(form.tile.pixels):
+        pixels, step = form.tile.pixels, form.results.together(form.tile.channels // form.micro.lanes)
+        for first in range(0, pixels, step):
             f.call("irs_fence")  # compilers would take all pixels at once, and run out of registers
-            at_y = f.bind("at", place.out + n["channels"] * p + channel)
-            form.results.store(f, shared, sums.values(p), self.y, at_y)
+            group = range(first, min(first + step, pixels))
+            ends = [f.bind("at", place.out + n["channels"] * p + channel) for p in group]
+            values = [sums.values(p) for p in group]
+            form.results.store(f, shared, list(zip(values, ends, strict=True)), self.y)
 
     def _runs(self, sums: Sums, place: _Place, w: Expr, channel: Expr) -> None:
         """All runs of the windows where they lie."""

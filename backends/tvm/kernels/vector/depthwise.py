@@ -184,8 +184,11 @@ class _Body:
                 start = f.bind("start", column * (n["channels"] * form.stride) + channel)
                 out = f.bind("out", (oy * n["out_w"] + column) * n["channels"] + channel)
                 sums = weights.sums(view.source, self._places(view, start))
-                for p, values in enumerate(sums):
-                    form.results.store(f, shared, values, self.y, out + n["channels"] * p)
+                ends = [out + n["channels"] * p for p in range(len(sums))]
+                step = form.results.together(len(sums[0]))
+                for p in range(0, len(sums), step):
+                    group = list(zip(sums[p : p + step], ends[p : p + step], strict=True))
+                    form.results.store(f, shared, group, self.y)
 
     def _places(self, view: RowView, start: Expr) -> list[list[tuple[Any, Expr]]]:
         """Of every pixel and tap: a key equal for equal places, and the place in the source."""

@@ -123,8 +123,8 @@ def depthwise(form: Form) -> TirFunction:
                     column = f.bind("column", minimum(t * form.pixels, n["out_w"] - form.pixels))
                     sums = body.tile(view, column, channel)
                     out = f.bind("out", (oy * n["out_w"] + column) * n["channels"] + channel)
-                    for p in range(form.pixels):
-                        form.results.store(f, shared, [sums[i32(p)]], y, out + n["channels"] * p)
+                    pixels = [([sums[i32(p)]], out + n["channels"] * p) for p in range(form.pixels)]
+                    form.results.store(f, shared, pixels, y)
     return f.result
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from irshrink.backends.tvm.kernels.call import Argument
+from irshrink.backends.tvm.kernels.vector.results import Pixel
 from irshrink.backends.tvm.tir import Buffer, Expr, Function, Parameter, address, inline, scalar
 
 
@@ -33,9 +34,13 @@ class FloatResults:
     def begin(self, f: Function, given: Sequence[Any], channel: Expr, channels: int) -> dict[str, Any]:
         return dict(zip([p.name for p in self.parameters()], given, strict=True))
 
-    def store(self, f: Function, shared: dict[str, Any], sums: Sequence[Expr], y: Buffer, at: Expr) -> None:
+    def together(self, vectors: int) -> int:
+        return 1
+
+    def store(self, f: Function, shared: dict[str, Any], pixels: Sequence[Pixel], y: Buffer) -> None:
         dtype, form = f"float32x{self.lanes}", f"f32x{self.lanes}"
-        for v, total in enumerate(sums):
+        vectors = [(at, v, total) for sums, at in pixels for v, total in enumerate(sums)]
+        for at, v, total in vectors:
             value = inline(dtype, f"{self.header}_sum_{form}", total)
             for bound, name in (("low", "atleast"), ("high", "atmost")):
                 if bound in shared:

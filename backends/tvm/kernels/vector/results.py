@@ -28,6 +28,10 @@ from irshrink.program.ops import Addition, Requantization
 _FITS_16_BITS = 32000
 
 
+#: The sums of one pixel, vectors of channels, and the element of the output that the first one is for.
+Pixel = tuple[Sequence[Expr], Expr]
+
+
 class Results(Protocol):
     """How the sums of a tile become bytes; a frozen dataclass, an argument of generators."""
 
@@ -39,8 +43,11 @@ class Results(Protocol):
     def begin(self, f: Function, given: Sequence[Any], channel: Expr, channels: int) -> Any:
         """What all pixels of a tile share; handed to :meth:`store`."""
 
-    def store(self, f: Function, shared: Any, sums: Sequence[Expr], y: Buffer, at: Expr) -> None:
-        """Store the results of one pixel from element ``at`` of y on."""
+    def together(self, vectors: int) -> int:
+        """How many pixels of so many vectors one :meth:`store` takes at most."""
+
+    def store(self, f: Function, shared: Any, pixels: Sequence[Pixel], y: Buffer) -> None:
+        """Store the results of some pixels."""
 
 
 class Int8Results(Results, Protocol):
@@ -163,7 +170,14 @@ class NeonResults:
         names = (f"{prefix}low", f"{prefix}high")
         return tuple(f.bind(f"v_{n}", inline("int8x16", "irs_neon_splat8", values[n])) for n in names)
 
-    def store(self, f: Function, shared: _Shared, sums: Sequence[Expr], y: Buffer, at: Expr) -> None:
+    def together(self, vectors: int) -> int:
+        return 1
+
+    def store(self, f: Function, shared: _Shared, pixels: Sequence[Pixel], y: Buffer) -> None:
+        for sums, at in pixels:
+            self._store(f, shared, sums, y, at)
+
+    def _store(self, f: Function, shared: _Shared, sums: Sequence[Expr], y: Buffer, at: Expr) -> None:
         c = 0
         while c < len(sums):
             left = len(sums) - c
