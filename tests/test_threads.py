@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from irshrink import Recipe, compile_model, load_build
+from irshrink.backends.toolchain import zig
 from irshrink.backends.tvm import threads
 from irshrink.backends.tvm.backend import TvmBackend, choose_kernels
 from irshrink.errors import RecipeError, TargetError, UserError
@@ -154,6 +155,12 @@ def test_the_report_says_that_there_are_threads(build: Path) -> None:
         "kws_threads(3) lets inferences use 3 threads; the test vector gave the same bytes on 1 and on 3."
     )
     assert wanted in notes
+
+
+@pytest.mark.parametrize("target", ["host", "aarch64-linux", "armv7-linux", "rv64gc-linux"])
+def test_the_team_compiles_without_warnings(build: Path, target: str, tmp_path: Path) -> None:
+    flags = ["-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Wno-sign-conversion", "-Werror"]
+    zig.compile_objects([build / "src" / "kws_threads.c"], load_target(target), tmp_path, flags=flags)
 
 
 def test_more_threads_than_it_was_compiled_for(build: Path) -> None:
