@@ -5,6 +5,7 @@ Layers are drawn at random, many to a program: booting the emulator costs more t
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import msgspec
@@ -31,10 +32,19 @@ from irshrink.testing.kernels import Array, KernelBench
 M55 = load_target("cortex-m55")
 
 
-def everywhere() -> list[Target]:
-    """The emulated core, and this machine with the kernels of that core."""
-    host = load_target("host")
-    return [M55, msgspec.structs.replace(host, features=host.features | M55.features)]
+HOST = load_target("host")
+needs_qemu = pytest.mark.skipif(
+    shutil.which("qemu-system-arm") is None,
+    reason="QEMU is not installed: apt-get install qemu-system-arm",
+)
+#: The emulated core, and this machine with the kernels of that core.
+everywhere = pytest.mark.parametrize(
+    "target",
+    [
+        pytest.param(M55, id="cortex-m55", marks=needs_qemu),
+        pytest.param(msgspec.structs.replace(HOST, features=HOST.features | M55.features), id="host"),
+    ],
+)
 
 
 def requantization(
@@ -127,7 +137,7 @@ def random_convolutions(bench: KernelBench, count: int) -> None:
         )  # fmt: skip
 
 
-@pytest.mark.parametrize("target", everywhere(), ids=lambda t: t.name)
+@everywhere
 def test_convolutions_of_any_shape_are_exact(target: Target, tmp_path: Path) -> None:
     bench = KernelBench(1)
     random_convolutions(bench, 16 if target is M55 else 6)
@@ -144,7 +154,7 @@ def test_convolutions_of_any_shape_are_exact(target: Target, tmp_path: Path) -> 
     bench.check(TvmBackend(), target, tmp_path)
 
 
-@pytest.mark.parametrize("target", everywhere(), ids=lambda t: t.name)
+@everywhere
 def test_depthwise_layers_of_any_shape_are_exact(target: Target, tmp_path: Path) -> None:
     bench = KernelBench(2)
     for number in range(16):
@@ -199,7 +209,7 @@ MULTIPLIERS = (
 )
 
 
-@pytest.mark.parametrize("target", everywhere(), ids=lambda t: t.name)
+@everywhere
 def test_requantization_is_exact_at_the_ends_of_every_range(target: Target, tmp_path: Path) -> None:
     bench = KernelBench(3)
     more = bench.rng.integers(-(2**31), 2**31, 200)  # any sums, with multipliers that give small results
@@ -231,7 +241,7 @@ def test_requantization_is_exact_at_the_ends_of_every_range(target: Target, tmp_
     bench.check(TvmBackend(), target, tmp_path)
 
 
-@pytest.mark.parametrize("target", everywhere(), ids=lambda t: t.name)
+@everywhere
 def test_elementwise_operators_and_pools_are_exact(target: Target, tmp_path: Path) -> None:
     bench = KernelBench(4)
     shapes = [
