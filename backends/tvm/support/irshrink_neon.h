@@ -63,12 +63,12 @@ IRS_INLINE void irs_neon_copy64(int8_t *to, const int8_t *from)
 IRS_INLINE void irs_neon_copy(int8_t *to, const int8_t *from, int32_t n)
 {
     int32_t i = 0;
-    for (; i + 128 <= n; i += 128) {
+    for (; i + 64 <= n; i += 64) {
         irs_neon_copy64(to + i, from + i);
-        irs_neon_copy64(to + i + 64, from + i + 64);
     }
-    for (; i + 32 <= n; i += 32) {
+    if (i + 32 <= n) {
         irs_neon_copy32(to + i, from + i);
+        i += 32;
     }
     if (i + 16 <= n) {
         vst1q_s8(to + i, vld1q_s8(from + i));

@@ -18,7 +18,7 @@ from irshrink.backends.tvm.tir import Buffer, Expr, Function, address, i32, inli
 #: Vector registers that sums and pixels may take: 32 less one or two for weights.
 _REGISTERS = 30
 #: Instructions of a tile that takes all of them, for moving values out of the way.
-_CROWDED = 18
+_CROWDED = 8
 #: Chunks of 16 bytes that are written out; longer runs become a loop of two chunks.
 _WRITTEN_OUT = 4
 
