@@ -23,7 +23,7 @@ from irshrink.static_shapes import fix_input_shapes
 from irshrink.target import Target
 from irshrink.tuning.contest import Contender, Terms, contest
 from irshrink.tuning.costs import CostSource
-from irshrink.tuning.database import Database, Schedules, database_text, read_database
+from irshrink.tuning.database import BY_RULE, Database, Schedules, database_text, read_database
 from irshrink.tuning.journal import Journal, Measurement
 from irshrink.tuning.measure import WRONG, Measurer, Whole
 from irshrink.tuning.session import Limits, Outcome, Session
@@ -232,7 +232,8 @@ def _database(
     for outcome, best in zip(outcomes, chosen, strict=True):
         assert best.cost is not None
         number = int(best.cost) if best.cost == int(best.cost) else best.cost
-        schedules[outcome.task.workload] = {**best.schedule, "cost": number}
+        schedule = BY_RULE if best == outcome.rule else best.schedule
+        schedules[outcome.task.workload] = {**schedule, "cost": number}
     return Database(target=target.name, measured=source.measured, schedules=schedules)
 
 

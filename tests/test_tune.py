@@ -142,6 +142,20 @@ def test_a_schedule_that_kernels_do_not_have_is_said_and_not_used() -> None:
     assert rule.notes()[0].startswith("1 of 1 layer has no tuned schedule for cortex-m4")
 
 
+def test_a_database_may_leave_it_to_the_rule() -> None:
+    bench, target = layers(0), load_target("cortex-m4")
+    op = bench.program.ops[0]
+    database = Database(
+        target="cortex-m4",
+        measured="instructions",
+        schedules={workload(op, bench.program): {"kernel": "rule", "cost": 1}},
+    )
+    chooser = Chooser(target, Schedules(databases=[database]))
+    rule = Chooser(target, Schedules()).call(op, bench.program)
+    assert chooser.call(op, bench.program).schedule == rule.schedule
+    assert chooser.tuned == [op.name]
+
+
 def test_a_command_prints_its_cost_last(tmp_path: Path) -> None:
     script = tmp_path / "run.py"
     script.write_text("print('flashed to', 2, 'sectors'); print('cycles: 1234')")

@@ -24,7 +24,7 @@ from irshrink.errors import InternalError
 from irshrink.program.ops import Op
 from irshrink.program.program import Program
 from irshrink.target import Target
-from irshrink.tuning.database import Schedules
+from irshrink.tuning.database import BY_RULE, Schedules
 from irshrink.tuning.workload import workload
 
 HERE = Path(__file__).parent
@@ -137,6 +137,9 @@ class Chooser:
         wanted = self.schedules.find(op.name, workload(op, program))
         if wanted is None:
             self.by_rule.append(op.name)
+            return rule
+        if wanted == BY_RULE:
+            self.tuned.append(op.name)
             return rule
         chosen = next((one for one in every if one.plain() == wanted), None)
         if chosen is not None:

@@ -7,6 +7,8 @@
     [schedules]
     "ConvInt8 int8[1x8x8x64] ...": { kernel = "tile", style = "dsp", pixels = 2, channels = 2, cost = 51234 }
 
+``kernel = "rule"`` says that what the rule chooses was the best.
+
 The package ships one for each target it was tuned on, ``irshrink/schedules/<target>.toml``; a file that says
 ``like = "cortex-m4"`` stands for another target's. Users' own are read first.
 """
@@ -33,6 +35,8 @@ SHIPPED = Path(__file__).parents[1] / "schedules"
 
 #: A schedule as plain values; ``kernel`` says whose it is, the rest are that family's own choices.
 Schedule = Mapping[str, Any]
+#: Says that none of the others was better than what the rule chooses.
+BY_RULE: Schedule = {"kernel": "rule"}
 
 _HEADER = """\
 # Schedules that `irshrink tune` measured; `irshrink compile --schedules FILE` takes them.
