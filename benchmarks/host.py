@@ -96,12 +96,13 @@ def _engines(path: Path, options: argparse.Namespace, folder: Path) -> dict[str,
     recipe = Recipe(
         target="host",
         calibration=None if options.float else str(data),
+        threads=options.threads,
         test_inputs=1,
     )
     compile_model(path, recipe, folder / "build")
     build = load_build(folder / "build")
     inputs = [np.ascontiguousarray(x).tobytes() for x in encode_inputs(build.program, samples[0])]
-    engines = {"irshrink": native_clock(folder / "build", inputs)}
+    engines = {"irshrink": native_clock(folder / "build", inputs, options.threads)}
     model = path if options.float else _quantized(path, samples, folder)
     engines["onnxruntime"] = _onnxruntime(model, samples[0], options.threads)
     tflite = _tflite(path, options)
