@@ -21,7 +21,7 @@ T = TypeVar("T")
 ALIGNMENT = 4
 #: Random orders that are tried before a plan above the lower bound is accepted: so many, or as many as place
 #: so many items in all.
-ATTEMPTS, PLACEMENTS = 600, 40_000
+ATTEMPTS, PLACEMENTS = 600, 120_000
 
 
 @dataclass(frozen=True)
