@@ -68,7 +68,7 @@ def build_layers(folder: Path, most: int, layers: int = 200) -> int:
     for _ in range(layers):
         bench.add(TableInt8, bench.int8(64), shape=(64,), table=table)
     folder.mkdir()
-    with patch.object(threads, "_PART", 1):
+    with patch.object(threads, "_LEAST", 0.001):
         bench.check(TvmBackend(), with_threads(load_target("host"), most), folder, threads=(1, most))
     return layers
 

@@ -48,7 +48,7 @@ def threaded(name: str) -> Target:
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Operators are split however small they are."""
-    monkeypatch.setattr(threads, "_PART", 1)
+    monkeypatch.setattr(threads, "_LEAST", 0.001)
 
 
 def add_convolutions(bench: KernelBench, height: int, width: int, fused: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import prod
 
 from irshrink.backends.tvm.kernels.call import KernelCall
@@ -10,12 +11,30 @@ from irshrink.program.program import Program
 from irshrink.report.layers import macs
 from irshrink.target import Target
 
-#: Work that a part of an operator must have, in multiply-accumulates: some times what it costs to offer it,
-#: which is a microsecond (benchmarks/threads.py). An element that is only read and written counts as some.
-_PART = 1 << 16
-_ELEMENT = 8
-#: Features with which int8 products take a fraction of the time.
-_FAST, _FASTER = frozenset({"dotprod", "i8mm", "vnni"}), 4
+#: Nanoseconds of work that a part of an operator must have: some times what it costs to offer it to the team
+#: (benchmarks/threads.py).
+_LEAST = 3000
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What a core does in a nanosecond, roughly: products of int8 and of float32, elements that are moved."""
+
+    int8: float
+    float32: float
+    elements: float
+
+
+#: By the first feature that a target has; the last for all others.
+_SPEEDS = {
+    "vnni": Speed(300, 75, 8),
+    "i8mm": Speed(100, 8, 2),
+    "dotprod": Speed(32, 8, 2),
+    "dsp": Speed(2, 2, 1),
+    "neon": Speed(8, 8, 2),
+    "simd": Speed(10, 30, 8),
+    "": Speed(1, 1, 1),
+}
 
 #: Workspaces of different threads lie on different cache lines.
 _LINE = 64
@@ -30,10 +49,7 @@ def most_parts(op: Op, call: KernelCall, program: Program, target: Target) -> in
     """Into how many parts an operator is split at most: 1 where it is too small, or not made for it."""
     if not threads_share(call, target):
         return 1
-    products, moved = macs(program, op), _ELEMENT * _moved(op, program)
-    if target.features & _FAST and program.tensors[op.inputs[0]].dtype == "int8":
-        products //= _FASTER
-    return max(1, min(target.threads, (products + moved) // _PART))
+    return max(1, min(target.threads, int(_nanoseconds(op, program, target) / _LEAST)))
 
 
 def in_place(op: Op, call: KernelCall, program: Program, target: Target) -> tuple[int, ...]:
@@ -58,9 +74,11 @@ def workspace_bytes(op: Op, call: KernelCall, program: Program, target: Target) 
     return call.workspace_bytes if parts == 1 else workspace_step(call) * parts
 
 
-def _moved(op: Op, program: Program) -> int:
+def _nanoseconds(op: Op, program: Program, target: Target) -> float:
+    speed = next(s for feature, s in _SPEEDS.items() if not feature or target.has(feature))
     elements = program.tensors[op.output].elements
     window = getattr(op, "window", None)
     if isinstance(op, AveragePoolF32 | AveragePoolInt8 | MaxPool) and isinstance(window, Window):
         elements *= prod(window.kernel)
-    return elements
+    products = speed.float32 if program.tensors[op.output].dtype == "float32" else speed.int8
+    return macs(program, op) / products + elements / speed.elements
