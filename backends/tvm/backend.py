@@ -16,6 +16,7 @@ from irshrink.backend import Artifact, Counter, Inference, OpCost, RunResult, Va
 from irshrink.backends.toolchain import zig
 from irshrink.backends.tvm.memory import plan_steps
 from irshrink.backends.tvm.striped import call_order
+from irshrink.backends.tvm.threads import workspace_bytes
 from irshrink.errors import BudgetError, ToolError
 from irshrink.names import DEFAULT_NAMES, Names
 from irshrink.pipeline import Pass
@@ -247,7 +248,7 @@ def _artifact(
             op=step.op.name,
             kernel=step.call.function.name,
             weights_bytes=sum(c.array.nbytes for c in step.call.constants()),
-            workspace_bytes=step.call.workspace_bytes,
+            workspace_bytes=workspace_bytes(step.op, step.call, planned.program, target),
             code_bytes=nbytes,
             specialized=step.call.specialized,
         )
