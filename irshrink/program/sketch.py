@@ -57,7 +57,8 @@ def sketch_stripe(
             moved += int((before[works] - needed)[moves].sum()) * op.row_bytes
             continue
         for name in outside:
-            ahead = done * op.row_bytes - turns.needed(name, op) * images[name][1]
+            (rows_in, row_bytes), needed = images[name], turns.needed(name, op)
+            ahead = np.where(needed < rows_in, done * op.row_bytes, 0) - needed * row_bytes
             distances[op.output, name] = int(ahead[works].max())
     return Sketch(windows, distances, calls, moved, added)
 

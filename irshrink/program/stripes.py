@@ -208,6 +208,8 @@ class _Walk:
         """How far before the inputs from outside the output has to begin for ``done`` rows of it."""
         outside = {n for o in self.ops for n, _ in o.inputs} - set(self.done)
         for name in sorted(outside):
-            distance = done * op.row_bytes - self._needed(name) * self.images[name][1]
+            (rows, row_bytes), needed = self.images[name], self._needed(name)
+            # once all is read, the output may go on behind the input
+            distance = done * op.row_bytes - needed * row_bytes if needed < rows else -rows * row_bytes
             known = self.distances.get((op.output, name), distance)
             self.distances[op.output, name] = max(known, distance)

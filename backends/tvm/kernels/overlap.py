@@ -36,7 +36,7 @@ def tiles_distance(
         whole = count - count % pixels
         starts = np.append(np.arange(0, whole, pixels), np.arange(whole, count))
     ends = np.append(starts[1:], count) if singles else np.minimum(starts + pixels, count)
-    later = np.append(np.minimum.accumulate(lowest[::-1])[::-1], _bytes(x))
+    later = np.append(np.minimum.accumulate(lowest[::-1])[::-1], _all_read(x, y))
     following = np.append(starts[1:], count) if reads_first else starts
     distance = int(np.max(ends * y[3] - later[following]))
     return _of_images(distance, x, y)
@@ -45,7 +45,8 @@ def tiles_distance(
 def rows_distance(x: Shape, y: Shape, read: Sequence[int]) -> int:
     """Distance in elements where output row r is written once the first ``read[r]`` input rows are read."""
     row_in, row_out = x[2] * x[3], y[2] * y[3]
-    distance = max((r + 1) * row_out - min(read[r], x[1]) * row_in for r in range(y[1]))
+    low = [rows * row_in if rows < x[1] else _all_read(x, y) for rows in read]
+    distance = max((r + 1) * row_out - low[r] for r in range(y[1]))
     return _of_images(distance, x, y)
 
 
@@ -54,16 +55,24 @@ def _of_images(distance: int, x: Shape, y: Shape) -> int:
     return distance + max((x[0] - 1) * (_bytes(y) - _bytes(x)), 0)
 
 
+def _all_read(x: Shape, y: Shape) -> int:
+    """Where an image that is read ends: so far away that its output may go on behind it.
+
+    Of several images it may not: behind one lies the next.
+    """
+    return _bytes(x) + (_bytes(y) if x[0] == 1 else 0)
+
+
 def _bytes(shape: Shape) -> int:
     return shape[1] * shape[2] * shape[3]
 
 
 def _lowest_reads(window: Window, x: Shape, y: Shape) -> NDArray[np.int64]:
-    """First byte of the image that each output pixel reads; the image's size where it reads none."""
+    """First byte of the image that each output pixel reads; :func:`_all_read` where it reads none."""
     rows, columns = (_first_inside(window, axis, x[1 + axis], y[1 + axis]) for axis in (0, 1))
     first = (rows[:, None] * x[2] + columns[None, :]) * x[3]
     outside = (rows[:, None] >= x[1]) | (columns[None, :] >= x[2])
-    return np.where(outside, _bytes(x), first).reshape(-1)
+    return np.where(outside, _all_read(x, y), first).reshape(-1)
 
 
 def _first_inside(window: Window, axis: int, extent: int, count: int) -> NDArray[np.int64]:
