@@ -12,14 +12,15 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from irshrink.backends.tvm.backend import TvmBackend
-from irshrink.backends.tvm.kernels import candidates_for, kernel_for
-from irshrink.backends.tvm.kernels.dsp.depthwise import PlaneTile
+from irshrink.backends.tvm.kernels.dsp.depthwise import plane_candidates
 from irshrink.backends.tvm.kernels.dsp.pairs import Pair, plan_runs, streams
+from irshrink.backends.tvm.schedules import plain
 from irshrink.program.ops import Addition, ConvInt8, DenseInt8, Op, Requantization, Window
 from irshrink.program.program import Port, Program, Tensor
 from irshrink.program.reference.evaluate import run_program
 from irshrink.target import load_target
 from irshrink.testing.kernels import KernelBench
+from irshrink.tuning.database import Schedules
 
 SAME = (1, 1, 1, 1)
 Array = NDArray[Any]
@@ -183,12 +184,19 @@ def test_layers_overwrite_their_inputs(
 
 
 def test_schedules_of_depthwise_agree(tmp_path: Path) -> None:
-    program, target = chain(np.random.default_rng(4), (11, 7), 8, "d"), load_target("cortex-m4")
-    (op,) = program.ops
-    tiles = [s for s in candidates_for(op, program, target) if isinstance(s, PlaneTile)]
-    assert [t.rows for t in tiles] == [1, 2, 3, 4, 6, 11]
-    for tile in tiles:
-        assert kernel_for(op, program, target, tile).schedule == tile
+    """Planes of any number of rows, in place; one layer each."""
+    target, bench = load_target("cortex-m4"), KernelBench(4)
+    fields = layer(bench.rng, (8, 8), Window(kernel=(3, 3), pads=SAME), groups=8)
+    x, wanted = bench.int8(1, 11, 7, 8), [1, 2, 3, 4, 6, 11]
+    for _ in wanted:
+        bench.add(ConvInt8, x, shape=x.shape, **fields)
+    (op, *_) = bench.program.ops
+    assert isinstance(op, ConvInt8)
+    tiles = plane_candidates(op, bench.program, target)
+    assert [tile.rows for tile in tiles] == wanted
+    given = {f"op{i}": {**plain(tile), "specialized": False} for i, tile in enumerate(tiles)}
+    schedules = Schedules(given=given)
+    bench.check(TvmBackend(schedules), target, tmp_path)
 
 
 @settings(deadline=None, max_examples=200, derandomize=True, database=None)
@@ -222,10 +230,20 @@ def test_runs_give_every_channel_last_by_a_pair_that_holds(
         assert (np.abs(halves + 0.5) < 32768).all()
 
 
+def test_channels_that_are_the_same_for_every_input_hold_their_result() -> None:
+    w = np.array([[100, -100], [100, -100], [1, 0], [1, 0]], np.int8)[None]
+    scales = np.array([1e-9, 1.0, 0.003, 0.004], np.float32)
+    bias = np.array([2**30, -(2**24), 0, 0], np.int32)  # 1 ± 0; saturated; less than half a step; more
+    packed = streams(w, bias, Requantization(multiplier=scales, zero_point=7))
+    assert packed is not None
+    runs, at = packed[0], packed[1]
+    assert (runs, packed[2:5].tolist()) == (1, [2, 1, 5])  # the pair of the last two is all that is left
+    assert packed[at:].view(np.int8).tolist() == [8, -128, 7, 0]
+
+
 def test_sums_that_do_not_stand_a_factor_of_256_take_another_kernel() -> None:
     w = np.ones((1, 2, 4), np.int8)
-    form = Requantization(multiplier=np.full(2, 0.01, np.float32), zero_point=0)
+    scale = np.full(2, 84.5 / ((1 << 23) - 512), np.float32)  # between two results
+    form = Requantization(multiplier=scale, zero_point=0)
     assert streams(w, np.array([0, (1 << 23) - 513], np.int32), form) is not None
     assert streams(w, np.array([0, (1 << 23) - 512], np.int32), form) is None
-    tiny = Requantization(multiplier=np.full(2, 2.0**-119, np.float32), zero_point=0)
-    assert streams(w, np.zeros(2, np.int32), tiny) is None

@@ -11,8 +11,9 @@ and A negative. There the signs of B and its multiplier are both turned, unless 
 too: such channels are no pair. A *run* of pairs ends with the first of them beside zeros, and the next run
 begins with the second, over the result of the zeros.
 
-Channels without weights give the same for every input. Runs leave them out where that pays, and all channels
-of a tile are first filled from one row of such constants.
+Some channels give the same for every input: without weights, or too small or large to make a difference.
+They count as without weights. Runs leave them out where that pays, and all channels of a tile are first
+filled from one row of such constants.
 """
 
 from __future__ import annotations
@@ -71,8 +72,8 @@ def streams(
     if not _requantizes(requantization) or channels < 2:
         return None
     assert isinstance(requantization, Requantization)
-    flat = weights.reshape(groups * channels, -1)
-    biases, multiplier = _without_constants(flat, bias, requantization)
+    flat, biases, multiplier = _settled(weights.reshape(groups * channels, -1), bias, requantization)
+    weights = flat.reshape(weights.shape)
     if not _exact(flat, biases, multiplier):
         return None
     plans = [plan_runs(w) for w in weights]
@@ -104,7 +105,7 @@ def fours(
     if not _requantizes(requantization) or len(weights) < 4:
         return None
     assert isinstance(requantization, Requantization)
-    bias, multiplier = _without_constants(weights, bias, requantization)
+    weights, bias, multiplier = _settled(weights, bias, requantization)
     firsts = [min(c, len(weights) - 4) for c in range(0, len(weights), 4)]
     signs = {c: _sign(weights[c], weights[c + 1]) for first in firsts for c in (first, first + 2)}
     if not _exact(weights, bias, multiplier) or 0 in signs.values():
@@ -152,15 +153,24 @@ def _pairs(plans: Sequence[Sequence[Sequence[Pair]] | None]) -> int:
     return sum(len(run) for plan in plans for run in plan or ())
 
 
-def _without_constants(
-    weights: NDArray[np.int8], bias: NDArray[np.int32], requantization: Requantization
-) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Biases and multipliers; those without weights, whose biases may be huge, give their result as it is."""
-    multiplier = np.broadcast_to(requantization.multiplier, bias.shape)
-    zero = requantization.zero_point
-    result = np.clip(np.rint(bias.astype(np.float32) * multiplier), -128 - zero, 127 - zero)
-    constant = ~weights.any(axis=1)
-    return np.where(constant, result, bias).astype(np.int32), np.where(constant, np.float32(1), multiplier)
+def _settled(
+    weights: NDArray[np.int8], bias: NDArray[np.int32], form: Requantization
+) -> tuple[NDArray[np.int8], NDArray[np.int32], NDArray[np.float32]]:
+    """Weights [channel, depth], biases and multipliers; where every input gives the same, that is the bias.
+
+    Requantization rises with the sum, so the smallest and the largest sum decide.
+    """
+    multiplier = np.broadcast_to(form.multiplier, bias.shape).astype(np.float32)
+    w = weights.astype(np.int64)
+    ends = [bias + np.where(w > 0, w * up, w * (-1 - up)).sum(axis=1) for up in (-128, 127)]
+    low, high = -128 - form.zero_point, 127 - form.zero_point
+    results = [np.clip(np.rint(end.astype(np.float32) * multiplier), low, high) for end in ends]
+    constant = results[0] == results[1]
+    return (
+        np.where(constant[:, None], 0, weights).astype(np.int8),
+        np.where(constant, results[0], bias).astype(np.int32),
+        np.where(constant, np.float32(1), multiplier),
+    )
 
 
 def _exact(weights: NDArray[np.int8], bias: NDArray[np.int32], multiplier: NDArray[np.float32]) -> bool:
