@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import platform
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from irshrink import target as targets
 from irshrink.backends.tvm.backend import TvmBackend, choose_kernels
@@ -14,7 +16,12 @@ from irshrink.program.ops import Addition, Requantization, Window
 from irshrink.target import load_target
 from irshrink.testing.kernels import KernelBench
 
+needs_x86 = pytest.mark.skipif(platform.machine() != "x86_64", reason="this machine is no x86-64")
+
 VNNI = targets.HERE / "hosts" / "x86_64-vnni.toml"
+AVX2 = targets.HERE / "targets" / "host.toml"
+#: What this machine may run: what there is of AVX-512, and AVX2 alone.
+HOSTS = ["host", pytest.param(str(AVX2), marks=needs_x86, id="avx2")]
 
 
 class Layers(KernelBench):
@@ -98,15 +105,14 @@ def dense_layers(seed: int, count: int) -> Layers:
     return layers
 
 
-def test_depthwise_layers_equal_the_reference(tmp_path: Path) -> None:
-    depthwise_layers(1, 24).check(TvmBackend(), load_target("host"), tmp_path)
+@pytest.mark.parametrize("host", HOSTS)
+def test_layers_equal_the_reference(host: str, tmp_path: Path) -> None:
+    for seed, layers in enumerate((depthwise_layers(1, 24), dense_layers(2, 14))):
+        layers.check(TvmBackend(), load_target(host), tmp_path / str(seed))
 
 
-def test_dense_sums_equal_the_reference(tmp_path: Path) -> None:
-    dense_layers(2, 14).check(TvmBackend(), load_target("host"), tmp_path)
-
-
-def test_what_the_vectors_cover() -> None:
+@pytest.mark.parametrize(("host", "name"), [(VNNI, "vnni"), (AVX2, "avx2")])
+def test_what_the_vectors_cover(host: Path, name: str) -> None:
     for layers in (depthwise_layers(1, 24), dense_layers(2, 14)):
-        steps = choose_kernels(layers.program, load_target(str(VNNI)))
-        assert all("vnni" in step.call.function.name for step in steps)
+        steps = choose_kernels(layers.program, load_target(str(host)))
+        assert all(name in step.call.function.name for step in steps)

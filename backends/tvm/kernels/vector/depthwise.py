@@ -68,9 +68,12 @@ def candidates(op: ConvInt8, program: Program, target: Target) -> list[VectorDep
     if not covered(op, program, target):
         return []
     _, _, out_w, channels = program.tensors[op.output].shape
-    return [
-        VectorDepthwiseTile(p, c) for c in (16, 8) if c <= channels for p in _taps(op, target, c).tiles(out_w)
-    ]
+    return _tiles(op, target, out_w, channels)
+
+
+def _tiles(op: ConvInt8, target: Target, out_w: int, channels: int) -> list[VectorDepthwiseTile]:
+    widths = ((c, taps_kernel(target, op.weight, c)) for c in (16, 8) if c <= channels)
+    return [VectorDepthwiseTile(p, c) for c, taps in widths if taps is not None for p in taps.tiles(out_w)]
 
 
 def _taps(op: ConvInt8, target: Target, channels: int) -> Taps:
@@ -133,11 +136,7 @@ def _choose(op: ConvInt8, target: Target, out_w: int, channels: int) -> VectorDe
         tiles = -(-out_w // tile.pixels) * -(-channels // tile.channels)
         return tiles * (6 + _taps(op, target, tile.channels).instructions(op.window, tile.pixels))
 
-    widths = [width for width in (16, 8) if width <= channels]
-    return min(
-        (VectorDepthwiseTile(p, c) for c in widths for p in _taps(op, target, c).tiles(out_w)),
-        key=instructions,
-    )
+    return min(_tiles(op, target, out_w, channels), key=instructions)
 
 
 @cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from irshrink.backends.tvm.kernels.vector.avx2 import Avx2, Avx2Columns
 from irshrink.backends.tvm.kernels.vector.columns import VnniColumns
 from irshrink.backends.tvm.kernels.vector.dot_columns import CHANNELS, DotColumns
 from irshrink.backends.tvm.kernels.vector.dotprod import DotProduct
@@ -19,6 +20,8 @@ def micro_kernel(target: Target, weight: Int8, groups: int = 1) -> MicroKernel |
     """The best micro-kernel that ``target`` has for these weights [channel, ...]; None: no vectors for it."""
     if target.has("vnni"):
         return Vnni(16 if len(weight) // groups >= 16 else 8)
+    if target.has("avx2"):
+        return Avx2()
     if not target.triple.startswith("aarch64-") or not target.has("neon"):
         return None
     if target.has("dotprod"):
@@ -41,6 +44,8 @@ def taps_kernel(target: Target, weight: Int8, channels: int) -> Taps | None:
     if target.has("vnni"):
         _, rows, columns, _ = weight.shape
         return VnniColumns(rows, columns, channels)
+    if target.has("avx2"):
+        return Avx2Columns(*weight.shape[1:3]) if channels == 8 else None
     if not target.triple.startswith("aarch64-") or not target.has("neon"):
         return None
     if target.has("dotprod") and channels == CHANNELS:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -69,7 +70,9 @@ class Vnni:
 
 
 class VnniSums:
-    """See :class:`~irshrink.backends.tvm.kernels.vector.micro.Sums`."""
+    """See :class:`~irshrink.backends.tvm.kernels.vector.micro.Sums`; steps of ``unit`` bytes."""
+
+    unit: ClassVar[int] = 4
 
     def __init__(self, f: Function, tile: VectorTile, lanes: int) -> None:
         self.f, self.tile, self.lanes = f, tile, lanes
@@ -87,17 +90,19 @@ class VnniSums:
     def run(
         self, x: Buffer, at: Sequence[Expr], weight: Buffer, w: Expr, nbytes: int, first: bool = False
     ) -> None:
-        words, step = -(-nbytes // 4), 4 * self.tile.channels
-        looped = words // _UNROLL * _UNROLL if words > _WRITTEN_OUT else 0
+        unit = self.unit
+        steps, size = -(-nbytes // unit), unit * self.tile.channels
+        looped = steps // _UNROLL * _UNROLL if steps > _WRITTEN_OUT else 0
         if looped:
             with self.f.loop("k", looped // _UNROLL) as k:
                 for u in range(_UNROLL):
-                    moved = [a + (k * (4 * _UNROLL) + 4 * u) for a in at]
-                    self._word(x, moved, weight, w + (k * (_UNROLL * step) + u * step))
-        for k in range(looped, words):
-            self._word(x, [a + 4 * k for a in at], weight, w + step * k)
+                    moved = [a + (k * (unit * _UNROLL) + unit * u) for a in at]
+                    self.step(x, moved, weight, w + (k * (_UNROLL * size) + u * size))
+        for k in range(looped, steps):
+            self.step(x, [a + unit * k for a in at], weight, w + size * k)
 
-    def _word(self, x: Buffer, at: Sequence[Expr], weight: Buffer, w: Expr) -> None:
+    def step(self, x: Buffer, at: Sequence[Expr], weight: Buffer, w: Expr) -> None:
+        """One word of every pixel."""
         f, n = self.f, self.lanes
         load = f"irs_x86_load_i32x{n}_s8"
         weights = [
