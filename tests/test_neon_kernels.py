@@ -16,13 +16,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from irshrink.backends.toolchain import zig
+from irshrink.backends.tvm import threads
 from irshrink.backends.tvm.backend import TvmBackend
 from irshrink.backends.tvm.kernels import candidates_for, kernel_for
 from irshrink.backends.tvm.kernels.vector import paired, taps
 from irshrink.backends.tvm.kernels.vector.requantize import integer_scale, reachable
 from irshrink.program import ops
 from irshrink.program.ops import Addition, Requantization, Window
-from irshrink.target import load_target
+from irshrink.target import load_target, with_threads
 from irshrink.testing.kernels import KernelBench
 
 TARGETS = ("cortex-a72", "neoverse-n1", "aarch64-linux-i8mm")
@@ -157,8 +159,14 @@ def test_every_form(target: str, tmp_path: Path) -> None:
 @needs_qemu
 @pytest.mark.long
 @pytest.mark.parametrize(("target", "seed"), [("cortex-a72", 1), ("neoverse-n1", 2), (TARGETS[2], 3)])
-def test_random_layers(target: str, seed: int, tmp_path: Path) -> None:
-    drawn(seed).check(TvmBackend(), load_target(target), tmp_path)
+def test_random_layers_on_any_number_of_threads(
+    target: str, seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threads, "_LEAST", 0.001)  # split however small
+    bench = drawn(seed)
+    bench.check(TvmBackend(), with_threads(load_target(target), 3), tmp_path, threads=(1, 3))
+    flags = ["-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Wno-sign-conversion", "-Werror"]
+    zig.compile_objects([tmp_path / "src" / "model.c"], load_target(target), tmp_path, flags=flags)
 
 
 @pytest.mark.parametrize("target", TARGETS)

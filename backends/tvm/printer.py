@@ -7,6 +7,7 @@ use a small part of TIR, so a small printer suffices. What it does not know it r
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -58,8 +59,11 @@ def print_function(
     for p in function.parameters:
         if p.name in given:
             printer.constant(c_type(p.dtype), p.name, given[p.name])
+    constants, printer.lines = printer.lines, []
     printer.statement(function.body.body, 1)
-    body = "\n".join(printer.lines)
+    used = set(re.findall(r"\w+", "\n".join(printer.lines)))
+    constants = [line for line in constants if line.partition(" = ")[0].split()[-1] in used]
+    body = "\n".join([*constants, *printer.lines])
     return f"/* {function.doc} */\nIRS_NOINLINE void {name or function.name}({parameters})\n{{\n{body}\n}}\n"
 
 
