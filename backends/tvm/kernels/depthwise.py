@@ -72,13 +72,14 @@ class DepthwiseTile:
         names = ["out_h", "out_w", "tiles", "channels", "pixel_step"]
         names += ["multiplier_in"] if self.channels == 1 else []
         names += ["rows"] if not self.rows else []
-        return names + (["columns", "column_step"] if not self.columns else [])
+        names += ["columns"] if not self.columns else []
+        return names + (["column_step"] if self.style != "dsp" or not self.columns else [])
 
     @property
     def suffix(self) -> str:
         text = f"{self.style}_{self.pixels}x{self.channels}"
         if self.style != "dsp":
-            return text
+            return f"{text}_k{self.rows}x{self.columns}" if self.rows and self.columns else text
         dilation = f"d{self.dilation}" if self.dilation > 1 else ""
         return f"{text}_k{self.rows or 'n'}x{self.columns}s{self.stride}{dilation}"
 
@@ -135,8 +136,11 @@ def depthwise_candidates(op: ConvInt8, program: Program, target: Target) -> list
     _, _, out_w, channels = program.tensors[op.output].shape
     multiplier = channels // program.tensors[op.inputs[0]].shape[3]
     rule = _choose(target, out_w, channels, multiplier, op.window)
-    written_out = {0, rule.rows, op.window.kernel[0]} if rule.style == "dsp" else {0}
     widths = range(1, min(5, out_w) + 1)
+    if rule.style == "plain":
+        sizes = dict.fromkeys(((0, 0), (rule.rows, rule.columns)))
+        return [replace(rule, pixels=p, rows=r, columns=c) for p in widths for r, c in sizes]
+    written_out = {0, rule.rows, op.window.kernel[0]} if rule.style == "dsp" else {0}
     return [replace(rule, pixels=p, rows=r) for p in widths for r in sorted(written_out)]
 
 
@@ -149,6 +153,9 @@ def _choose(target: Target, out_w: int, channels: int, multiplier: int, window: 
         return DepthwiseTile(
             "dsp", min(3, out_w), 4, written_out, columns, window.strides[1], window.dilations[1]
         )
+    if rows * columns <= 9:
+        # loops around one product take more than the product; further pixels spill their sums
+        return DepthwiseTile("plain", 1, 1, rows, columns)
     return DepthwiseTile("plain", min(4, out_w), 1)
 
 
@@ -254,7 +261,7 @@ class _Body:
 
     def _taps_bytes(self, x: Buffer, start: Expr, w: Expr, sums: Buffer, number: int) -> None:
         kind, n = self.kind, self.n
-        with self.f.loop("kx", n["columns"]) as kx:
+        with self.f.loop("kx", kind.columns or n["columns"]) as kx:
             for p in range(kind.pixels):
                 place = start + kx * n["column_step"] + n["pixel_step"] * p
                 if kind.style == "simd":
