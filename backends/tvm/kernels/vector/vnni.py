@@ -53,7 +53,7 @@ class Vnni:
         return [
             VectorTile(p, self.lanes * v)
             for v in (4, 3, 2, 1)
-            for p in range(1, min(pixels, 28) + 1)
+            for p in range(1, min(pixels, 16) + 1)
             if self.lanes * v <= channels and p * v + v <= _REGISTERS
         ]
 
