@@ -86,9 +86,7 @@ def test_the_loader_asks_what_integers_are(build: Path) -> None:
     module = loader(build)
     model, ours = module.Model(), load_build(build)
     stored = np.arange(500, dtype=np.int16).reshape(1, 50, 10, 1).astype(np.int8)
-    with pytest.raises(
-        module.ModelError, match=r"is int8, .* quantized ones\? .* float32; with stored=True"
-    ):
+    with pytest.raises(module.ModelError, match=r"is int8, .* quantized ones\? .* float32; with stored=True"):
         model.run({"input": stored})
     with pytest.raises(module.ModelError, match=r"is stored as int8, got float32\."):
         model.run({"input": stored.astype(np.float32)}, stored=True)

@@ -63,7 +63,9 @@ def print_function(
     printer.statement(function.body.body, 1)
     used = set(re.findall(r"\w+", "\n".join(printer.lines)))
     constants = [line for line in constants if line.partition(" = ")[0].split()[-1] in used]
-    body = "\n".join([*constants, *printer.lines])
+    # a form of a kernel may have no use for what other forms of its family need
+    unused = [f"    (void){p.name};" for p in function.parameters if p.name not in {*given, *used}]
+    body = "\n".join([*unused, *constants, *printer.lines])
     return f"/* {function.doc} */\nIRS_NOINLINE void {name or function.name}({parameters})\n{{\n{body}\n}}\n"
 
 
