@@ -39,7 +39,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--targets", default=",".join(target_names()))
-    parser.add_argument("--models", default="kws,ic")
+    parser.add_argument(
+        "--models", default="kws,ic", help="names in models/, or paths with X-samples.npz beside X.onnx"
+    )
     parser.add_argument("--inputs", type=int, default=32)
     parser.add_argument("--float", action="store_true", help="float32 builds")
     options = parser.parse_args()
@@ -50,7 +52,7 @@ def main() -> None:
         for target in options.targets.split(","):
             cells = []
             for name in models:
-                text, differing = measure(*tests[name], target, Path(scratch) / f"{target}-{name}")
+                text, differing = measure(*tests[name], target, Path(scratch) / f"{target}-{Path(name).stem}")
                 cells.append(text)
                 wrong += differing
             rows.append((target, *cells))
@@ -62,10 +64,11 @@ def main() -> None:
 
 def prepared(name: str, as_float: bool, inputs: int, scratch: Path) -> tuple[Program, list[Inference]]:
     """The program of a model, and what the reference answers to samples."""
-    samples = MODELS / SAMPLES.get(name, f"{name}-samples.npz")
+    path = Path(name) if name.endswith(".onnx") else MODELS / f"{name}.onnx"
+    samples = path.with_name(SAMPLES.get(name, f"{path.stem}-samples.npz"))
     recipe = Recipe(target="host", calibration=None if as_float else str(samples), test_inputs=1)
-    compile_model(MODELS / f"{name}.onnx", recipe, scratch / name)
-    program = load_build(scratch / name).program
+    compile_model(path, recipe, scratch / path.stem)
+    program = load_build(scratch / path.stem).program
     specs = [InputSpec(port.name, port.shape, np.dtype("float32")) for port in program.inputs]
     feeds = load_samples(samples, specs, role="input").spread(inputs).feeds()
     values = [encode_inputs(program, one) for one in feeds]
