@@ -306,9 +306,10 @@ def _output_view(module: Module, lowering: Lowering, value: ir.Value) -> View:
 
 def _notes(module: Module, lowering: Lowering) -> list[str]:
     notes = list(lowering.notes)
-    if lowering.requantize == "tflm" and not lowering.requantizes:
+    quantized = any(node.op_type == "QuantizeLinear" for node in module.graph)
+    if lowering.requantize == "tflm" and not quantized:
         notes.insert(0, _NOTHING_AS_TFLM)
-    if not any(node.op_type == "QuantizeLinear" for node in module.graph):
+    if not quantized:
         notes.insert(0, "The model is not quantized: everything runs in float.")
     return list(dict.fromkeys(notes))
 

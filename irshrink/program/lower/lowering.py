@@ -39,7 +39,6 @@ class Lowering:
         absorbed: clamp nodes that an earlier operator already computes.
         notes: sentences for the report.
         float_reasons: why a node of a quantized model runs in float, by its name.
-        requantizes: whether there is an operator that takes accumulators to int8.
     """
 
     def __init__(self, graph: ir.Graph, requantize: Requantize = "float32") -> None:
@@ -50,7 +49,6 @@ class Lowering:
         self.absorbed: set[ir.Node] = set()
         self.notes: list[str] = []
         self.float_reasons: dict[str, str] = {}
-        self.requantizes = False
         self._views: dict[ir.Value, View] = {}
         self._quantized = any(node.op_type == "QuantizeLinear" for node in graph)
 
@@ -157,7 +155,6 @@ class Lowering:
             also: further nodes that the operator computes.
             weight_scale: of a layer, per output channel of the operator or one in all.
         """
-        self.requantizes = True
         self.absorbed.update(sink.absorbed)
         origin = (node, *also, *sink.absorbed)
         if self.requantize == "tflm":
