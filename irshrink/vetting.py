@@ -23,6 +23,9 @@ MOST_NODES = 1_000_000
 #: Of one dimension, and of the elements of one value: what 32-bit indices can count.
 LARGEST_DIM = 2**31 - 1
 
+#: What NumPy takes.
+LARGEST_RANK = 64
+
 #: Which field of a TensorProto holds the numbers of a type, where it is not ``int32_data``.
 _FIELDS = {
     "FLOAT": "float_data", "COMPLEX64": "float_data", "DOUBLE": "double_data", "COMPLEX128": "double_data",
@@ -163,6 +166,10 @@ def _vet_tensor(tensor: Any) -> None:
     if kind == ir.DataType.UNDEFINED:
         raise ModelError(f"the constant '{name}' has no element type that ONNX knows ({tensor.data_type})")
     dims = list(tensor.dims)
+    if len(dims) > LARGEST_RANK:
+        raise ModelError(
+            f"the constant '{name}' has {len(dims)} dimensions; {LARGEST_RANK} are the most here"
+        )
     if any(not 0 <= dim <= LARGEST_DIM for dim in dims):
         raise ModelError(f"the constant '{name}' has the impossible shape {dims}")
     if tensor.data_location == tensor.EXTERNAL:

@@ -141,6 +141,8 @@ def _plan(graph: ir.Graph) -> _Plan:
             if size is None or (constant(source) is not None):
                 continue
             perm = perm or tuple(reversed(range(size)))
+            if sorted(perm) != list(range(size)):
+                continue
             before = plan.permutations.get(source, tuple(range(size)))
             plan.add(_Move(node, None, composed(before, perm)), (source,))
             continue

@@ -244,3 +244,27 @@ class TestWhatDoesNotFit:
     def test_says_what(self, signature: str, body: str, constants: str, reason: str) -> None:
         module = graph(signature, body, constants, 18)
         assert reason in str(unsupported(module)[0])
+
+
+@pytest.mark.parametrize(
+    ("signature", "body", "initializers", "reason"),
+    [
+        (
+            "(float[2, 3] x) => (float[1, 1, 2, 3] y)", "y = Unsqueeze (x, axes)",
+            "int64[2] axes = {0, 0}", "name one twice",
+        ),
+        (
+            "(float[2, 3] x) => (float[4, 3] y)", "y = Pad (x, pads, value)",
+            "int64[4] pads = {1, 0, 1, 0}, float[2] value = {1, 2}", "its border is 2 numbers",
+        ),
+        (
+            "(float[1, 1, 2, 2] x) => (float[1, 2, 2, 2] y)", "y = Conv (x, w, b)",
+            "float[2, 1, 1, 1] w = {1, 2}, float[3] b = {1, 2, 3}", "its bias has 3 numbers for 2 channels",
+        ),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_refused_in_words(
+    signature: str, body: str, initializers: str, reason: str
+) -> None:
+    (refused,) = unsupported(graph(signature, body, initializers))
+    assert reason in refused.reason

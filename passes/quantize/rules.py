@@ -88,7 +88,7 @@ def _reduce_mean(node: ir.Node) -> str | None:
     axes = attribute_ints(node, "axes")
     given = constant(input_of(node, 1))
     if given is not None:
-        axes = tuple(int(a) for a in given)
+        axes = tuple(int(a) for a in given.reshape(-1))
     spatial = None if dims is None else set(range(2, dims))
     if axes is None or not spatial or {a % (dims or 1) for a in axes} != spatial:
         return "it is not over the spatial axes"

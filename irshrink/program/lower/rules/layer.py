@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from irshrink.program.lower.chains import Sink
 from irshrink.program.lower.constants import Codes, Constant
 from irshrink.program.lower.numbers import OUT_OF_RANGE, extreme_sums, fits_int32, layer_multiplier, usable
+from irshrink.program.lower.refusal import Refusal
 from irshrink.program.ops import Float32, Int8, Int32, Requantization, WeightCodes
 from irshrink.program.program import Quantization
 
@@ -90,5 +91,9 @@ def float_bias(bias: Constant | None, channels: int) -> Float32:
     """float32 [Co]; adding 0 turns -0 into 0, so that padding with zeros never shows in the sign."""
     if bias is None:
         return np.zeros(channels, np.float32)
+    if bias.array.size not in (1, channels):
+        raise Refusal(
+            f"its bias has {bias.array.size} numbers for {channels} channels", "Export the model again."
+        )
     result: Float32 = np.broadcast_to(bias.array.reshape(-1), (channels,)).astype(np.float32) + np.float32(0)
     return result

@@ -77,6 +77,8 @@ def _constant(lowering: Lowering, node: ir.Node, x: View, borders: Borders) -> V
     number = lowering.constants.array(edit.input_of(node, 2))
     if number is None and edit.input_of(node, 2) is not None:
         raise Refusal("its border is computed at run time", "Make it a constant of the model.")
+    if number is not None and number.size != 1:
+        raise Refusal(f"its border is {number.size} numbers", "Give one.")
     value = edit.attribute_float(node, "value", 0.0) if number is None else float(number.item())
     held, sink = lowering.builder.quantization(x), lowering.sink(node)
     if held is None:

@@ -73,6 +73,8 @@ def unsqueeze(lowering: Lowering, node: ir.Node) -> None:
     axes = axes_of(lowering, node) or ()
     rank = x.rank + len(axes)
     new = {positive(axis, rank) for axis in axes}
+    if len(new) != len(axes):
+        raise Refusal(f"its axes {list(axes)} name one twice", "Export the model again.")
     sizes = iter(x.shape)
     bind_shape(lowering, node, x, [1 if i in new else next(sizes) for i in range(rank)])
 
