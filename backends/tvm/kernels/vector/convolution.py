@@ -13,13 +13,14 @@ The last tile of a row and the last block of channels overlap the ones before, s
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from irshrink.backends.tvm.kernels.call import Argument, Constant, Input, KernelCall, Output, Workspace
 from irshrink.backends.tvm.kernels.tiles import block_starts
@@ -145,20 +146,33 @@ def _blocks(op: ConvInt8 | DenseInt8, layer: Layer, tile: VectorTile) -> Int8:
 
 def _call(op: ConvInt8 | DenseInt8, micro: MicroKernel, layer: Layer, tile: VectorTile) -> KernelCall:
     assert isinstance(op.requantization, Requantization)
+    residual = op.residual if isinstance(op, ConvInt8) else None
+    results, arguments = micro.results().of(op.requantization, reachable(op.weight, op.bias), residual)
+    weight, bias = micro.pack(_blocks(op, layer, tile)), micro.bias(op.bias, op.weight)
+    return layer_call(micro, layer, tile, results, [weight, bias], arguments)
+
+
+def layer_call(
+    micro: TileKernel,
+    layer: Layer,
+    tile: VectorTile,
+    results: Results,
+    constants: Sequence[NDArray[Any]],
+    result_arguments: Sequence[Argument],
+) -> KernelCall:
+    """The call for a layer; ``constants`` are the packed weights and the bias as ``micro`` wants them."""
     out_h, out_w, channels = layer.out
-    window, residual = layer.window, op.residual if isinstance(op, ConvInt8) else None
+    window, step = layer.window, layer.x[3]
     _, parts, run = layer.runs("rows")
     rows = Rows.of(window)
     pitch, ring = rows.sizes(window, layer.x, out_w, layer.pad_value)
-    results, result_arguments = micro.results().of(op.requantization, reachable(op.weight, op.bias), residual)
     form = Form(micro, tile, rows, parts, run, layer.groups > 1, shared_by(layer, tile), results)
     arguments: list[Argument] = [
         Input(0),
-        Constant("weight", micro.pack(_blocks(op, layer, tile))),
-        Constant("bias", micro.bias(op.bias, op.weight)),
+        *(Constant(role, array) for role, array in zip(("weight", "bias"), constants, strict=True)),
         *result_arguments,
         Output(),
-        *(out_h, out_w, channels, pitch, window.strides[1] * layer.x[3], window.dilations[1] * layer.x[3]),
+        *(out_h, out_w, channels, pitch, window.strides[1] * step, window.dilations[1] * step),
         *([layer.groups, layer.group_in] if form.groups else []),
         *([Workspace(), *ring] if rows.padded else []),
     ]

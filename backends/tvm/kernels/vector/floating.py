@@ -11,22 +11,13 @@ from math import inf
 import numpy as np
 
 from irshrink.backends.tvm.kernels import floating as general
-from irshrink.backends.tvm.kernels.call import (
-    Argument,
-    Constant,
-    Input,
-    KernelCall,
-    Output,
-    Schedule,
-    Workspace,
-)
+from irshrink.backends.tvm.kernels.call import KernelCall, Schedule
 from irshrink.backends.tvm.kernels.tiles import block_starts
 from irshrink.backends.tvm.kernels.vector import depthwise_floating
-from irshrink.backends.tvm.kernels.vector.convolution import Form, convolution
+from irshrink.backends.tvm.kernels.vector.convolution import layer_call
 from irshrink.backends.tvm.kernels.vector.float_results import FloatResults
 from irshrink.backends.tvm.kernels.vector.fma import NeonFma, X86Fma
-from irshrink.backends.tvm.kernels.vector.geometry import Rows
-from irshrink.backends.tvm.kernels.vector.layer import Layer, best_tile, shared_by, tiles_of
+from irshrink.backends.tvm.kernels.vector.layer import Layer, best_tile, tiles_of
 from irshrink.backends.tvm.kernels.vector.micro import VectorTile, blocks_of
 from irshrink.program.ops import ConvF32, DenseF32, Window
 from irshrink.program.program import Program
@@ -96,32 +87,11 @@ def _select(op: _Op, program: Program, target: Target, schedule: Schedule | None
     if isinstance(op, ConvF32) and op.groups == len(op.weight) > 1:
         return depthwise_floating.select(op, program, micro)
     tile = schedule if isinstance(schedule, VectorTile) else best_tile(micro, layer)
-    out_h, out_w, channels = layer.out
-    window, step = layer.window, layer.x[3]
     row_count, parts, run = layer.runs("rows")
-    rows = Rows.of(window)
-    pitch, ring = rows.sizes(window, layer.x, out_w, 0)
     low, high = float(np.float32(op.low)), float(np.float32(op.high))
     results = FloatResults(micro.header, micro.lanes, low != -inf, high != inf)
-    form = Form(micro, tile, rows, parts, run, layer.groups > 1, shared_by(layer, tile), results)
     starts = block_starts(layer.group_out, tile.channels)
     grouped = op.weight.reshape(layer.groups, layer.group_out, row_count * parts, run // 4)
     blocks = np.concatenate([blocks_of(starts, group, tile.channels) for group in grouped])
-    arguments: list[Argument] = [
-        Input(0),
-        Constant("weight", micro.pack(blocks)),
-        Constant("bias", np.ascontiguousarray(np.broadcast_to(op.bias, (channels,)), np.float32)),
-        *results.arguments(low, high),
-        Output(),
-        *(out_h, out_w, channels, pitch, window.strides[1] * step, window.dilations[1] * step),
-        *([layer.groups, layer.group_in] if form.groups else []),
-        *([Workspace(), *ring] if rows.padded else []),
-    ]
-    return KernelCall(
-        function=convolution(form),
-        arguments=tuple(arguments),
-        workspace_bytes=rows.nbytes(pitch),
-        overread_bytes=16,
-        specialized=True,
-        schedule=tile,
-    )
+    bias = np.ascontiguousarray(np.broadcast_to(op.bias, (layer.out[2],)), np.float32)
+    return layer_call(micro, layer, tile, results, [micro.pack(blocks), bias], results.arguments(low, high))
