@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -20,6 +18,7 @@ from irshrink.compile import compile_model
 from irshrink.ports import encode_inputs
 from irshrink.recipe import Recipe
 from irshrink.target import load_target
+from irshrink.testing.loader import loader_of
 
 MODELS = Path(__file__).parent.parent / "models"
 
@@ -32,18 +31,8 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def loader(folder: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("irshrink_model", folder / "irshrink_model.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["irshrink_model"] = module  # NamedTuple looks its module up
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_the_loader_gives_what_the_build_gives(build: Path) -> None:
-    module = loader(build)
+    module = loader_of(build)
     model = module.Model()
     x = np.load(MODELS / "kws-samples.npz")["input"][0:1].astype(np.float32)
     ours = load_build(build)({"input": x})
@@ -59,7 +48,7 @@ def test_the_loader_gives_what_the_build_gives(build: Path) -> None:
 
 
 def test_the_loader_refuses_in_sentences(build: Path, tmp_path: Path) -> None:
-    module = loader(build)
+    module = loader_of(build)
     model = module.Model()
     x = np.zeros(module.INPUTS[0].shape, np.float32)
     for given, message in [
@@ -83,7 +72,7 @@ def test_the_loader_refuses_in_sentences(build: Path, tmp_path: Path) -> None:
 
 def test_the_loader_asks_what_integers_are(build: Path) -> None:
     """The rule of load_build: int8 may be the model's numbers, or stored ones."""
-    module = loader(build)
+    module = loader_of(build)
     model, ours = module.Model(), load_build(build)
     stored = np.arange(500, dtype=np.int16).reshape(1, 50, 10, 1).astype(np.int8)
     with pytest.raises(module.ModelError, match=r"is int8, .* quantized ones\? .* float32; with stored=True"):

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import jsonschema
@@ -34,6 +31,7 @@ from irshrink.names import Names
 from irshrink.recipe import Recipe, load_recipe
 from irshrink.shapes import parse_one_set, parse_shapes, variant_names
 from irshrink.target import load_target
+from irshrink.testing.loader import loader_of
 
 SMALL, LARGE = (1, 3, 12, 20), (1, 3, 16, 16)
 VARIANTS = ({"x": SMALL}, {"x": LARGE})
@@ -234,7 +232,7 @@ def test_a_lock_brings_the_variants_back(device: Path) -> None:
 
 def test_the_loader_takes_the_variant_that_arrays_fit(tmp_path: Path) -> None:
     _, out = built(tmp_path, "host")
-    module, build = _loader(out), load_build(out)
+    module, build = loader_of(out), load_build(out)
     model = module.Model()
     for name in ("small", "large"):
         x = np.load(tmp_path / f"{name}.npz")["x"][:1]
@@ -343,13 +341,3 @@ def _scales(model: Path) -> dict[str, tuple[float, ...]]:
             assert scale is not None
             found[str(node.outputs[0].name)] = tuple(scale.ravel().tolist())
     return found
-
-
-def _loader(folder: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("irshrink_model", folder / "irshrink_model.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["irshrink_model"] = module  # NamedTuple looks its module up
-    spec.loader.exec_module(module)
-    return module
