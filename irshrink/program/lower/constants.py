@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
@@ -30,12 +30,14 @@ class Codes:
         integers: as stored.
         scale, zero_point: one number each, or one per index of ``axis``.
         axis: None for one scale per tensor.
+        bits: that the file spends on each integer: 8, 4 or 2 (more than 8 for none of these).
     """
 
     integers: NDArray[np.int64]
     scale: Float32
     zero_point: NDArray[np.int64]
     axis: int | None
+    bits: int = 8
 
     def broadcast(self, parameters: Array) -> Array:
         """``scale`` or ``zero_point`` in a shape that broadcasts against ``integers``."""
@@ -116,7 +118,10 @@ class Constants:
         if stored is None or scale is None or edit.attribute_int(node, "block_size", 0):
             return None
         codes = self._codes(node, stored.array.astype(np.int64), scale)
-        return None if codes is None else Constant(codes.real(), codes)
+        if codes is None:
+            return None
+        codes = replace(codes, bits=_width(stored.array))
+        return Constant(codes.real(), codes)
 
     def _quantized(self, node: ir.Node) -> Constant | None:
         """Weights that a quantizer left in float, with a QuantizeLinear behind them."""
@@ -163,7 +168,13 @@ class Constants:
         codes = source.codes
         if codes is None or codes.axis is not None:
             return Constant(array)
-        return Constant(array, Codes(codes.integers.reshape(shape), codes.scale, codes.zero_point, None))
+        return Constant(array, replace(codes, integers=codes.integers.reshape(shape)))
+
+
+def _width(integers: Array) -> int:
+    """Bits that the ONNX type of these integers has."""
+    kind = ir.DataType.from_numpy(integers.dtype)
+    return int(kind.bitwidth)
 
 
 def as_target_float(array: Array) -> Array:
@@ -180,7 +191,7 @@ def _transposed(source: Constant, permutation: tuple[int, ...] | None) -> Consta
     codes = source.codes
     if codes is not None:
         axis = None if codes.axis is None else order.index(codes.axis)
-        codes = Codes(codes.integers.transpose(order), codes.scale, codes.zero_point, axis)
+        codes = replace(codes, integers=codes.integers.transpose(order), axis=axis)
     return Constant(source.array.transpose(order), codes)
 
 

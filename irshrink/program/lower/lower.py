@@ -23,6 +23,7 @@ from irshrink.program.lower.refusal import MOST_ELEMENTS, Refusal, Unsupported
 from irshrink.program.lower.table import ADVICE, DEFAULT_ADVICE, REASONS, SEVERAL_OUTPUTS, rule_of
 from irshrink.program.lower.view import View, view_of
 from irshrink.program.program import Port, Program, Quantization
+from irshrink.target import Target
 
 #: Classes that a note lists before it only counts the rest.
 _MOST_CLASSES = 12
@@ -55,6 +56,13 @@ def lower(
         lines = "\n".join(f"  {failure}" for failure in run.failures)
         raise UnsupportedModelError(f"{_where(module)}these nodes cannot run on the target:\n{lines}")
     return with_sums(_program(module, run, io), fused)
+
+
+def lower_for(
+    module: Module, target: Target, *, io: Io = "quantized", requantize: Requantize = "float32"
+) -> Program:
+    """:func:`lower`, with sums as the target computes them: the program that a build for it is made of."""
+    return lower(module, io=io, requantize=requantize, fused=target.has("fma"))
 
 
 def unsupported(module: Module) -> list[Unsupported]:

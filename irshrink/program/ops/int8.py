@@ -23,9 +23,13 @@ class ConvInt8(Op):
     ``acc = bias + sum(x * w)`` over the window, where a padded x is ``input_zero_point``. The input zero
     point is already folded into ``bias``. With ``residual`` the requantized result is operand a of an
     addition whose operand b is ``inputs[1]``, of the output's shape.
+
+    ``weight_bits`` is how the weights are stored, not what they are: 4 for integers in [-8, 7], 2 for
+    [-2, 1], in two's complement.
     """
 
     weight: Int8
+    weight_bits: int = 8
     bias: Int32
     window: Window
     groups: int
@@ -41,9 +45,13 @@ class ConvInt8(Op):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DenseInt8(Op):
-    """int8 [..., K] by int8 weights [N, K]: ``acc = bias + x @ w.T``, input zero point folded into bias."""
+    """int8 [..., K] by int8 weights [N, K]: ``acc = bias + x @ w.T``, input zero point folded into bias.
+
+    ``weight_bits`` as for :class:`ConvInt8`.
+    """
 
     weight: Int8
+    weight_bits: int = 8
     bias: Int32
     requantization: Requantization | FixedPoint
 

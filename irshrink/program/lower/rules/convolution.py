@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from irshrink.graph import edit
 from irshrink.program.lower.chains import clamp_behind
-from irshrink.program.lower.constants import Codes, Constant
+from irshrink.program.lower.constants import Constant
 from irshrink.program.lower.lowering import Lowering
 from irshrink.program.lower.refusal import Refusal
 from irshrink.program.lower.rules.layer import IntegerLayer, float_bias, integer_layer, weight_codes
@@ -71,6 +71,7 @@ def _integer(
         sink=layer.sink,
         weight_scale=layer.scale,
         weight=_to_nhwc(layer.weight),
+        weight_bits=layer.weight_bits,
         bias=layer.bias,
         window=window,
         groups=groups,
@@ -121,7 +122,7 @@ def _weight(weight: Constant) -> Constant:
     codes = weight.codes
     if codes is not None:
         axis = codes.axis if codes.axis in (None, 0, 1) else 3
-        codes = Codes(codes.integers.reshape(co, ci, 1, length), codes.scale, codes.zero_point, axis)
+        codes = replace(codes, integers=codes.integers.reshape(co, ci, 1, length), axis=axis)
     return Constant(weight.array.reshape(co, ci, 1, length), codes)
 
 

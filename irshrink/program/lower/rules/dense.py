@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from irshrink.graph import edit
 from irshrink.program.lower.chains import Sink, clamp_behind, sink
-from irshrink.program.lower.constants import Codes, Constant
+from irshrink.program.lower.constants import Constant
 from irshrink.program.lower.fitting import broadcast, require
 from irshrink.program.lower.lowering import Lowering
 from irshrink.program.lower.numbers import OUT_OF_RANGE, fits_int32, layer_multiplier, usable
@@ -131,6 +132,7 @@ def _dense(
             weight_scale=layer.scale,
             also=add,
             weight=layer.weight,
+            weight_bits=layer.weight_bits,
             bias=layer.bias,
             requantization=layer.requantization,
         )
@@ -183,7 +185,7 @@ def _columns_moved(weight: Constant, offsets: NDArray[np.int64]) -> Constant:
         per_column = codes.axis == 1
         scale = codes.scale[order] if per_column else codes.scale
         zero_point = codes.zero_point[order] if per_column else codes.zero_point
-        codes = Codes(codes.integers[:, order], scale, zero_point, codes.axis)
+        codes = replace(codes, integers=codes.integers[:, order], scale=scale, zero_point=zero_point)
     return Constant(weight.array[:, order], codes)
 
 
@@ -191,7 +193,7 @@ def _transposed(weight: Constant) -> Constant:
     codes = weight.codes
     if codes is not None:
         axis = None if codes.axis is None else 1 - codes.axis
-        codes = Codes(codes.integers.T, codes.scale, codes.zero_point, axis)
+        codes = replace(codes, integers=codes.integers.T, axis=axis)
     return Constant(weight.array.T, codes)
 
 

@@ -19,10 +19,12 @@ from irshrink.program.program import Quantization
 class IntegerLayer:
     """Weights [Co, ...], bias [Co] with the input's zero point folded in, and the way to int8.
 
-    ``scale`` is that of the weights, one number per output channel or one in all.
+    ``scale`` is that of the weights, one number per output channel or one in all; ``weight_bits`` what is
+    stored of each weight: 8, 4 or 2.
     """
 
     weight: Int8
+    weight_bits: int
     scale: Float32
     bias: Int32
     requantization: Requantization
@@ -58,7 +60,26 @@ def integer_layer(
         multiplier=multiplier, zero_point=sink.quantization.zero_point, low=sink.low, high=sink.high
     )
     scale = codes.scale.reshape(-1)
-    return IntegerLayer(integers.astype(np.int8), scale, folded.astype(np.int32), requantization, sink)
+    return IntegerLayer(
+        weight=integers.astype(np.int8),
+        weight_bits=stored_bits(integers, codes.bits),
+        scale=scale,
+        bias=folded.astype(np.int32),
+        requantization=requantization,
+        sink=sink,
+    )
+
+
+def stored_bits(integers: NDArray[np.int64], bits: int) -> int:
+    """``bits`` (2, 4) where two's complement of that width holds all integers; 8 else.
+
+    A zero point that is not 0 can push 4-bit integers beyond [-8, 7].
+    """
+    if bits >= 8:
+        return 8
+    half = 1 << (bits - 1)
+    fits = integers.min(initial=0) >= -half and integers.max(initial=0) < half
+    return bits if fits else 8
 
 
 def _bias(bias: Constant | None, x_scale: float, weight: Codes, channels: int) -> NDArray[np.int64]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from irshrink.graph import edit
-from irshrink.program.lower.constants import Codes, Constant
+from irshrink.program.lower.constants import Constant
 from irshrink.program.lower.fitting import require
 from irshrink.program.lower.lowering import Lowering
 from irshrink.program.lower.refusal import Refusal
@@ -113,7 +113,7 @@ def _direction(constant: Constant, direction: int) -> Constant:
     codes = constant.codes
     if codes is not None:
         axis = {None: None, 1: 0}.get(codes.axis, 1)
-        codes = Codes(codes.integers[direction], codes.scale, codes.zero_point, axis)
+        codes = replace(codes, integers=codes.integers[direction], axis=axis)
     return Constant(np.ascontiguousarray(constant.array[direction]), codes)
 
 

@@ -143,7 +143,7 @@ def _weights(node: ir.Node, weight: Constant, groups: int, axes: tuple[_Axis, _A
     else:
         return Constant(_phases(weight.array, groups, axes, dilations))
     zero = np.zeros(scale.shape, np.int64)
-    made = Codes(integers, scale, zero, None if codes.axis is None else 0)
+    made = Codes(integers, scale, zero, None if codes.axis is None else 0, codes.bits)
     return Constant(made.real(), made)
 
 
