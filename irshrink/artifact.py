@@ -17,7 +17,7 @@ from irshrink.files import sha256
 from irshrink.module import load_module
 from irshrink.names import DEFAULT_NAMES, DEFAULT_PREFIX, Names
 from irshrink.ports import decode, encode_inputs
-from irshrink.program.lower import lower
+from irshrink.program.lower import lower_for
 from irshrink.program.program import Program
 from irshrink.program.reference.evaluate import run_program
 from irshrink.registry import backend_for
@@ -162,7 +162,7 @@ def _program(model: Path, digest: str, target: Target, recipe: Mapping[str, Any]
     if not model.is_file() or sha256(model) != digest:
         raise UserError(f"{model}: is not the model that was compiled there. Compile again.")
     io, requantize = recipe.get("io", "quantized"), recipe.get("requantize", "float32")
-    return lower(load_module(model), io=io, requantize=requantize, fused=target.has("fma"))
+    return lower_for(load_module(model), target, io=io, requantize=requantize)
 
 
 def _target(report: Mapping[str, Any]) -> Target:

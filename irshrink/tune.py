@@ -15,7 +15,7 @@ from irshrink.files import write_text
 from irshrink.frontends.read import read_model
 from irshrink.passes.cleanup import cleanup_steps
 from irshrink.pipeline import Fixpoint, Pass, Pipeline
-from irshrink.program.lower import lower
+from irshrink.program.lower import lower, lower_for
 from irshrink.program.program import Program
 from irshrink.recipe import Recipe
 from irshrink.soundness import require_sound
@@ -201,7 +201,7 @@ def program_of(
         progress(step.name)
         run(step)
     run(*backend.legalize(target))
-    return lower(module, io=recipe.io, requantize=recipe.requantize)
+    return lower_for(module, target, io=recipe.io, requantize=recipe.requantize)
 
 
 def _require_all(outcomes: Sequence[Outcome], journal: Journal) -> None:

@@ -17,7 +17,7 @@ from irshrink.console import Progress
 from irshrink.errors import SamplesError
 from irshrink.module import Module
 from irshrink.names import Names
-from irshrink.program.lower import lower
+from irshrink.program.lower import lower_for
 from irshrink.recipe import Recipe
 from irshrink.samples import Samples
 from irshrink.shapes import variant_names
@@ -97,8 +97,7 @@ def make_package(
         ToolError: the compiler or the emulator failed.
         InternalError: a byte differs from the reference.
     """
-    fused = target.has("fma")
-    programs = [lower(v.module, io=recipe.io, requantize=recipe.requantize, fused=fused) for v in variants]
+    programs = [lower_for(v.module, target, io=recipe.io, requantize=recipe.requantize) for v in variants]
     progress("compiling and linking")
     tests = [proof.test_vector(p, v.data, recipe) for p, v in zip(programs, variants, strict=True)]
     names = Names(recipe.prefix, tuple(v.name for v in variants if v.name is not None))

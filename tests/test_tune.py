@@ -18,10 +18,12 @@ from irshrink.backend import Inference
 from irshrink.backends.tvm.backend import TvmBackend
 from irshrink.backends.tvm.schedules import Chooser, plain_options
 from irshrink.cli import run
-from irshrink.program.ops import ConvInt8, DenseInt8, Requantization, Window
+from irshrink.program.ops import ConvF32, ConvInt8, DenseInt8, Requantization, Window
 from irshrink.program.reference.evaluate import run_program
+from irshrink.recipe import Recipe
 from irshrink.target import load_target, target_names
 from irshrink.testing.kernels import KernelBench
+from irshrink.tune import program_of
 from irshrink.tuning.costs import Command
 from irshrink.tuning.database import Database, Schedules
 from irshrink.tuning.tasks import find_tasks
@@ -221,6 +223,13 @@ def test_tune_and_compile(files: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert report["emulation"]["instructions"] == facts["model"]["tuned"]["cost"]
     assert not any("tuned schedule" in note for note in report["notes"])
     assert 'schedules = "' in (built / "recipe.lock").read_text()
+
+
+@pytest.mark.parametrize("name", ["cortex-m3", "cortex-m4"])
+def test_tune_measures_sums_as_compile_builds_them(files: Path, name: str) -> None:
+    recipe, target = Recipe(target=name), load_target(name)
+    program = program_of(files / "tiny.onnx", recipe, TvmBackend(), target)
+    assert [op.fused for op in program.ops if isinstance(op, ConvF32)] == [target.has("fma")]
 
 
 def test_tune_without_a_trial_is_an_error(
