@@ -239,6 +239,18 @@ class TestWhatDoesNotFit:
                 "",
                 "the shapes [2, 3] and [3, 2] do not fit each other",
             ),
+            (
+                "(float x) => (float y)",
+                "y = GroupNormalization <num_groups = 1> (x, g, g)",
+                "float[1] g = {1.0}",
+                "its input has 0 axes, and it needs 2",
+            ),
+            (
+                "(float[1,4,2] x) => (float[1,4,2] y)",
+                "y = GroupNormalization <num_groups = 2> (x, g, g)",
+                "float[3] g = {1.0, 1.0, 1.0}",
+                "its scales are 3 for 4 channels",
+            ),
         ],
     )
     def test_says_what(self, signature: str, body: str, constants: str, reason: str) -> None:

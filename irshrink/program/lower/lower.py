@@ -17,10 +17,11 @@ from irshrink.program import elements
 from irshrink.program.lower.builder import label
 from irshrink.program.lower.chains import leaves, parameters
 from irshrink.program.lower.finish import with_residuals, with_sums, without_dead
+from irshrink.program.lower.fitting import require
 from irshrink.program.lower.lowering import Lowering, Requantize
 from irshrink.program.lower.names import identifier
 from irshrink.program.lower.refusal import MOST_ELEMENTS, Refusal, Unsupported
-from irshrink.program.lower.table import ADVICE, DEFAULT_ADVICE, REASONS, SEVERAL_OUTPUTS, rule_of
+from irshrink.program.lower.table import ADVICE, DEFAULT_ADVICE, LEAST_AXES, REASONS, SEVERAL_OUTPUTS, rule_of
 from irshrink.program.lower.view import View, view_of
 from irshrink.program.program import Port, Program, Quantization
 from irshrink.target import Target
@@ -152,6 +153,7 @@ def _apply_rule(lowering: Lowering, node: ir.Node) -> None:
         raise Refusal(_why_no_rule(lowering, node), ADVICE.get(node.op_type, DEFAULT_ADVICE))
     if not all(value is None or lowering.knows(value) for value in node.inputs):
         return  # what makes the missing input has failed, and said so
+    _require_axes(lowering, node)
     extra = next((value for value in node.outputs[1:] if lowering.is_read(value)), None)
     if extra is not None and node.op_type not in SEVERAL_OUTPUTS:
         raise Refusal(f"its output '{extra.name}' is used", "Only the first output runs on the target.")
@@ -159,6 +161,16 @@ def _apply_rule(lowering: Lowering, node: ir.Node) -> None:
         lowering.bind(node.outputs[0], lowering.view(_varying(lowering, node)))
     else:
         rule(lowering, node)
+
+
+def _require_axes(lowering: Lowering, node: ir.Node) -> None:
+    least = LEAST_AXES.get(node.op_type, 0) if node.domain in edit.ONNX_DOMAINS else 0
+    value = edit.input_of(node, 0)
+    if value is None or not least:
+        return
+    known = lowering.constants.array(value)
+    rank = lowering.view(value).rank if known is None else known.ndim
+    require(rank >= least, f"its input has {rank} axes, and it needs {least}")
 
 
 def _why_no_rule(lowering: Lowering, node: ir.Node) -> str:

@@ -147,6 +147,15 @@ _DOMAINS: dict[str, Mapping[str, Rule]] = {
 }
 
 
+#: Axes that the first input has at least, where the operator speaks of them: images, channels, positions.
+LEAST_AXES: dict[str, int] = {
+    **dict.fromkeys(("AveragePool", "GlobalAveragePool", "GlobalLpPool", "GlobalMaxPool", "LpPool"), 3),
+    **dict.fromkeys(("Conv", "ConvTranspose", "GRU", "LSTM", "MaxPool", "RNN"), 3),
+    **dict.fromkeys(("DepthToSpace", "SpaceToDepth"), 4),
+    **dict.fromkeys(("GroupNormalization", "InstanceNormalization", "LRN"), 2),
+}
+
+
 def rule_of(node: ir.Node) -> Rule | None:
     """The rule that lowers a node, by domain and operator."""
     return _DOMAINS.get(node.domain, {}).get(node.op_type)

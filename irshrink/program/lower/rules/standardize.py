@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from irshrink.graph import edit
-from irshrink.program.lower.fitting import positive
+from irshrink.program.lower.fitting import positive, require
 from irshrink.program.lower.lowering import Lowering
 from irshrink.program.lower.refusal import Refusal
 from irshrink.program.lower.rules.floating import binary_f32, reduce_f32, unary_f32
@@ -36,7 +36,7 @@ def group_normalization(lowering: Lowering, node: ir.Node) -> None:
     x, groups = lowering.floating(node, 0), edit.attribute_int(node, "num_groups", 1)
     lowering.float_note(node, _NO_INTEGER_FORM)
     n, channels, *spatial = x.shape
-    if channels % groups:
+    if groups < 1 or channels % groups:
         raise Refusal(f"{channels} channels are no {groups} groups", "The model is damaged; export it again.")
     split = lowering.builder.view_as(x, (n, groups, channels // groups, *spatial))
     centred, deviation = _moments(lowering, node, split, tuple(range(2, split.rank)), _epsilon(node))
@@ -45,6 +45,8 @@ def group_normalization(lowering: Lowering, node: ir.Node) -> None:
     steps: tuple[tuple[BinaryKind, int, str], ...] = (("mul", 1, "scales"), ("add", 2, "biases"))
     for kind, index, what in steps:
         array = lowering.weights(node, index, what).array.reshape(-1)
+        fits = array.size > 0 and channels % array.size == 0
+        require(fits, f"its {what} are {array.size} for {channels} channels")
         whole = np.repeat(array, channels // array.size)
         y = binary_f32(lowering, node, kind, y, _per_channel(whole, x.rank))
     lowering.bind(node.outputs[0], y)
