@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,72 +12,18 @@ import onnx_ir as ir
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx import helper
 
-from irshrink import onnxrt
 from irshrink.calibration.observers import Range
 from irshrink.errors import ModelError, RecipeError
 from irshrink.graph.opset import raise_opset
 from irshrink.module import Module, module_from_text
 from irshrink.passes.quantize.bias_correction import weight_shift
 from irshrink.passes.quantize.qparams import QParams, activation_qparams, quantize_tensor
-from irshrink.passes.quantize.quantize_int8 import QuantizeInt8
 from irshrink.passes.quantize.weights import BIAS_LIMIT, quantize_weights
-from irshrink.pipeline import Pipeline
 from irshrink.registry import make_pass
-from irshrink.samples import input_specs
-from irshrink.samples.random import random_samples
-from irshrink.target import load_target
-from irshrink.verify import verify_structure
+from irshrink.testing.small_net import Node, error, outputs, quantized, small_net
 
 Array = np.ndarray[Any, np.dtype[Any]]
-Node = tuple[str, list[str], str, dict[str, Any]]
-
-RESIDUAL: list[Node] = [
-    ("Conv", ["x", "w1", "b1"], "c1", {"pads": [1, 1, 1, 1]}),
-    ("Clip", ["c1", "zero", "six"], "r1", {}),
-    ("Conv", ["r1", "w2", "b2"], "c2", {"pads": [1, 1, 1, 1], "group": 4}),
-    ("Add", ["c2", "r1"], "s", {}),
-    ("Relu", ["s"], "r2", {}),
-    ("GlobalAveragePool", ["r2"], "p", {}),
-    ("Flatten", ["p"], "f", {}),
-    ("Gemm", ["f", "w3", "b3"], "y", {}),
-]
-WEIGHTS = {"w1": (4, 3, 3, 3), "b1": (4,), "w2": (4, 1, 3, 3), "b2": (4,), "w3": (4, 5), "b3": (5,)}
-
-
-def build(
-    nodes: Sequence[Node] = RESIDUAL, seed: int = 0, opset: int = 17, output: Sequence[int] = (1, 5)
-) -> Module:
-    """A small net with random weights and 16 random calibration samples."""
-    rng = np.random.default_rng(seed)
-    constants = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in WEIGHTS.items()}
-    constants |= {"zero": np.float32(0), "six": np.float32(6)}
-    used = {name for _, inputs, _, _ in nodes for name in inputs}
-    graph = helper.make_graph(
-        [helper.make_node(op, i, [o], name=f"node_{o}", **attributes) for op, i, o, attributes in nodes],
-        "net",
-        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 3, 8, 8])],
-        [helper.make_tensor_value_info(nodes[-1][2], onnx.TensorProto.FLOAT, list(output))],
-        [onnx.numpy_helper.from_array(np.asarray(a), n) for n, a in constants.items() if n in used],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
-    onnx.checker.check_model(model, full_check=True)
-    module = Module(ir.from_proto(model))
-    module.calibration = random_samples(input_specs(module.graph), 16, seed)
-    return module
-
-
-def quantized(module: Module, **options: Any) -> Module:
-    result = module.clone()
-    Pipeline([QuantizeInt8(**options)], verify=verify_structure).run(result, load_target("host"))
-    return result
-
-
-def outputs(module: Module, optimize: bool = True) -> Array:
-    session = onnxrt.session(module.model, optimize=optimize)
-    assert module.calibration is not None
-    return np.stack([next(iter(onnxrt.run(session, f).values())) for f in module.calibration.feeds()])
 
 
 def op_types(module: Module, folder: Path) -> Counter[str]:
@@ -95,15 +40,8 @@ def op_types(module: Module, folder: Path) -> Counter[str]:
     return Counter(node.op_type for node in onnx.load(folder / "optimized.onnx").graph.node)
 
 
-def error(module: Module, **options: Any) -> float:
-    """Root mean square error of the quantized outputs against the float ones, relative to their spread."""
-    expected = outputs(module)
-    difference = outputs(quantized(module, **options)) - expected
-    return float(np.sqrt(np.square(difference).mean()) / expected.std())
-
-
 def test_onnx_runtime_runs_it_in_integers_only(tmp_path: Path) -> None:
-    assert op_types(quantized(build()), tmp_path) == Counter(
+    assert op_types(quantized(small_net()), tmp_path) == Counter(
         QuantizeLinear=1,
         QLinearConv=2,
         QLinearAdd=1,
@@ -111,14 +49,14 @@ def test_onnx_runtime_runs_it_in_integers_only(tmp_path: Path) -> None:
         Flatten=1,
         QGemm=1,
         DequantizeLinear=1,
-        Transpose=op_types(quantized(build()), tmp_path)["Transpose"],
+        Transpose=op_types(quantized(small_net()), tmp_path)["Transpose"],
     )
 
 
 @settings(deadline=None, max_examples=6, derandomize=True)
 @given(st.integers(0, 1000), st.sampled_from(["minmax", "percentile", "entropy", "mse"]), st.booleans())
 def test_close_to_float_with_and_without_optimization(seed: int, method: Any, per_channel: bool) -> None:
-    module = build(seed=seed)
+    module = small_net(seed=seed)
     result = quantized(module, method=method, per_channel=per_channel)
     expected = outputs(module)
     for optimize in (True, False):
@@ -145,7 +83,7 @@ ZOO: list[Node] = [
 
 @pytest.mark.parametrize("activations", ["asymmetric", "symmetric"])
 def test_every_light_operator(activations: Any) -> None:
-    module = build(ZOO, output=(1, 432))
+    module = small_net(ZOO, output=(1, 432))
     result = quantized(module, activations=activations)
     assert result.history[0].notes == ()
     assert result.history[0].stats["int8_nodes"] == len(ZOO)
@@ -158,7 +96,7 @@ def test_every_light_operator(activations: Any) -> None:
 
 
 def test_options_change_the_error_as_they_should() -> None:
-    module = build()
+    module = small_net()
     assert error(module) < 0.05
     assert error(module, activations="symmetric") < 0.1
     assert error(module) < error(module, per_channel=False) + 0.02
@@ -166,7 +104,7 @@ def test_options_change_the_error_as_they_should() -> None:
 
 
 def test_bias_correction_takes_the_mean_error_out() -> None:
-    module = build([("Relu", ["x"], "r", {}), ("Conv", ["r", "w1", "b1"], "c1", {})], output=(1, 4, 6, 6))
+    module = small_net([("Relu", ["x"], "r", {}), ("Conv", ["r", "w1", "b1"], "c1", {})], output=(1, 4, 6, 6))
     # One large weight in each channel makes the others round coarsely; behind the ReLU errors add up.
     weight = np.random.default_rng(3).standard_normal((4, 3, 3, 3)).astype(np.float32)
     weight[:, 0, 0, 0] = 100
@@ -197,12 +135,14 @@ def test_weight_shift_is_the_mean_of_what_the_error_adds(groups: int) -> None:
 
 
 def test_the_same_twice() -> None:
-    first, second = (quantized(build()).to_proto().SerializeToString(deterministic=True) for _ in range(2))
+    first, second = (
+        quantized(small_net()).to_proto().SerializeToString(deterministic=True) for _ in range(2)
+    )
     assert first == second
 
 
 def test_names_and_signature_stay() -> None:
-    module = build()
+    module = small_net()
     result = quantized(module)
     names = [node.name for node in result.graph]
     assert len(set(names)) == len(names)
@@ -214,7 +154,7 @@ def test_names_and_signature_stay() -> None:
 
 
 def test_weights_are_replaced_not_written() -> None:
-    module = build()
+    module = small_net()
     before = {
         name: value.const_value.numpy().copy()
         for name, value in module.graph.initializers.items()
@@ -228,7 +168,7 @@ def test_weights_are_replaced_not_written() -> None:
 
 
 def test_a_convolution_without_bias_gets_one_for_the_correction() -> None:
-    module = build([("Conv", ["x", "w1"], "c1", {})], output=(1, 4, 6, 6))
+    module = small_net([("Conv", ["x", "w1"], "c1", {})], output=(1, 4, 6, 6))
     result = quantized(module)
     conv = next(node for node in result.graph if node.op_type == "Conv")
     assert len(conv.inputs) == 3
@@ -246,18 +186,18 @@ def test_shared_weights_are_quantized_for_each_reader() -> None:
         ("Conv", ["r", "w1", "b1"], "b", {}),
         ("Add", ["a", "b"], "y", {}),
     ]
-    result = quantized(build(nodes, output=(1, 4, 6, 6)))
+    result = quantized(small_net(nodes, output=(1, 4, 6, 6)))
     assert {"w1_dequantize", "w1_dequantize_1"} <= {node.name for node in result.graph}
     assert np.isfinite(outputs(result)).all()
 
 
 def test_max_samples() -> None:
-    record = quantized(build(), max_samples=4).history[0]
+    record = quantized(small_net(), max_samples=4).history[0]
     assert record.stats == {"int8_nodes": 8, "scales": 6, "samples": 4, "method": "percentile"}
 
 
 def test_without_calibration_data() -> None:
-    module = build()
+    module = small_net()
     module.calibration = None
     with pytest.raises(
         RecipeError, match=r"needs calibration data\. Give --calibration with an \.npz file or a folder"
@@ -266,7 +206,7 @@ def test_without_calibration_data() -> None:
 
 
 def test_a_quantized_model_is_refused() -> None:
-    result = quantized(build())
+    result = quantized(small_net())
     with pytest.raises(
         ModelError, match=r"quantized already \(QuantizeLinear 'x_quantize'\)\. Give the float model"
     ):
@@ -277,7 +217,7 @@ def test_a_pattern_that_fits_nothing() -> None:
     with pytest.raises(
         RecipeError, match=r"keep_float: no node is named or is a 'node_c9'\. Did you mean 'node_c"
     ):
-        quantized(build(), keep_float=("node_c9",))
+        quantized(small_net(), keep_float=("node_c9",))
 
 
 @pytest.mark.parametrize(
@@ -296,7 +236,7 @@ def test_bad_options(options: dict[str, Any], message: str) -> None:
 
 
 def test_old_opsets_are_raised() -> None:
-    module = build(opset=11)
+    module = small_net(opset=11)
     expected = outputs(module)
     graph = module.graph
     assert raise_opset(module, 13)
@@ -304,7 +244,7 @@ def test_old_opsets_are_raised() -> None:
     assert module.graph is graph
     assert module.graph.opset_imports[""] == 13
     np.testing.assert_allclose(outputs(module), expected, rtol=1e-6)
-    assert quantized(build(opset=11)).graph.opset_imports[""] == 13
+    assert quantized(small_net(opset=11)).graph.opset_imports[""] == 13
 
 
 def test_an_opset_that_cannot_be_raised() -> None:

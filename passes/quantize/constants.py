@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ from irshrink.passes.quantize.bias_correction import weight_shift
 from irshrink.passes.quantize.plan import Plan
 from irshrink.passes.quantize.qdq import QdqWriter
 from irshrink.passes.quantize.qparams import QParams, activation_qparams, quantize_tensor
-from irshrink.passes.quantize.weights import QuantizedWeights, quantize_weights
+from irshrink.passes.quantize.weights import WEIGHT_TYPES, QuantizedWeights, quantize_weights
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -28,6 +28,7 @@ class ConstantQuantizer:
         params: scale of every root of the plan.
         means: mean per channel of the first inputs of linear operators, by name; empty for no bias
             correction.
+        bits: of the weights of a node: 8, 4 or 2.
         raised: nodes some of whose weight scales had to grow for the sake of the bias.
     """
 
@@ -36,6 +37,7 @@ class ConstantQuantizer:
     means: Mapping[str, Array]
     per_channel: bool
     symmetric: bool
+    bits: Callable[[ir.Node], int]
     writer: QdqWriter
     raised: list[str] = field(default_factory=list)
 
@@ -57,15 +59,21 @@ class ConstantQuantizer:
         axis = _output_axis(node, weight) if self.per_channel else None
         x_scale = self.params[self.plan.root[source]].scale
         bias = _bias(node)
-        result = quantize_weights(weight, bias, x_scale, axis)
+        bits = self.bits(node)
+        result = quantize_weights(weight, bias, x_scale, axis, bits)
         if node.op_type != "MatMul" and str(source.name) in self.means:
             bias = _corrected(node, weight, bias, result, self.means[str(source.name)])
-            result = quantize_weights(weight, bias, x_scale, axis)
+            result = quantize_weights(weight, bias, x_scale, axis, bits)
         if result.raised:
             self.raised.append(base_name(node))
-        zeros = np.zeros(result.scale.shape, np.int8)
+        kind = WEIGHT_TYPES[bits]
         self.writer.constant(
-            node, 1, values=result.weight, scale=result.scale, zero_point=zeros, axis=axis or 0
+            node,
+            1,
+            values=result.weight.astype(kind),
+            scale=result.scale,
+            zero_point=np.zeros(result.scale.shape, kind),
+            axis=axis or 0,
         )
         if result.bias is not None:
             self.writer.constant(node, 2, values=result.bias, scale=result.bias_scale, zero_point=None)

@@ -93,16 +93,16 @@ def _require_float(graph: ir.Graph) -> None:
             )
 
 
-def require_matches(graph: ir.Graph, patterns: Sequence[str]) -> None:
+def require_matches(graph: ir.Graph, patterns: Sequence[str], option: str = "keep_float") -> None:
     """
     Raises:
-        RecipeError: a pattern of ``keep_float`` fits no node.
+        RecipeError: a pattern of the named option fits no node.
     """
     nodes = list(graph)
     for pattern in patterns:
         if not any(matches(node, [pattern]) for node in nodes):
             known = {base_name(node) for node in nodes} | {node.op_type for node in nodes}
-            raise RecipeError(f"keep_float: no node is named or is a '{pattern}'.{nearest(pattern, known)}")
+            raise RecipeError(f"{option}: no node is named or is a '{pattern}'.{nearest(pattern, known)}")
 
 
 def matches(node: ir.Node, patterns: Sequence[str]) -> bool:

@@ -63,7 +63,7 @@ class QdqWriter:
         """Replace input ``index`` of ``node`` by a dequantized constant.
 
         Args:
-            values: int8 or int32.
+            values: int8, int4, int2 or int32.
             scale, zero_point: scalars, or one number per channel along ``axis``.
         """
         if index >= len(node.inputs):

@@ -1,14 +1,15 @@
 """Post-training quantization to int8: a QDQ graph that any ONNX runtime can load.
 
-Activations are int8 per tensor, weights int8 per output channel and symmetric, biases int32 with the scale
-of the accumulator. A Relu or Clip behind Conv, Gemm, MatMul or Add is part of it; operators that only move
-values keep the scale of their input. (Jacob et al., CVPR 2018; Krishnamoorthi, *Quantizing deep
-convolutional networks for efficient inference*, arXiv:1806.08342.)
+Activations are int8 per tensor, biases int32 with the scale of the accumulator. Weights are symmetric, one
+scale per output channel: int8 or, stored in fewer bits, int4 or int2. A Relu or Clip behind Conv, Gemm,
+MatMul or Add is part of it; operators that only move values keep the scale of their input. (Jacob et al.,
+CVPR 2018; Krishnamoorthi, *Quantizing deep convolutional networks for efficient inference*,
+arXiv:1806.08342.)
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -21,7 +22,7 @@ from irshrink.graph.opset import raise_opset
 from irshrink.graph.shapes import infer_shapes
 from irshrink.module import Module
 from irshrink.passes.quantize.constants import ConstantQuantizer
-from irshrink.passes.quantize.plan import Plan, listed, make_plan
+from irshrink.passes.quantize.plan import Plan, listed, make_plan, matches, require_matches
 from irshrink.passes.quantize.qdq import QdqWriter
 from irshrink.passes.quantize.qparams import QParams, activation_qparams, fixed_qparams
 from irshrink.pipeline import Context, PassResult
@@ -29,8 +30,10 @@ from irshrink.samples import Samples
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-#: DequantizeLinear has an axis, which per-channel scales need, since opset 13.
-OPSET = 13
+#: By the fewest bits of a weight: DequantizeLinear has an axis, which per-channel scales need, since opset
+#: 13, and reads int4 since 21, int2 since 25.
+OPSETS = {8: 13, 4: 21, 2: 25}
+Bits = Literal[2, 4, 8]
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,9 @@ class QuantizeInt8:
     method: how ranges are chosen from calibration data; see :class:`irshrink.calibration.CalibrationMethod`.
     percentile: of the values that stay unclipped, for ``percentile``.
     activations: ``asymmetric`` uses all 256 levels; ``symmetric`` has the zero point 0.
+    weight_bits: of every weight: 8, 4 or 2; fewer bits take less flash, the arithmetic stays that of int8.
+    layer_bits: bits of the weights of some nodes, by name or operator type (``*`` and ``?`` as in file
+        names); the first pattern that fits a node decides.
     per_channel: one weight scale per output channel, or one per tensor.
     bias_correction: take the mean error of the rounded weights out of the bias.
     keep_float: nodes that stay float, by name or operator type; ``*`` and ``?`` as in file names.
@@ -51,6 +57,8 @@ class QuantizeInt8:
     method: Literal["minmax", "percentile", "entropy", "mse"] = "percentile"
     percentile: float = 99.999
     activations: Literal["asymmetric", "symmetric"] = "asymmetric"
+    weight_bits: Bits = 8
+    layer_bits: dict[str, Bits] = field(default_factory=dict)
     per_channel: bool = True
     bias_correction: bool = True
     keep_float: tuple[str, ...] = ()
@@ -64,7 +72,9 @@ class QuantizeInt8:
 
     def run(self, module: Module, ctx: Context) -> PassResult:
         samples = self._samples(module)
-        raised = raise_opset(module, OPSET)
+        require_matches(module.graph, tuple(self.layer_bits), "layer_bits")
+        widths = {self.weight_bits, *self.layer_bits.values()}
+        raised = raise_opset(module, max(OPSETS[bits] for bits in widths))
         infer_shapes(module.model)
         plan = make_plan(module.graph, self.keep_float, ctx.note)
         if not plan.nodes:
@@ -74,7 +84,7 @@ class QuantizeInt8:
         means = self._means(module, samples, plan, ctx)
         writer = QdqWriter(module.graph)
         constants = ConstantQuantizer(
-            plan, params, means, self.per_channel, self.activations == "symmetric", writer
+            plan, params, means, self.per_channel, self.activations == "symmetric", self.bits_of, writer
         )
         for node in plan.nodes:
             constants.quantize(node)
@@ -94,6 +104,11 @@ class QuantizeInt8:
             "method": self.method,
         }
         return PassResult(True, stats=stats)
+
+    def bits_of(self, node: ir.Node) -> int:
+        """Bits of the weights of a node."""
+        fitting = (bits for pattern, bits in self.layer_bits.items() if matches(node, [pattern]))
+        return next(fitting, self.weight_bits)
 
     def _samples(self, module: Module) -> Samples:
         if module.calibration is None:

@@ -25,11 +25,12 @@ from irshrink.graph.edit import Array, Names, add_constant, attribute_int, descr
 from irshrink.graph.opset import raise_opset
 from irshrink.module import Module
 from irshrink.passes.quantize.plan import matches, require_matches
-from irshrink.passes.quantize.weights import WEIGHT_MAX
+from irshrink.passes.quantize.weights import largest_weight
 from irshrink.pipeline import Context, PassResult
 
 #: DequantizeLinear has an axis since opset 13, and scales of float16 since 19.
 _OPSETS = {ir.DataType.FLOAT: 13, ir.DataType.FLOAT16: 19}
+_LIMIT = largest_weight(8)
 #: Elements that are converted together.
 _BLOCK = 1 << 22
 
@@ -159,7 +160,7 @@ def _scales(tensor: ir.TensorProtocol, axis: int) -> Array:
         peak = np.maximum(block.max(axis=others), -block.min(axis=others)).astype(np.float32)
         part = largest[at] if axis == 0 else largest
         np.maximum(part, peak, out=part)
-    scale = (largest / WEIGHT_MAX).astype(tensor.dtype.numpy())
+    scale = (largest / _LIMIT).astype(tensor.dtype.numpy())
     scale[scale == 0] = 1
     return np.asarray(scale)
 
@@ -169,7 +170,7 @@ def _quantized(tensor: ir.TensorProtocol, scale: Array, axis: int) -> ir.TensorP
     real = scale.astype(np.float32).reshape([-1 if i == axis else 1 for i in range(stored.ndim)])
     for at, block in _blocks(tensor):
         rounded = np.rint(block / (real[at] if axis == 0 else real))
-        stored[at] = np.clip(rounded, -WEIGHT_MAX, WEIGHT_MAX)
+        stored[at] = np.clip(rounded, -_LIMIT, _LIMIT)
     return ir.Tensor(stored)
 
 

@@ -1,6 +1,6 @@
-"""Weights in int8, one scale per output channel, and their bias in int32.
+"""Weights in 8, 4 or 2 bits, one scale per output channel, and their bias in int32.
 
-    w ~ sw[c] * q,  q in [-127, 127];      b ~ (sx * sw[c]) * qb,  qb in int32
+    w ~ sw[c] * q,  |q| <= 2**(bits - 1) - 1;      b ~ (sx * sw[c]) * qb,  qb in int32
 
 The bias has the scale of the accumulator, so it is added without any conversion.
 """
@@ -10,13 +10,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from irshrink.passes.quantize.qparams import SMALLEST_SCALE
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-WEIGHT_MAX = 127
+#: Bits of a weight, and the NumPy type that ONNX stores it in.
+WEIGHT_TYPES: dict[int, np.dtype[Any]] = {
+    8: np.dtype(np.int8),
+    4: np.dtype(ml_dtypes.int4),
+    2: np.dtype(ml_dtypes.int2),
+}
 #: Largest bias in accumulator units; the other half of int32 is left to the products.
 BIAS_LIMIT = 2.0**30
 #: Bias of a channel whose weights are all 0, in accumulator units: fine enough for any int8 output.
@@ -28,7 +34,7 @@ class QuantizedWeights:
     """What :func:`quantize_weights` returns.
 
     Attributes:
-        weight: int8, the shape of the float weights.
+        weight: int8 holding numbers of the wanted width, the shape of the float weights.
         scale: float32, [channels] or scalar.
         bias: int32 [channels], or None.
         bias_scale: float32, the shape of ``scale``.
@@ -49,7 +55,14 @@ class QuantizedWeights:
         return self.weight * self.scale.astype(np.float64).reshape(shape)
 
 
-def quantize_weights(weight: Array, bias: Array | None, x_scale: float, axis: int | None) -> QuantizedWeights:
+def largest_weight(bits: int) -> int:
+    """The largest magnitude that symmetric weights of so many bits use: 127, 7 or 1."""
+    return (1 << (bits - 1)) - 1
+
+
+def quantize_weights(
+    weight: Array, bias: Array | None, x_scale: float, axis: int | None, bits: int = 8
+) -> QuantizedWeights:
     """Quantize the weights of Conv, Gemm or MatMul.
 
     Args:
@@ -57,6 +70,7 @@ def quantize_weights(weight: Array, bias: Array | None, x_scale: float, axis: in
         bias: float32 [channels], or None.
         x_scale: scale of the activations the weights are multiplied with.
         axis: the output channels in ``weight``; None for one scale in all.
+        bits: 8, 4 or 2 for a weight.
     """
     rows = (
         weight.reshape(1, -1)
@@ -64,7 +78,8 @@ def quantize_weights(weight: Array, bias: Array | None, x_scale: float, axis: in
         else np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1)
     )
     largest = np.abs(rows).max(axis=1, initial=0).astype(np.float64)
-    scale = largest / WEIGHT_MAX
+    limit = largest_weight(bits)
+    scale = largest / limit
     need = _bias_magnitude(bias, len(scale)) / x_scale
     dead = largest == 0
     scale[dead] = np.where(need[dead] > 0, need[dead] / DEAD_CHANNEL_BIAS, 1.0)
@@ -77,7 +92,7 @@ def quantize_weights(weight: Array, bias: Array | None, x_scale: float, axis: in
         shape[axis] = -1
     quantized = np.rint(weight / scale32.reshape(shape))
     return QuantizedWeights(
-        weight=np.clip(quantized, -WEIGHT_MAX, WEIGHT_MAX).astype(np.int8),
+        weight=np.clip(quantized, -limit, limit).astype(np.int8),
         scale=scale32 if axis is not None else scale32.reshape(()),
         bias=None if bias is None else np.rint(bias.astype(np.float64) / bias_scale).astype(np.int32),
         bias_scale=bias_scale if axis is not None else bias_scale.reshape(()),

@@ -1,0 +1,92 @@
+"""Weights of fewer than 8 bits: what the QDQ graph stores, who reads it, and what reaches the program."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from irshrink.errors import RecipeError
+from irshrink.graph.edit import opset
+from irshrink.module import Module
+from irshrink.passes.quantize.weights import largest_weight, quantize_weights
+from irshrink.program.lower import lower
+from irshrink.program.ops import ConvInt8, DenseInt8
+from irshrink.program.reference.evaluate import run_program
+from irshrink.registry import make_pass
+from irshrink.testing.small_net import error, outputs, quantized, small_net
+
+
+def stored(module: Module) -> dict[str, ir.DataType]:
+    """Element types of the integer weights, by the node that reads them."""
+    found = {}
+    for node in module.graph:
+        value = node.inputs[0]
+        if node.op_type == "DequantizeLinear" and value is not None and value.const_value is not None:
+            (use,) = node.outputs[0].uses()
+            if use.idx == 1:
+                found[str(use.node.name)] = value.const_value.dtype
+    return found
+
+
+@pytest.mark.parametrize(
+    ("bits", "kind", "least_opset"), [(4, ir.DataType.INT4, 21), (2, ir.DataType.INT2, 25)]
+)
+def test_weights_are_stored_in_their_bits(bits: int, kind: ir.DataType, least_opset: int) -> None:
+    result = quantized(small_net(), weight_bits=bits)
+    assert set(stored(result).values()) == {kind}
+    assert opset(result.graph) >= least_opset
+
+
+def test_four_bits_lose_more_than_eight_and_less_than_two() -> None:
+    eight, four, two = (error(small_net(), weight_bits=bits) for bits in (8, 4, 2))
+    assert eight < four < two
+
+
+def test_the_first_pattern_that_fits_decides() -> None:
+    result = quantized(small_net(), weight_bits=4, layer_bits={"node_c2": 8, "Conv": 2})
+    kinds = stored(result)
+    assert kinds["node_c2"] == ir.DataType.INT8
+    assert kinds["node_c1"] == ir.DataType.INT2
+    assert kinds["node_y"] == ir.DataType.INT4
+
+
+def test_a_pattern_of_layer_bits_that_fits_nothing() -> None:
+    with pytest.raises(RecipeError, match="layer_bits: no node is named or is a 'Convolution'"):
+        quantized(small_net(), layer_bits={"Convolution": 4})
+
+
+def test_a_width_that_there_is_not() -> None:
+    with pytest.raises(RecipeError, match="pass 'quantize-int8'"):
+        make_pass("quantize-int8", {"weight_bits": 3})
+
+
+def test_the_program_knows_the_width() -> None:
+    program = lower(quantized(small_net(), layer_bits={"node_c1": 4, "node_y": 2}))
+    widths = {op.origin[0]: op.weight_bits for op in program if isinstance(op, ConvInt8 | DenseInt8)}
+    assert widths == {"node_c1": 4, "node_c2": 8, "node_y": 2}
+
+
+def test_the_reference_computes_what_onnx_runtime_computes() -> None:
+    result = quantized(small_net(), weight_bits=4)
+    program, samples = lower(result, io="float"), result.calibration
+    assert samples is not None
+    ours = np.stack([run_program(program, [feeds["x"]])[0] for feeds in samples.feeds()])
+    step = float(np.ptp(outputs(result))) / 255
+    assert np.abs(ours - outputs(result)).max() <= 1.01 * step
+
+
+@settings(deadline=None, max_examples=30, derandomize=True)
+@given(st.integers(0, 1000), st.sampled_from([2, 4, 8]), st.sampled_from([0, None]))
+def test_no_weight_is_off_by_more_than_half_a_step(seed: int, bits: int, axis: Any) -> None:
+    rng = np.random.default_rng(seed)
+    weight = rng.standard_normal((3, 5)).astype(np.float32)
+    result = quantize_weights(weight, None, 0.1, axis, bits)
+    assert np.abs(result.weight).max() <= largest_weight(bits)
+    off = np.abs(result.dequantized(0) - weight)
+    steps = result.scale.reshape(-1, 1) if axis == 0 else result.scale
+    assert (off <= 0.5001 * steps).all()
