@@ -22,10 +22,12 @@ from irshrink.backends.tvm.backend import TvmBackend
 from irshrink.backends.tvm.kernels import candidates_for, kernel_for
 from irshrink.backends.tvm.kernels.vector import paired, taps
 from irshrink.backends.tvm.kernels.vector.requantize import integer_scale, reachable
+from irshrink.backends.tvm.schedules import plain
 from irshrink.program import ops
 from irshrink.program.ops import Addition, Requantization, Window
 from irshrink.target import load_target, with_threads
 from irshrink.testing.kernels import KernelBench
+from irshrink.tuning.database import Schedules
 
 TARGETS = ("cortex-a72", "neoverse-n1", "aarch64-linux-i8mm")
 Weights = Literal["any", "large", "small"]
@@ -167,6 +169,41 @@ def test_random_layers_on_any_number_of_threads(
     bench.check(TvmBackend(), with_threads(load_target(target), 3), tmp_path, threads=(1, 3))
     flags = ["-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Wno-sign-conversion", "-Werror"]
     zig.compile_objects([tmp_path / "src" / "model.c"], load_target(target), tmp_path, flags=flags)
+
+
+@needs_qemu
+@pytest.mark.long
+def test_matrix_products_in_tiles_of_any_size(tmp_path: Path) -> None:
+    """Odd numbers of pixels, rests of up to 8 and more bytes, windows in place and copied, groups."""
+    target, same, bench = load_target("aarch64-linux-i8mm"), (1, 1, 1, 1), Layers(7)
+    layers: list[tuple[tuple[int, int, int], int, Window, int]] = [
+        ((3, 13, 40), 27, Window(kernel=(1, 1), strides=(1, 1)), 1),
+        ((4, 15, 3), 12, Window(kernel=(3, 3), pads=same), 1),
+        ((2, 9, 26), 16, Window(kernel=(3, 2), pads=same), 1),
+        ((3, 14, 44), 24, Window(kernel=(2, 2), strides=(1, 1)), 2),
+        ((1, 3, 96), 10, Window(kernel=(1, 1)), 1),
+    ]
+    chosen: dict[str, Any] = {}
+    for x, channels, window, groups in layers:
+        bench.conv(x, channels, window, groups)
+        op = bench.program.ops[-1]
+        tiles = [t for t in candidates_for(op, bench.program, target) if t.products == "matrix"]
+        picked = [tiles[i] for i in bench.rng.permutation(len(tiles))[:6]]
+        assert {tile.pixels % 2 for tile in picked} == {0, 1}
+        for tile in picked:
+            bench.conv(x, channels, window, groups)
+            chosen[bench.program.ops[-1].name] = plain(tile)
+    backend = TvmBackend().with_schedules(Schedules(chosen), measuring=True)
+    bench.check(backend, target, tmp_path)
+
+
+def test_matrix_products_are_chosen_where_they_pay() -> None:
+    bench, target = Layers(8), load_target("aarch64-linux-i8mm")
+    bench.conv((8, 8, 64), 64, Window(kernel=(1, 1)))
+    bench.conv((8, 8, 16), 16, Window(kernel=(3, 3), pads=(1, 1, 1, 1)))
+    bench.dense(1, 640, 128)
+    chosen: list[Any] = [kernel_for(op, bench.program, target).schedule for op in bench.program.ops]
+    assert [tile.products for tile in chosen] == ["matrix", "matrix", None]
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -200,6 +200,32 @@ IRS_INLINE int32x4_t irs_neon_dot(int32x4_t acc, int8x16_t x, int8x16_t w)
 #define irs_neon_dot_lane8(acc, w, x, lane) vdotq_lane_s32(acc, w, x, lane)
 #endif
 
+/* Sums of two pixels x two channels: 8 bytes of a and b in one vector, a bias for each pixel, and two such sums
+ * as four channels of the first or of the second pixel. */
+IRS_INLINE int8x16_t irs_neon_pair_low(int8x16_t a, int8x16_t b)
+{
+    return vreinterpretq_s8_s64(vzip1q_s64(vreinterpretq_s64_s8(a), vreinterpretq_s64_s8(b)));
+}
+IRS_INLINE int8x16_t irs_neon_pair_high(int8x16_t a, int8x16_t b)
+{
+    return vreinterpretq_s8_s64(vzip2q_s64(vreinterpretq_s64_s8(a), vreinterpretq_s64_s8(b)));
+}
+IRS_INLINE int32x4_t irs_neon_load_two(const int32_t *p) { return vcombine_s32(vld1_s32(p), vld1_s32(p)); }
+IRS_INLINE int32x4_t irs_neon_channels_low(int32x4_t a, int32x4_t b)
+{
+    return vreinterpretq_s32_s64(vzip1q_s64(vreinterpretq_s64_s32(a), vreinterpretq_s64_s32(b)));
+}
+IRS_INLINE int32x4_t irs_neon_channels_high(int32x4_t a, int32x4_t b)
+{
+    return vreinterpretq_s32_s64(vzip2q_s64(vreinterpretq_s64_s32(a), vreinterpretq_s64_s32(b)));
+}
+#if defined(__ARM_FEATURE_MATMUL_INT8)
+IRS_INLINE int32x4_t irs_neon_matrix(int32x4_t acc, int8x16_t x, int8x16_t w)
+{
+    return irs_neon_now(vmmlaq_s32(acc, x, w));
+}
+#endif
+
 /* clip(rint((float)acc * multiplier) + zero) of eight accumulators: saturating steps commute with the clip. */
 IRS_INLINE int16x4_t irs_neon_scaled(int32x4_t acc, float32x4_t multiplier)
 {

@@ -129,7 +129,7 @@ def select(
         form = _fitted(op, micro, layer, other)
         if form != micro:
             return _call(op, form, layer, other)
-    return _call(op, micro, layer, tile)
+    return _call(op, _fitted(op, micro, layer, tile), layer, tile)
 
 
 def _fitted(op: ConvInt8 | DenseInt8, micro: MicroKernel, layer: Layer, tile: VectorTile) -> MicroKernel:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from irshrink.backends.tvm.kernels.vector.micro import Source, TileKernel, VectorTile
@@ -59,7 +59,7 @@ def tiles_of(micro: TileKernel, layer: Layer) -> list[VectorTile]:
     sources: list[Source] = ["rows"]
     if layer.window.kernel != (1, 1) and layer.runs("rows")[2] < 16 and micro.copies_short_runs:
         sources.append("patch")
-    return [VectorTile(t.pixels, t.channels, source) for t in sizes for source in sources]
+    return [replace(tile, source=source) for tile in sizes for source in sources]
 
 
 def best_tile(micro: TileKernel, layer: Layer) -> VectorTile:

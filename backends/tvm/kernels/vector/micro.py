@@ -21,11 +21,15 @@ Source = Literal["rows", "patch"]
 
 @dataclass(frozen=True)
 class VectorTile:
-    """``pixels`` x ``channels`` sums in registers, and where their bytes come from: a schedule."""
+    """``pixels`` x ``channels`` sums in registers, and where their bytes come from: a schedule.
+
+    ``products``: by which of a core's instructions, where a target leaves that to the layer.
+    """
 
     pixels: int
     channels: int
     source: Source = "rows"
+    products: Literal["matrix"] | None = None
 
     @property
     def suffix(self) -> str:

@@ -8,6 +8,7 @@ from irshrink.backends.tvm.kernels.vector.avx2 import Avx2, Avx2Columns
 from irshrink.backends.tvm.kernels.vector.columns import VnniColumns
 from irshrink.backends.tvm.kernels.vector.dot_columns import CHANNELS, DotColumns
 from irshrink.backends.tvm.kernels.vector.dotprod import DotProduct
+from irshrink.backends.tvm.kernels.vector.i8mm import I8mm
 from irshrink.backends.tvm.kernels.vector.micro import Int8, MicroKernel, VectorTile
 from irshrink.backends.tvm.kernels.vector.neon import Neon
 from irshrink.backends.tvm.kernels.vector.paired import has_room, paired
@@ -25,7 +26,7 @@ def micro_kernel(target: Target, weight: Int8, groups: int = 1) -> MicroKernel |
     if not target.triple.startswith("aarch64-") or not target.has("neon"):
         return None
     if target.has("dotprod"):
-        return DotProduct()
+        return I8mm() if target.has("i8mm") else DotProduct()
     return Neon.of(weight)
 
 
@@ -35,7 +36,9 @@ def leaner(micro: MicroKernel, tiles: Sequence[VectorTile]) -> list[VectorTile]:
 
 
 def fitted(micro: MicroKernel, tile: VectorTile, weight: Int8) -> MicroKernel:
-    """``micro`` or a form of it that these weights [block, channel, run, byte] allow."""
+    """``micro`` or its form for this tile that these weights [block, channel, run, byte] allow."""
+    if isinstance(micro, I8mm):
+        return micro.for_tile(tile)
     return paired(micro, tile, weight) if isinstance(micro, Neon) else micro
 
 
