@@ -26,6 +26,7 @@ BUILTIN_PASSES: dict[str, str] = {
     "move-transposes": "irshrink.passes.move_transposes:MoveTransposes",
     "qoperator-to-qdq": "irshrink.passes.qoperator_to_qdq:QOperatorToQdq",
     "quantize-int8": "irshrink.passes.quantize.quantize_int8:QuantizeInt8",
+    "quantize-weights": "irshrink.passes.quantize.quantize_weights:QuantizeWeights",
     "quantize-weights-int8": "irshrink.passes.quantize.quantize_weights_int8:QuantizeWeightsInt8",
     "raise-opset": "irshrink.passes.raise_opset:RaiseOpset",
     "recognize-activations": "irshrink.passes.recognize_activations:RecognizeActivations",

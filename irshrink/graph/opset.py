@@ -45,8 +45,15 @@ def raise_opset(module: Module, minimum: int) -> bool:
     correct(graph, wanted)
     graph.opset_imports[""] = minimum
     graph.opset_imports.pop("ai.onnx", None)
-    module.model.ir_version = max(module.model.ir_version, 8)
+    module.model.ir_version = max(module.model.ir_version, 8, _format_of(minimum))
     return True
+
+
+def _format_of(version: int) -> int:
+    """The version of ONNX's file format that an operator set came with, which has its element types."""
+    from onnx import helper
+
+    return int(helper.find_min_ir_version_for([helper.make_opsetid("", version)], ignore_unknown=True))
 
 
 def _first_line(error: Exception) -> str:
