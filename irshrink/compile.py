@@ -24,7 +24,7 @@ from irshrink.pipeline import Fixpoint, Instrument, Pass, Pipeline
 from irshrink.program.lower import lower
 from irshrink.program.program import Program
 from irshrink.recipe import Recipe
-from irshrink.registry import backend_for, make_pass
+from irshrink.registry import backend_for
 from irshrink.report.report import (
     BuildFacts,
     DataFacts,
@@ -34,6 +34,7 @@ from irshrink.report.report import (
     write_report,
 )
 from irshrink.samples import Samples
+from irshrink.shorthands import chosen_passes
 from irshrink.target import Target
 from irshrink.trade import memory_notes
 from irshrink.tuning.database import Schedules, schedules_for
@@ -165,27 +166,6 @@ def _going_by(backend: Backend, schedules: Schedules, recipe: Recipe) -> Backend
     if recipe.schedules is not None:
         raise RecipeError(f"backend '{backend.name}' chooses no schedules. Leave --schedules out.")
     return backend
-
-
-def chosen_passes(recipe: Recipe) -> list[Pass]:
-    """The recipe's explicit steps, or what its shorthands stand for; options are checked here.
-
-    Raises:
-        RecipeError: an unknown pass or option, or a shorthand that would do nothing.
-    """
-    steps = recipe.passes()
-    if steps is not None:
-        if recipe.quantize is not None or recipe.keep_float:
-            raise RecipeError(
-                "steps replace what quantize and keep_float stand for. Leave these out, and write keep_float "
-                "inside the quantize-int8 step."
-            )
-        return steps
-    if not recipe.quantizes:
-        if recipe.keep_float:
-            raise RecipeError("keep_float: nothing is quantized here. Give --calibration, or leave it out.")
-        return []
-    return [make_pass("quantize-int8", {"keep_float": list(recipe.keep_float)})]
 
 
 def _notes(variants: Sequence[Shaped]) -> list[str]:

@@ -75,7 +75,7 @@ def make_lock(
     if not plain["frontend"]:
         del plain["frontend"]
     if recipe.steps is None:
-        plain["quantize"] = "int8" if recipe.quantizes else "none"
+        plain["quantize"] = recipe.quantization
     digests = {role: digest for role, digest in data.items() if digest is not None}
     if recipe.target.endswith(".toml"):
         plain["target"] = Path(recipe.target).name

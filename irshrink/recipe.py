@@ -30,6 +30,7 @@ from irshrink.frontends.options import beside
 from irshrink.names import DEFAULT_PREFIX, require_prefix
 from irshrink.samples import ImageOptions
 from irshrink.shapes import require_variants
+from irshrink.shorthands import SHORTHANDS, Quantize
 from irshrink.target import MOST_THREADS, Target, load_target, parse_size, with_memory, with_threads
 from irshrink.validation import complaint
 
@@ -60,7 +61,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         variants: several sets of ``shapes`` for one package, each with functions of its own; an input of
             ``shapes`` has that shape in all of them. The first variant is the one that figures without a
             name are about.
-        quantize: ``int8`` or ``none``; not given means int8 with calibration data, none without.
+        quantize: how weights and activations are stored, a name of :data:`irshrink.shorthands.SHORTHANDS`;
+            not given means ``int8`` with calibration data, ``none`` without.
         steps: passes between cleanup and code generation, each ``{"pass": name, option: value...}``, in
             place of what ``quantize`` stands for.
         keep_float: names of nodes that stay float32; ``*`` and ``?`` as in file names.
@@ -91,7 +93,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     frontend: dict[str, str] = {}
     shapes: dict[str, tuple[int, ...]] = {}
     variants: tuple[dict[str, tuple[int, ...]], ...] = ()
-    quantize: Literal["int8", "none"] | None = None
+    quantize: Quantize | None = None
     steps: tuple[dict[str, Any], ...] | None = None
     keep_float: tuple[str, ...] = ()
     io: Literal["quantized", "float"] = "quantized"
@@ -104,8 +106,10 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.quantize == "int8" and self.calibration is None:
-            raise RecipeError("quantize = 'int8' needs calibration data. Give --calibration samples.npz.")
+        if SHORTHANDS[self.quantization].calibrated and self.calibration is None:
+            raise RecipeError(
+                f"quantize = '{self.quantize}' needs calibration data. Give --calibration samples.npz."
+            )
         if self.test_inputs < 1:
             raise RecipeError(f"test_inputs is {self.test_inputs}; at least one input must be tested.")
         require_prefix(self.prefix)
@@ -136,11 +140,11 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             raise RecipeError(complaint(e, cls)) from e
 
     @property
-    def quantizes(self) -> bool:
-        """Whether the shorthand asks for int8 (explicit ``steps`` decide for themselves)."""
+    def quantization(self) -> Quantize:
+        """What ``quantize`` says or, not given, stands for (explicit ``steps`` decide for themselves)."""
         if self.quantize is None:
-            return self.calibration is not None
-        return self.quantize == "int8"
+            return "none" if self.calibration is None else "int8"
+        return self.quantize
 
     def resolved_target(self) -> Target:
         """The target with this recipe's memory limits.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from irshrink import proof
-from irshrink.compile import chosen_passes, usable_backend
+from irshrink.compile import usable_backend
 from irshrink.console import Progress, plural, table
 from irshrink.errors import OutputError, RecipeError, ToolError
 from irshrink.files import write_text
@@ -18,6 +18,7 @@ from irshrink.pipeline import Fixpoint, Pass, Pipeline
 from irshrink.program.lower import lower, lower_for
 from irshrink.program.program import Program
 from irshrink.recipe import Recipe
+from irshrink.shorthands import chosen_passes
 from irshrink.soundness import require_sound
 from irshrink.static_shapes import fix_input_shapes
 from irshrink.target import Target

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given, settings
@@ -14,6 +14,7 @@ from irshrink.lock import Lock, differences, lock_text, make_lock, read_lock, re
 from irshrink.recipe import Recipe, load_recipe, make_recipe, parse_drop, parse_image_option
 from irshrink.samples import ImageOptions
 from irshrink.shapes import parse_shape
+from irshrink.shorthands import SHORTHANDS, Quantize, chosen_passes
 
 FULL = """
 target = "nucleo-f446re"
@@ -145,9 +146,9 @@ def test_refused_sizes_targets_and_files(tmp_path: Path) -> None:
 
 
 def test_quantization_follows_the_data() -> None:
-    assert not Recipe(target="host").quantizes
-    assert Recipe(target="host", calibration="x.npz").quantizes
-    assert not Recipe(target="host", calibration="x.npz", quantize="none").quantizes
+    assert Recipe(target="host").quantization == "none"
+    assert Recipe(target="host", calibration="x.npz").quantization == "int8"
+    assert Recipe(target="host", calibration="x.npz", quantize="none").quantization == "none"
 
 
 @pytest.mark.parametrize(
@@ -180,7 +181,7 @@ def test_a_lock_holds_no_path_and_reads_back(tmp_path: Path) -> None:
     assert lock.recipe["quantize"] == "int8"
     assert {"irshrink", "apache-tvm", "ziglang", "onnxruntime", "numpy", "onnx"} <= set(lock.versions)
     again = load_recipe(path, {"calibration": "/home/me/secret.npz"})
-    assert (again.target, again.seed, again.quantizes) == ("cortex-m4", 3, True)
+    assert (again.target, again.seed, again.quantization) == ("cortex-m4", 3, "int8")
 
 
 def test_a_lock_names_what_differs(tmp_path: Path) -> None:
@@ -210,3 +211,22 @@ def test_a_target_of_the_user_s_own_is_locked_by_its_content(tmp_path: Path) -> 
     lock = make_lock(Recipe(target=str(board)), "ab", {})
     assert lock.recipe["target"] == "b.toml"
     assert len(lock.data["target"]) == 64
+
+
+class TestShorthands:
+    def test_the_table_and_the_type_name_the_same(self) -> None:
+        assert set(SHORTHANDS) == set(get_args(Quantize))
+
+    @pytest.mark.parametrize("name", sorted(set(SHORTHANDS) - {"none"}))
+    def test_each_makes_passes_that_keep_what_is_to_stay_float(self, name: Any) -> None:
+        recipe = Recipe(target="host", calibration="x.npz", quantize=name, keep_float=("head*",))
+        passes = chosen_passes(recipe)
+        assert any("head*" in getattr(step, "keep_float", ()) for step in passes)
+
+    @pytest.mark.parametrize("name", sorted(n for n, row in SHORTHANDS.items() if not row.calibrated))
+    def test_some_need_no_data(self, name: Any) -> None:
+        assert Recipe(target="host", quantize=name).quantization == name
+
+    def test_w4a8_is_int8_with_weights_in_4_bits(self) -> None:
+        last = chosen_passes(Recipe(target="host", calibration="x.npz", quantize="w4a8"))[-1]
+        assert (last.name, getattr(last, "weight_bits", None)) == ("quantize-int8", 4)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from irshrink.console import echo, print_json, progress, warn
+from irshrink.shorthands import SHORTHANDS
 
 if TYPE_CHECKING:
     from irshrink.lock import Lock
@@ -44,8 +45,9 @@ _OPTIONS = [
     click.option(
         "-q",
         "--quantize",
-        type=click.Choice(["int8", "none"]),
-        help="Default: int8 with calibration data, none without.",
+        type=click.Choice(list(SHORTHANDS)),
+        help="How weights and activations are stored: docs/quantization.md. Default: int8 with calibration "
+        "data, none without.",
     ),
     click.option(
         "--keep-float",

@@ -1,0 +1,84 @@
+"""What ``--quantize NAME`` stands for: a list of passes, which a recipe could also spell out.
+
+A name says how weights and activations are stored, ``w4a8``: weights in 4 bits, activations in 8. Which
+repairs go with it is decided here, by what was measured (docs/quantization.md). To add one: a row here, its
+name in :data:`Quantize`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from irshrink.errors import RecipeError
+from irshrink.registry import make_pass, pass_class
+
+if TYPE_CHECKING:
+    from irshrink.pipeline import Pass
+    from irshrink.recipe import Recipe
+
+Quantize = Literal["int8", "w4a8", "w8", "none"]
+#: A pass by name with its options, as in a recipe's ``steps``.
+StepTable = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Shorthand:
+    """Attributes:
+    title: what comes out, in a few words.
+    steps: the passes, for a recipe whose other keys (a budget, say) may matter.
+    calibrated: whether they need calibration data.
+    """
+
+    title: str
+    steps: Callable[[Recipe], tuple[StepTable, ...]]
+    calibrated: bool = True
+
+
+def always(*steps: StepTable) -> Callable[[Recipe], tuple[StepTable, ...]]:
+    """The same passes whatever else the recipe says."""
+    return lambda _: steps
+
+
+SHORTHANDS: Mapping[Quantize, Shorthand] = {
+    "int8": Shorthand("weights and activations in int8", always({"pass": "quantize-int8"})),
+    "w4a8": Shorthand(
+        "weights in 4 bits, activations in int8", always({"pass": "quantize-int8", "weight_bits": 4})
+    ),
+    "w8": Shorthand(
+        "weights in int8, arithmetic in float", always({"pass": "quantize-weights-int8"}), calibrated=False
+    ),
+    "none": Shorthand("float32", always(), calibrated=False),
+}
+
+
+def chosen_passes(recipe: Recipe) -> list[Pass]:
+    """The recipe's explicit steps, or what its shorthand stands for; options are checked here.
+
+    Raises:
+        RecipeError: an unknown pass or option, or a key that would do nothing.
+    """
+    steps = recipe.passes()
+    if steps is not None:
+        if recipe.quantize is not None or recipe.keep_float:
+            raise RecipeError(
+                "steps replace what quantize and keep_float stand for. Leave these out, and write keep_float "
+                "inside the quantize-int8 step."
+            )
+        return steps
+    tables = SHORTHANDS[recipe.quantization].steps(recipe)
+    if not tables and recipe.keep_float:
+        raise RecipeError("keep_float: nothing is quantized here. Give --calibration, or leave it out.")
+    return [_made(table, recipe.keep_float) for table in tables]
+
+
+def _made(table: StepTable, keep_float: tuple[str, ...]) -> Pass:
+    """One pass; ``keep_float`` goes to those that have such an option."""
+    name = str(table["pass"])
+    options = {key: value for key, value in table.items() if key != "pass"}
+    cls: Any = pass_class(name)
+    if keep_float and any(field.name == "keep_float" for field in dataclasses.fields(cls)):
+        options["keep_float"] = [*options.get("keep_float", ()), *keep_float]
+    return make_pass(name, options)
