@@ -1,6 +1,7 @@
 """Every built-in pass: its name on the command line and in recipes, and where it lives."""
 
 BUILTIN_PASSES: dict[str, str] = {
+    "cluster-weights": "irshrink.passes.quantize.cluster_weights:ClusterWeights",
     "decompose-dft": "irshrink.passes.decompose_dft:DecomposeDft",
     "decompose-einsum": "irshrink.passes.decompose_einsum:DecomposeEinsum",
     "eliminate-common-subexpressions": (
@@ -36,4 +37,5 @@ BUILTIN_PASSES: dict[str, str] = {
     ),
     "resolve-control-flow": "irshrink.passes.resolve_control_flow:ResolveControlFlow",
     "squeeze-range-inputs": "irshrink.passes.squeeze_range_inputs:SqueezeRangeInputs",
+    "store-weights": "irshrink.passes.quantize.store_weights:StoreWeights",
 }

@@ -51,6 +51,26 @@ def nearest_level(chunk: Array, values: Array) -> Array:
     return np.searchsorted((values[1:] + values[:-1]) / 2, chunk).astype(np.uint8)
 
 
+def has_tables(shape: tuple[int, ...], axis: int) -> bool:
+    """Whether each index of ``axis`` can have a table: GatherElements needs it first, or a matrix."""
+    return axis == 0 or len(shape) == 2
+
+
+def rows_of(weight: Array, axis: int | None) -> Array:
+    """[tables, numbers]: what shares a table in a row."""
+    if axis is None:
+        return weight.reshape(1, -1)
+    return np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1)
+
+
+def array_from_rows(rows: Array, shape: tuple[int, ...], axis: int | None) -> Array:
+    """The inverse of :func:`rows_of`."""
+    if axis is None:
+        return rows.reshape(shape)
+    moved = (shape[axis], *shape[:axis], *shape[axis + 1 :])
+    return np.moveaxis(rows.reshape(moved), 0, axis)
+
+
 def range_levels(tensor: ir.TensorProtocol, bits: int) -> Levels | None:
     """``min + q (max - min) / (2^bits - 1)``; None where the range is not finite."""
     ends = [(float(chunk.min()), float(chunk.max())) for _, chunk in chunks(tensor)]
