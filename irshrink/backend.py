@@ -23,6 +23,7 @@ from irshrink.target import Target
 __all__ = [
     "Artifact",
     "Backend",
+    "Choices",
     "Counter",
     "Inference",
     "MemoryPlan",
@@ -75,6 +76,21 @@ class OpCost:
 
 
 @dataclass(frozen=True)
+class Choices:
+    """How the kernels of layers that have a choice were chosen: by number of layers.
+
+    Attributes:
+        measured: by a database of measured schedules.
+        by_rule: by a rule; no database knows the layer.
+        outdated: by a rule; what the database says is no schedule of this version's kernels.
+    """
+
+    measured: int = 0
+    by_rule: int = 0
+    outdated: int = 0
+
+
+@dataclass(frozen=True)
 class Artifact:
     """A finished build, or one variant of shapes in it; what is not its own is that of the whole build.
 
@@ -87,6 +103,7 @@ class Artifact:
         variant: which of those in ``names``.
         others: the other variants in the same build; only the first has any.
         flash_bytes: everything it takes in flash; ``ram_bytes``: arena and other static data, no stack.
+        choices: in the whole build; None where the backend has nothing to choose.
     """
 
     folder: Path
@@ -102,6 +119,7 @@ class Artifact:
     names: Names = DEFAULT_NAMES
     variant: int = 0
     others: tuple[Artifact, ...] = ()
+    choices: Choices | None = None
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,7 @@ def test_fewer_instructions_and_no_more_arena_than_cmsis_nn(name: str, tmp_path:
     instructions, arena = CMSIS_NN[name]
     assert report["emulation"]["instructions"] <= instructions
     assert report["size"]["arena_bytes"] <= arena
+    assert report["choices"]["measured"] > 0 == report["choices"]["by_rule"]  # the database knows them all
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from irshrink.agreement import OutputScore
-from irshrink.backend import Artifact, MemoryPlan, OpCost, RunResult, Slot
+from irshrink.backend import Artifact, Choices, MemoryPlan, OpCost, RunResult, Slot
 from irshrink.errors import InternalError
 from irshrink.module import PassRecord
 from irshrink.program.ops import (
@@ -237,7 +237,14 @@ def test_the_summary_says_what_matters() -> None:
     assert re.search(r"top-1 +93.65 % +float 93.80 %, 1,000 samples", text)
     assert "/soft<max> (SoftmaxF32): kept float by the recipe" in text
     assert "passes took 1.9 s: quantize-int8 1.5 s" in text
-    assert "instructions" not in summary(report("host"), Path("build"))
+    assert re.search(r"kernels +1 of 2 layers +by measured schedules, 1 by rule, 1 outdated", text)
+    assert not re.search("instructions|kernels", summary(report("host"), Path("build")))
+
+
+def test_the_page_says_how_kernels_were_chosen() -> None:
+    chosen = "Kernels of 1 of 2 layers were chosen by measured schedules, 1 by rule, 1 outdated."
+    assert chosen in render_page(report())
+    assert "were chosen" not in render_page(report("host"))
 
 
 def facts(
@@ -266,6 +273,7 @@ def facts(
                 weights_bytes=26512,
                 flash_bytes=31900,
                 ram_bytes=1900,
+                choices=Choices(1, 0, 1) if emulated else None,
             ),
             run=RunResult(
                 [], 1_234_567 if emulated else None, 312 if emulated else None,
@@ -340,7 +348,7 @@ def test_the_worst_of_several_outputs_is_shown_and_all_are_listed() -> None:
     made = report(accuracy=COSINE)
     assert [output["name"] for output in made["accuracy"]["outputs"]] == ["state", "score"]
     text = summary(made, Path("build"))
-    assert "0.800000   similarity with the float model on 64 samples: 'score', the worst of 2 outputs" in text
+    assert re.search("0.800000 +similarity with the float model on 64 samples: 'score', the worst of 2", text)
     page = render_page(made)
     assert "the worst output of what was compiled has a mean cosine similarity of 0.800000" in page
     assert '<td class="name">score</td><td class="num">1</td><td class="num">0.800000</td>' in page

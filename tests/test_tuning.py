@@ -109,9 +109,20 @@ def test_the_key_of_a_window() -> None:
     assert workload(dataclasses.replace(conv, groups=2), program) != key
 
 
+def test_weights_in_bytes_are_not_named() -> None:
+    op, program = dense()
+    assert "bits" not in workload(op, program)
+    assert "weight_bits=4" in workload(dataclasses.replace(op, weight_bits=4), program)
+
+
 def test_a_database_reads_what_it_writes(tmp_path: Path) -> None:
     entry: dict[str, int | float | str | bool] = {"kernel": "tile", "pixels": 2, "whole": False, "cost": 5}
-    database = Database(target="cortex-m4", measured="instructions", schedules={"b": entry, 'a "q"': entry})
+    database = Database(
+        target="cortex-m4",
+        measured="instructions",
+        gained={"kws": 0.896, "my net": 1.0},
+        schedules={"b": entry, 'a "q"': entry},
+    )
     text = database_text(database)
     (tmp_path / "db.toml").write_text(text)
     assert read_database(tmp_path / "db.toml") == database

@@ -62,9 +62,8 @@ def test_odd_names_and_weights_in_constant_nodes(tmp_path: Path, capsys: pytest.
     report = compiled(model, tmp_path / "out")
     assert report["model"]["parameters"] == WEIGHTS.size
     assert report["size"]["float_weights_bytes"] == WEIGHTS.nbytes
-    schedules, batch = report["notes"]
-    assert "a rule chose" in schedules
-    assert batch == "Input 'images:0': the open batch dimension was set to 1."
+    assert report["notes"] == ["Input 'images:0': the open batch dimension was set to 1."]
+    assert report["choices"] == {"measured": 0, "by_rule": 1, "outdated": 0}
     assert {layer["dtype"] for layer in report["layers"]} == {"int8"}
     printed = capsys.readouterr().out
     assert "my net for cortex-m4" in printed

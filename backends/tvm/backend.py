@@ -106,8 +106,7 @@ class TvmBackend:
             runner_for(target).build(folder, target, objects, optimize, names)
             code = _code_sizes(planned, objects)
         made = [
-            _artifact(v, code[i], sizes, target, folder, names, i, chooser.notes())
-            for i, v in enumerate(planned)
+            _artifact(v, code[i], sizes, target, folder, names, i, chooser) for i, v in enumerate(planned)
         ]
         return replace(made[0], others=tuple(made[1:]))
 
@@ -241,7 +240,7 @@ def _artifact(
     folder: Path,
     names: Names,
     variant: int,
-    notes: Sequence[str],
+    chooser: Chooser,
 ) -> Artifact:
     costs = tuple(
         OpCost(
@@ -266,7 +265,8 @@ def _artifact(
         ram_bytes=sizes.ram,
         names=names,
         variant=variant,
-        notes=tuple(notes),
+        notes=tuple(chooser.notes()),
+        choices=chooser.choices(),
     )
 
 

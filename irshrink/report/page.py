@@ -11,7 +11,7 @@ from typing import Any
 import jinja2
 
 from irshrink.console import plural, similarity
-from irshrink.report.summary import arena_bound
+from irshrink.report.summary import arena_bound, kernels_chosen
 from irshrink.report.svg import arena_over_time, split_bar, uncovered
 
 HERE = Path(__file__).parent
@@ -29,6 +29,7 @@ def render_page(report: Mapping[str, Any]) -> str:
         flash=_flash(report),
         ram=_ram(report),
         steps=_steps(report["passes"]),
+        kernels=kernels_chosen(report["choices"]) if report["choices"] else None,
         mixed=mixed,
         timed=any(record["seconds"] is not None for record in report["passes"]),
     )

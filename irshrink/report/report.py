@@ -136,7 +136,7 @@ class BuildFacts:
 def build_report(facts: BuildFacts) -> dict[str, Any]:
     """The report, seconds included; :func:`write_report` decides what of it is written."""
     first = facts.variants[0]
-    layers = _layers(first)
+    layers, choices = _layers(first), first.artifact.choices
     told = [note for v in facts.variants for note in (*v.program.notes, *v.artifact.notes)]
     report = {
         "format": 1,
@@ -147,6 +147,7 @@ def build_report(facts: BuildFacts) -> dict[str, Any]:
         "model": _model(facts.model, first, layers),
         "size": _size(facts),
         "emulation": _emulation(facts, facts.variants),
+        "choices": None if choices is None else dataclasses.asdict(choices),
         "accuracy": _accuracy(facts.accuracy),
         "data": {role: {"samples": d.samples, "sha256": d.sha256} for role, d in sorted(facts.data.items())},
         "layers": layers,

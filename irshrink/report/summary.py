@@ -34,6 +34,14 @@ def summary(report: Mapping[str, Any], out: Path) -> str:
     return "\n".join(lines)
 
 
+def kernels_chosen(choices: Mapping[str, Any]) -> tuple[str, str]:
+    """How many layers go by measurements, and how the others were chosen."""
+    by_rule = choices["by_rule"] + choices["outdated"]
+    layers = plural(choices["measured"] + by_rule, "layer")
+    outdated = f", {choices['outdated']} outdated" if choices["outdated"] else ""
+    return f"{choices['measured']} of {layers}", f"by measured schedules, {by_rule} by rule{outdated}"
+
+
 def arena_bound(nbytes: int, bound: int) -> str:
     """How far an arena is from its lower bound: ``at its lower bound``, ``lower bound 14,400 B, +4 B``."""
     if nbytes <= bound:
@@ -78,6 +86,8 @@ def _rows(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         rows.append(("stack", size(sizes["stack_bytes"]), "high-water mark"))
         what = f"one inference{each}" if executed else "not counted"
         rows.append(("instructions", count(executed), what))
+    if report["choices"] is not None:
+        rows.append(("kernels", *kernels_chosen(report["choices"])))
     rows.append(_accuracy(report["accuracy"]))
     rows.append(_checked(emulation))
     return rows

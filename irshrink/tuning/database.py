@@ -10,7 +10,13 @@
 ``kernel = "rule"`` says that what the rule chooses was the best.
 
 The package ships one for each target it was tuned on, ``irshrink/schedules/<target>.toml``; a file that says
-``like = "cortex-m4"`` stands for another target's. Users' own are read first.
+``like = "cortex-m4"`` stands for another target's. Users' own are read first. A shipped one says what whole
+models gained by it::
+
+    [gained]
+    kws = 0.896
+
+One that has this and no schedules says that the rule was compared with measurements, and stays.
 """
 
 from __future__ import annotations
@@ -50,12 +56,14 @@ class Database(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         format: version of the file's form.
         target: the core that was measured.
         measured: what the costs are: ``instructions``, ``cycles``, ``seconds``.
+        gained: by model, what it costs tuned over what it costs by rule.
         schedules: by workload; ``cost`` beside the schedule is what was measured.
     """
 
     format: int = 1
     target: str
     measured: str
+    gained: dict[str, float] = {}
     schedules: dict[str, dict[str, int | float | str | bool]] = {}
 
     def digest(self) -> str:
@@ -145,7 +153,14 @@ def database_text(database: Database) -> str:
         f"{_value(workload)} = {{ {', '.join(f'{k} = {_value(v)}' for k, v in schedule.items())} }}"
         for workload, schedule in sorted(database.schedules.items())
     ]
+    gained = [f"{_key(model)} = {ratio}" for model, ratio in sorted(database.gained.items())]
+    head += ["", "[gained]", *gained] if gained else []
     return "\n".join([_HEADER + head[0], *head[1:], "", "[schedules]", *rows]) + "\n"
+
+
+def _key(name: str) -> str:
+    """A TOML key."""
+    return name if re.fullmatch(r"[\w-]+", name, re.ASCII) else _value(name)
 
 
 def _value(value: Any) -> str:

@@ -18,12 +18,16 @@ import numpy as np
 from irshrink.program.ops import Op
 from irshrink.program.program import Program
 
+#: Fields that a key leaves out while they have these values, so that it stays what it was before there were any.
+_UNSAID = {"weight_bits": 8}
 #: Numbers that constants of the code hold; they select no instructions.
 _VALUES = frozenset(
     {"zero_point", "zero_points", "input_zero_point", "inverse_scale", "low", "high", "shift", "multipliers"}
 )
 _NAMES = frozenset(field.name for field in dataclasses.fields(Op))
 _INT8 = (-128, 127)
+#: Fields that are named only where they are not this, which nearly all layers are.
+_USUAL = {"weight_bits": 8}
 
 
 def workload(op: Op, program: Program) -> str:
@@ -40,8 +44,9 @@ def _tensor(name: str, program: Program) -> str:
 
 def _fields(record: Any) -> Iterator[str]:
     for field in dataclasses.fields(record):
-        if field.name not in _NAMES:
-            yield from _field(field.name, getattr(record, field.name))
+        value = getattr(record, field.name)
+        if field.name not in _NAMES and (field.name not in _USUAL or value != _USUAL[field.name]):
+            yield from _field(field.name, value)
     if hasattr(record, "low") and (record.low, record.high) != _INT8:
         yield "clamp"
 
@@ -54,7 +59,7 @@ def _field(name: str, value: Any) -> Iterator[str]:
     elif dataclasses.is_dataclass(value):
         inside = list(_fields(value))
         yield f"{name}({' '.join(inside)})" if name != "window" else " ".join(inside)
-    elif value is None or name in _VALUES or isinstance(value, dict):
+    elif value is None or name in _VALUES or isinstance(value, dict) or _UNSAID.get(name) == value:
         return
     elif isinstance(value, bool):
         yield from [name] if value else []
