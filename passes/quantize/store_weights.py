@@ -1,8 +1,8 @@
 """Weights in 16 bits: half of the file, and float32 arithmetic as before.
 
 float16 (IEEE 754 binary16) has 11 bits of precision between 6e-5 and 65,504: a relative error of at most
-2^-12. bfloat16 has the range of float32 and 8 bits of precision (Kalamkar et al., arXiv:1905.12322). A Cast in
-front of the reader makes float32 of them again, exactly; sums, activations and biases stay float32.
+2^-12. bfloat16 has the range of float32 and 8 bits of precision (Kalamkar et al., arXiv:1905.12322). A Cast
+in front of the reader makes float32 of them again, exactly; sums, activations and biases stay float32.
 """
 
 from __future__ import annotations
