@@ -184,7 +184,7 @@ def _argument(
     if isinstance(argument, Output):
         return f"AT({ctype},{NO_BREAK}{plan.offset(op.output) + argument.offset})"
     assert isinstance(argument, Workspace)
-    return f"AT({ctype},{NO_BREAK}{plan.offset(f'{op.name}.workspace')})"
+    return f"AT({ctype},{NO_BREAK}{plan.offset(f'{op.name}.workspace') + argument.offset})"
 
 
 def _port(port: Port, program: Program, plan: MemoryPlan, symbol: str) -> dict[str, Any]:

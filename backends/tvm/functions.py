@@ -23,6 +23,7 @@ HEADERS = {
     "mve_lanes": "irs_lanes_",
     "dsp": "irs_dsp_",
     "planes": "irs_planes_",
+    "packed": "irs_packed_",
 }
 
 

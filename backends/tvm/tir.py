@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -154,6 +154,30 @@ class Function:
     def call(self, name: str, *args: Expr) -> None:
         """Call a C function of the support header for its effect."""
         build.evaluate(tirx.call_extern("void", name, *[as_expr(a) for a in args]))
+
+
+def filled_first(
+    function: TirFunction, parameter: str, name: str, fill: str, extra: tuple[Parameter, ...]
+) -> TirFunction:
+    """``function`` with a call of ``fill(parameter, *extra)`` in front: the parameter is written, not given.
+
+    Args:
+        parameter: a pointer; memory of its size is what callers pass.
+        name: the new function's.
+        fill: a C function of a support header.
+        extra: further parameters of the kernel, in C behind all others.
+    """
+    body = function.body
+    at = next(i for i, p in enumerate(function.parameters) if p.name == parameter)
+    variables = [tirx.Var(p.name, _type(p)) for p in extra]
+    call = tirx.call_extern("void", fill, body.params[at], *variables)
+    prim = tirx.PrimFunc(
+        [*body.params, *variables], tirx.SeqStmt([tirx.Evaluate(call), body.body])
+    ).with_attr("global_symbol", name)
+    written = [
+        replace(p, const=False, restrict=False) if i == at else p for i, p in enumerate(function.parameters)
+    ]
+    return TirFunction(name, function.doc, (*written, *extra), prim, function.shared)
 
 
 def read(name: str, dtype: str) -> Parameter:

@@ -18,8 +18,6 @@ import numpy as np
 from irshrink.program.ops import Op
 from irshrink.program.program import Program
 
-#: Fields that a key leaves out while they have these values, so that it stays what it was before there were any.
-_UNSAID = {"weight_bits": 8}
 #: Numbers that constants of the code hold; they select no instructions.
 _VALUES = frozenset(
     {"zero_point", "zero_points", "input_zero_point", "inverse_scale", "low", "high", "shift", "multipliers"}
@@ -59,7 +57,7 @@ def _field(name: str, value: Any) -> Iterator[str]:
     elif dataclasses.is_dataclass(value):
         inside = list(_fields(value))
         yield f"{name}({' '.join(inside)})" if name != "window" else " ".join(inside)
-    elif value is None or name in _VALUES or isinstance(value, dict) or _UNSAID.get(name) == value:
+    elif value is None or name in _VALUES or isinstance(value, dict):
         return
     elif isinstance(value, bool):
         yield from [name] if value else []

@@ -16,6 +16,7 @@ from functools import cache
 from typing import Any
 
 from irshrink.backends.tvm.kernels.call import Candidates, KernelCall, Schedule, Selector
+from irshrink.backends.tvm.kernels.packed import unpacked_first
 from irshrink.errors import InternalError
 from irshrink.program.ops import Op
 from irshrink.program.program import Program
@@ -105,7 +106,7 @@ INSTRUCTION_SETS: dict[str, str] = {
 
 def kernel_for(op: Op, program: Program, target: Target, schedule: Schedule | None = None) -> KernelCall:
     """The kernel call that computes ``op`` on ``target``, by one of its candidates or by rule."""
-    call = _select(op, program, target, schedule)
+    call = unpacked_first(_select(op, program, target, schedule), getattr(op, "weight_bits", 8))
     if schedule is not None and call.schedule != schedule:
         raise InternalError(f"{op.name}: the kernel of {schedule} was asked for, not of {call.schedule}")
     return call

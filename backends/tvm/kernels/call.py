@@ -32,15 +32,21 @@ class Output:
 
 @dataclass(frozen=True)
 class Workspace:
-    """The address of the call's workspace in the arena."""
+    """The address of the call's workspace in the arena, ``offset`` bytes in."""
+
+    offset: int = 0
 
 
 @dataclass(frozen=True, eq=False)
 class Constant:
-    """An array that goes to flash; ``role`` is part of its C name (weights, bias, multipliers, table)."""
+    """An array that goes to flash; ``role`` is part of its C name (weights, bias, multipliers, table).
+
+    ``bits``: what it spends on a weight, where it holds weights.
+    """
 
     role: str
     array: NDArray[np.generic]
+    bits: int = 8
 
 
 #: What a family may choose: a frozen dataclass of numbers, strings and booleans (backends/tvm/schedules.py).

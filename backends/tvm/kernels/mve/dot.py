@@ -14,7 +14,6 @@ Weights are packed ``[group][block][run][step][channel of the run][16]``: a bloc
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,7 +24,6 @@ from numpy.typing import NDArray
 from irshrink.backends.tvm.kernels.mve.epilogue import BLOCK, BoundEpilogue, scaled, words
 from irshrink.backends.tvm.tir import Buffer, Expr, Function, address, i32, inline, quotient
 
-FENCE = int(os.environ.get("FENCE", "4"))
 #: Bytes of a vector.
 VECTOR = 16
 #: Channels of a block as runs sum them up: lanes 0, 2, 1, 3 of the even ones and of the odd.

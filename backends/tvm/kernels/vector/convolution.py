@@ -133,6 +133,8 @@ def select(
 
 
 def _fitted(op: ConvInt8 | DenseInt8, micro: MicroKernel, layer: Layer, tile: VectorTile) -> MicroKernel:
+    if op.weight_bits < 8:
+        return micro  # packed weights have no room for what a fitted form writes between them
     return fitted(micro, tile, _blocks(op, layer, tile))
 
 
