@@ -103,7 +103,7 @@ def linear_op(node: ir.Node) -> LinearOp:
     require_private(value, node)
     if node.op_type == "MatMul" and weight.ndim != 2:
         raise Refusal(f"the weights of {describe(node)} have rank {weight.ndim}, not 2")
-    grouped = _to_grouped(node, weight.astype(np.float64))
+    grouped = to_grouped(node, weight.astype(np.float64))
     bias = _bias(node, grouped.shape[0] * grouped.shape[1])
     return LinearOp(node, grouped, bias, -1 if node.op_type == "MatMul" else 1)
 
@@ -157,7 +157,7 @@ def _replace(op: LinearOp, weight: Float64, bias: Float64) -> None:
     """
     original = constant(op.node.inputs[1])
     assert original is not None
-    new_weight = _from_grouped(op.node, weight, original.shape).astype(original.dtype)
+    new_weight = from_grouped(op.node, weight, original.shape).astype(original.dtype)
     new_bias = bias.astype(original.dtype)
     if not (np.isfinite(new_weight).all() and np.isfinite(new_bias).all()):
         raise Refusal(f"the folded weights of {describe(op.node)} would not be finite")
@@ -174,7 +174,7 @@ def _replace(op: LinearOp, weight: Float64, bias: Float64) -> None:
     set_constant(op.node, 2, new_bias, bias_name(op.node))
 
 
-def _to_grouped(node: ir.Node, weight: Float64) -> Float64:
+def to_grouped(node: ir.Node, weight: Float64) -> Float64:
     """``[g, Co/g, Ci/g, kernel]`` from the operator's own layout; Gemm's ``alpha`` is applied.
 
     Conv has ``[Co, Ci/g, *kernel]``, ConvTranspose ``[Ci, Co/g, *kernel]``, MatMul ``[Ci, Co]``, Gemm the
@@ -190,7 +190,8 @@ def _to_grouped(node: ir.Node, weight: Float64) -> Float64:
     return rows[np.newaxis, :, :, np.newaxis] * attribute_float(node, "alpha", 1.0)
 
 
-def _from_grouped(node: ir.Node, weight: Float64, shape: tuple[int, ...]) -> Float64:
+def from_grouped(node: ir.Node, weight: Float64, shape: tuple[int, ...]) -> Float64:
+    """The operator's own layout, of ``shape``, from ``[g, Co/g, Ci/g, kernel]``."""
     if node.op_type == "Conv":
         return weight.reshape(shape)
     if node.op_type == "ConvTranspose":
