@@ -7,7 +7,8 @@ so that dumps stay readable and a difference in the weights still shows.
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+import re
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,9 @@ import onnx_ir as ir
 
 from irshrink.external import release_tensor
 from irshrink.graph.shapes import proto_without_weights
+
+if TYPE_CHECKING:
+    import onnx
 
 #: Type names of the textual syntax whose numbers it can spell.
 _SPELLED = {
@@ -29,7 +33,20 @@ _SPELLED = {
     "UINT32": "uint32",
     "UINT64": "uint64",
     "BOOL": "bool",
+    "INT2": "int2",
+    "INT4": "int4",
+    "UINT2": "uint2",
+    "UINT4": "uint4",
+    "FLOAT16": "float16",
+    "BFLOAT16": "bfloat16",
 }
+#: Of these ``onnx.parser`` (1.23) reads the numbers wrongly or not at all; what they are spelled as for it.
+_READ_AS = {
+    **dict.fromkeys(("int2", "int4"), "int8"),
+    **dict.fromkeys(("uint2", "uint4"), "uint8"),
+    **dict.fromkeys(("float16", "bfloat16"), "float"),
+}
+_CONSTANT = re.compile(rf"\b({'|'.join(_READ_AS)})((?:\[[0-9, ]*\])? +(\S+) *= *\{{)")
 
 
 def model_text(model: ir.Model, *, max_elements: int | None = 16, shapes: bool = False) -> str:
@@ -58,6 +75,24 @@ def model_text(model: ir.Model, *, max_elements: int | None = 16, shapes: bool =
     signature, _, body = text.partition(" {\n")
     block = ",\n    ".join(declarations)
     return f"{signature}\n   <{block}>\n{{\n{body}"
+
+
+def parse_text(text: str) -> onnx.ModelProto:
+    """The model that a text spells; reads what :func:`model_text` writes.
+
+    Raises:
+        onnx.parser.ParseError: see there.
+    """
+    import onnx
+
+    kinds = {name: kind for kind, _, name in _CONSTANT.findall(text)}
+    proto = onnx.parser.parse_model(_CONSTANT.sub(lambda found: _READ_AS[found[1]] + found[2], text))
+    for tensor in proto.graph.initializer:
+        if tensor.name in kinds:
+            number = onnx.TensorProto.DataType.Value(kinds[tensor.name].upper())
+            array = onnx.numpy_helper.to_array(tensor).astype(onnx.helper.tensor_dtype_to_np_dtype(number))
+            tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
+    return proto
 
 
 def canonical(model: ir.Model) -> ir.Model:
@@ -124,6 +159,8 @@ def _constant_text(value: ir.Value, max_elements: int | None) -> str:
 
 def _number(x: Any) -> str:
     """The shortest spelling that reads back as the same number."""
+    if x.dtype.name == "bfloat16":
+        x = np.float32(x)
     if isinstance(x, np.floating):
         return np.format_float_scientific(x, trim="0") if 0 < abs(x) < 1e-4 else _plain(x)
     return str(int(x))

@@ -32,7 +32,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from irshrink.graph.shapes import infer_shapes
-from irshrink.graph.text import canonical, model_text, tidy, without_numbers
+from irshrink.graph.text import canonical, model_text, parse_text, tidy, without_numbers
 from irshrink.instruments import difference, largest_magnitude
 from irshrink.module import Module
 from irshrink.pipeline import Pass, Pipeline
@@ -173,7 +173,7 @@ def _parse(case: Case, text: str) -> Module:
 
     source = text if text.lstrip().startswith("<") else DEFAULT_HEADER + text
     try:
-        module = Module(ir.from_proto(onnx.parser.parse_model(source)))
+        module = Module(ir.from_proto(parse_text(source)))
     except onnx.parser.ParseError as e:
         raise ValueError(f"{case.path}:{case.line}: {case.title}: {e}") from e
     if not case.shapes:
