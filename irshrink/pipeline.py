@@ -53,6 +53,14 @@ class Context:
     notes: list[str] = field(default_factory=list)
     #: Called with what is being done now, where a pass takes long: ``calibrating, 12 of 64``.
     progress: Callable[[str], None] = lambda _: None
+    #: Of everything random; :attr:`rng` comes from it and from the name of the pass.
+    seed: int = 0
+
+    def inner(self, name: str, graph: ir.Graph) -> Context:
+        """What the pipeline would give a pass of that name, for a pass that runs another one on a graph."""
+        return Context(
+            self.target, Analyses(graph), _rng(self.seed, name), progress=self.progress, seed=self.seed
+        )
 
     def note(self, text: str) -> None:
         """Say something that the user should read in the report: a refusal with its reason, a fallback."""
@@ -133,7 +141,7 @@ class Pipeline:
         raise PassError(f"no fixpoint after {loop.limit} rounds of: {names}")
 
     def _run_pass(self, step: Pass, module: Module, target: Target, analyses: Analyses, seed: int) -> bool:
-        ctx = Context(target, analyses, _rng(seed, step.name), progress=self.progress)
+        ctx = Context(target, analyses, _rng(seed, step.name), progress=self.progress, seed=seed)
         for instrument in self.instruments:
             instrument.before(step, module)
         start = time.perf_counter()

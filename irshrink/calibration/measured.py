@@ -17,10 +17,14 @@ T = TypeVar("T")
 
 @dataclass
 class Measured:
-    """Ranges by method and value, and channel means by value; a later measurement replaces an earlier one."""
+    """Ranges by method and value, and channel means by value; a later measurement replaces an earlier one.
+
+    ``steps`` are what passes that search settled on, by their names.
+    """
 
     ranges: dict[tuple[Hashable, str], Range] = field(default_factory=dict)
     means: dict[str, Array] = field(default_factory=dict)
+    steps: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def add_ranges(self, method: Hashable, ranges: Mapping[str, Range]) -> None:
         self.ranges.update({(method, name): found for name, found in ranges.items()})
@@ -38,6 +42,13 @@ class Measured:
             ModelError: a value was not measured.
         """
         return {name: _found(self.means, name, name) for name in values}
+
+    def step_of(self, name: str) -> dict[str, Any]:
+        """
+        Raises:
+            ModelError: the pass settled on nothing.
+        """
+        return _found(self.steps, name, name)
 
 
 def _found(measured: Mapping[Any, T], key: object, name: str) -> T:

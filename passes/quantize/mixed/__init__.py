@@ -1,0 +1,1 @@
+"""Mixed precision: how much each layer's weights may be rounded, and which bits each one gets."""

@@ -1,0 +1,139 @@
+"""How far a changed model is from the float one: a smooth loss for ranking, and points of accuracy.
+
+The loss of a classifier is the Kullback-Leibler divergence KL(p || q) of its class probabilities, that of
+other models the squared error of the outputs relative to their energy. Both are of second order in a small
+change of the weights, so that the losses of layers changed one by one add up, as far as the changes are
+independent (Dong et al., *HAWQ-V2*, NeurIPS 2020).
+
+Points of accuracy are too coarse to count on calibration data: one answer of 64 is 1.6 points, and a changed
+answer that was a toss-up costs nothing. They are estimated instead, without labels. The log-ratio of the
+float answer's probability to that of a rival, ``m_j``, must be overcome by what quantization does to it; with
+``s`` the root mean square of that over samples and rivals,
+
+    expected loss = mean over samples of  sum_j (p_1 - p_j) Phi(-m_j / s)
+
+which is what is lost if the float model is as often right as it believes, and if quantization disturbs
+log-ratios normally. What goes into a Softmax at the end is looked at, not what comes out, which an int8 model
+rounds to 256ths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from irshrink.agreement import Agreement
+from irshrink.evaluate import is_classifier
+from irshrink.graph.edit import is_op
+from irshrink.module import Module
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Outputs = Mapping[str, Array]
+
+#: Probabilities below this are this.
+_LEAST = 1e-7
+#: Rivals of the answer that are looked at.
+_RIVALS = 5
+
+
+def outputs_of(module: Module, feeds: Sequence[Mapping[str, Array]]) -> list[Outputs]:
+    """The model's outputs on each sample; of a classifier that ends in a Softmax what goes into it."""
+    from irshrink import onnxrt
+
+    scored = module.clone()
+    outputs = scored.graph.outputs
+    scores = _before_softmax(outputs[0]) if len(outputs) == 1 else None
+    if scores is not None:
+        outputs[0] = scores
+    session = onnxrt.session(scored.model)
+    return [onnxrt.run(session, one) for one in feeds]
+
+
+def _before_softmax(value: ir.Value) -> ir.Value | None:
+    node = value.producer()
+    while node is not None and is_op(node, "DequantizeLinear", "QuantizeLinear"):
+        node = None if node.inputs[0] is None else node.inputs[0].producer()
+    return node.inputs[0] if node is not None and is_op(node, "Softmax", "LogSoftmax") else None
+
+
+@dataclass(frozen=True)
+class Judge:
+    """The float model's outputs on some samples.
+
+    Attributes:
+        expected: one mapping a sample.
+        classifier: whether the outputs are scores of classes.
+    """
+
+    expected: Sequence[Outputs]
+    classifier: bool
+
+    @staticmethod
+    def of(feeds: Sequence[Mapping[str, Array]], expected: Sequence[Outputs]) -> Judge:
+        return Judge(expected, is_classifier(feeds[0], expected[0]))
+
+    @property
+    def points(self) -> str:
+        """What a drop is counted in."""
+        return "points of top-1" if self.classifier else "points of cosine similarity"
+
+    def loss(self, given: Sequence[Outputs]) -> float:
+        """Mean KL divergence, or mean relative squared error over samples and outputs."""
+        pairs = list(zip(self.expected, given, strict=True))
+        if self.classifier:
+            return float(np.mean([_divergence(_scores(a), _scores(b)) for a, b in pairs]))
+        return float(np.mean([_relative_error(a[name], b[name]) for a, b in pairs for name in a]))
+
+    def drop(self, given: Sequence[Outputs]) -> float:
+        """Accuracy expected to be lost, as a fraction; for other models 1 - cosine of the worst output."""
+        if not self.classifier:
+            agreement = Agreement()
+            for a, b in zip(self.expected, given, strict=True):
+                agreement.add(a, b)
+            return 1.0 - min(output.cosine for output in agreement.scores())
+        before = np.stack([_log_probabilities(_scores(one)) for one in self.expected])
+        after = np.stack([_log_probabilities(_scores(one)) for one in given])
+        return _expected_loss(before, after)
+
+
+def _expected_loss(before: Array, after: Array) -> float:
+    """Log-probabilities [samples, classes] of the float model and of the changed one."""
+    from scipy.special import ndtr
+
+    order = np.argsort(-before, axis=1, kind="stable")[:, : _RIVALS + 1]
+    old, new = (np.take_along_axis(scores, order, axis=1) for scores in (before, after))
+    margin = old[:, :1] - old[:, 1:]
+    moved = (new[:, :1] - new[:, 1:]) - margin
+    spread = np.sqrt(np.mean(np.square(moved)))
+    if spread == 0:
+        return 0.0
+    likely = np.exp(old[:, :1]) - np.exp(old[:, 1:])
+    return float(np.mean(np.sum(likely * ndtr(-margin / spread), axis=1)))
+
+
+def _scores(outputs: Outputs) -> Array:
+    (values,) = outputs.values()
+    return values.astype(np.float64).reshape(-1)
+
+
+def _log_probabilities(scores: Array) -> Array:
+    """Of scores that are probabilities already, or that a Softmax would make into some."""
+    if scores.min() >= 0 and abs(scores.sum() - 1) < 0.05:
+        return np.asarray(np.log(np.maximum(scores, _LEAST)))
+    shifted = scores - scores.max()
+    return np.asarray(np.maximum(shifted - np.log(np.exp(shifted).sum()), np.log(_LEAST)))
+
+
+def _divergence(expected: Array, given: Array) -> float:
+    p, q = _log_probabilities(expected), _log_probabilities(given)
+    return max(0.0, float(np.exp(p) @ (p - q)))
+
+
+def _relative_error(expected: Array, given: Array) -> float:
+    a, b = (np.asarray(values, np.float64) for values in (expected, given))
+    energy = float(np.square(a).sum())
+    return float(np.square(a - b).sum()) / energy if energy > 0 else float(np.square(b).sum())

@@ -1,0 +1,228 @@
+"""Mixed precision: each layer's weights in as few bits as a budget of size or accuracy allows.
+
+How much the network loses by each layer at each number of bits is measured on calibration data (``mixed/
+sensitivity.py``); which bits each layer gets is a multiple-choice knapsack (``mixed/assignment.py``; Yao et
+al., *HAWQ-V3*, ICML 2021). For a budget of accuracy two thirds of the samples choose and one third judges
+(``mixed/search.py``).
+
+The pass then is ``quantize-int8`` with the ``layer_bits`` that were found: the report and ``recipe.lock``
+hold that step, which a person can edit and which gives the same model without a search.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+
+from irshrink.console import plural
+from irshrink.errors import BudgetError, RecipeError
+from irshrink.graph.opset import raise_opset
+from irshrink.module import Module
+from irshrink.passes.quantize.mixed.judge import Judge, outputs_of
+from irshrink.passes.quantize.mixed.layers import FLOAT, Layer, find_layers
+from irshrink.passes.quantize.mixed.search import Mixture, Search
+from irshrink.passes.quantize.mixed.sensitivity import Losses, Method, sensitivity
+from irshrink.passes.quantize.quantize_int8 import OPSETS, QuantizeInt8
+from irshrink.pipeline import Context, PassResult
+from irshrink.registry import make_pass
+from irshrink.samples import Samples
+
+#: Of so many samples, the last one judges; the others choose.
+_JUDGED = 3
+#: The budget of who states none.
+HALF_A_POINT = 0.005
+
+
+@dataclass(frozen=True)
+class QuantizeMixed:
+    """Attributes:
+    max_drop: accuracy that may be lost, as a fraction, estimated without labels; half a point, 0.005, where
+        there is no budget at all.
+    max_size: bytes that the ONNX model may take.
+    bits: the numbers of bits that weights may have: 8, 4, 2, or 32 for layers that may stay float.
+    sensitivity: ``measured`` runs the network once per layer and width, ``scaled`` once per layer,
+        ``output-error`` once.
+    samples: how many samples sensitivity is measured on, at even distances.
+    keep_float: nodes that stay float in any case, by name or operator type.
+    quantize: options of ``quantize-int8``, such as ``rounding``.
+    """
+
+    name: ClassVar[str] = "quantize-mixed"
+    lossy: ClassVar[bool] = True
+
+    max_drop: float | None = None
+    max_size: int | None = None
+    bits: tuple[int, ...] = (8, 4)
+    sensitivity: Method = "measured"
+    samples: int = 16
+    keep_float: tuple[str, ...] = ()
+    quantize: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.bits) - {*OPSETS, FLOAT})
+        if unknown or not set(self.bits) & set(OPSETS):
+            raise ValueError(
+                f"bits is {list(self.bits)}; it must hold some of 8, 4, 2, and 32 for float besides"
+            )
+        if self.max_drop is not None and not 0 <= self.max_drop <= 1:
+            raise ValueError(f"max_drop is {self.max_drop}; it is a fraction, 0.005 is half a point")
+        for key in ("max_size", "samples"):
+            if (value := getattr(self, key)) is not None and value < 1:
+                raise ValueError(f"{key} is {value}; it must be positive")
+        taken = sorted({"weight_bits", "layer_bits", "keep_float"} & set(self.quantize))
+        if taken:
+            raise ValueError(f"quantize has '{taken[0]}', which this pass decides")
+        self._quantizer(8)
+
+    def run(self, module: Module, ctx: Context) -> PassResult:
+        stats: dict[str, Any] = {}
+        if module.taken_over is not None:
+            step = module.taken_over.step_of(self.name)
+        else:
+            step, stats = self._decide(module, ctx)
+            module.measured.steps[self.name] = step
+        inner = ctx.inner(QuantizeInt8.name, module.graph)
+        result = _pass(step).run(module, inner)
+        for note in inner.notes:
+            ctx.note(note)
+        return PassResult(result.changed, result.preserves, {**result.stats, **stats, "step": step})
+
+    def _decide(self, module: Module, ctx: Context) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The ``quantize-int8`` step that keeps the budget, and what the report says about it."""
+        if module.calibration is None:
+            raise RecipeError(
+                "quantize-mixed needs calibration data. "
+                "Give --calibration with an .npz file or a folder of images."
+            )
+        search = self._search(module, module.calibration, ctx)
+        if search is None:
+            return self._step(Counter(), (), ()), {}
+        found = self._found(search)
+        step = self._step(Counter(found.bits), search.layers, found.bits)
+        ctx.note(_sentence(found, search))
+        return step, {
+            "mixture": ", ".join(f"{n} layers at {b} bits" for b, n in sorted(Counter(found.bits).items())),
+            "file_bytes": found.nbytes,
+            "predicted_loss": found.predicted,
+            "expected_drop": found.drop,
+            "judged_on": len(search.feeds),
+            "layer_decisions": _decisions(search.layers, search.losses, found),
+        }
+
+    def _search(self, module: Module, samples: Samples, ctx: Context) -> Search | None:
+        """Everything measured; None where no layer has weights to choose bits for."""
+        fewest = min(self.bits)
+        original = module.clone()
+        raise_opset(original, OPSETS[fewest])
+        choosing, judging = _split(samples)
+        original.calibration = choosing
+        quantized: dict[int, Module] = {}
+        for bits in sorted(set(self.bits) - {FLOAT}, reverse=True):
+            ctx.progress(f"quantizing all layers to {bits} bits")
+            quantized[bits] = one = original.clone()
+            self._quantizer(bits).run(one, ctx.inner(QuantizeInt8.name, one.graph))
+            original.taken_over = original.taken_over or one.measured  # ranges do not depend on bits
+        ways = {FLOAT: original, **quantized} if FLOAT in self.bits else quantized
+        layers = find_layers(original, ways)
+        if not layers:
+            return None
+        few = choosing.spread(self.samples)
+        losses = sensitivity(
+            original, layers, few, self.sensitivity,
+            lambda done, total: ctx.progress(f"measuring sensitivity, {done:,} of {total:,}"),
+        )  # fmt: skip
+        feeds = list(judging.feeds())
+        judge = Judge.of(feeds, outputs_of(original, feeds))
+        return Search(quantized[fewest], layers, losses, judge, feeds, ctx.progress)
+
+    def _found(self, search: Search) -> Mixture:
+        """
+        Raises:
+            BudgetError: no mixture keeps the budget; the message says what the nearest one takes.
+        """
+        if self.max_drop is None and self.max_size is not None:
+            return search.within_size(self.max_size)
+        drop = HALF_A_POINT if self.max_drop is None else self.max_drop
+        found = search.within_drop(drop)
+        if self.max_size is not None and found.nbytes > self.max_size:
+            raise BudgetError(
+                f"size: {found.nbytes:,} bytes is the smallest model expected to lose at most "
+                f"{drop * 100:.2f} points, {found.nbytes - self.max_size:,} more than the "
+                f"{self.max_size:,} allowed. Allow a larger drop or a larger file."
+            )
+        return found
+
+    def _quantizer(self, bits: int) -> QuantizeInt8:
+        """All layers alike.
+
+        Raises:
+            RecipeError: an option of ``quantize`` does not exist or does not fit.
+        """
+        return _pass(self._step(Counter({bits: 1}), (), ()))
+
+    def _step(self, count: Counter[int], layers: Sequence[Layer], bits: Sequence[int]) -> dict[str, Any]:
+        """The entry of a recipe's ``steps``: the most frequent width for all, the others by name."""
+        whole = {width: n for width, n in count.items() if width != FLOAT} or {
+            max(set(self.bits) - {FLOAT}): 1
+        }
+        usual = max(whole, key=lambda width: (whole[width], width))
+        named = dict(zip((layer.name for layer in layers), bits, strict=True))
+        patterns = any(set(name) & set("*?[") for name in named)
+        return {
+            "pass": QuantizeInt8.name,
+            **self.quantize,
+            "weight_bits": usual,
+            "layer_bits": {name: b for name, b in named.items() if b != FLOAT and (b != usual or patterns)},
+            "keep_float": [*self.keep_float, *(name for name, b in named.items() if b == FLOAT)],
+        }
+
+
+def _pass(step: Mapping[str, Any]) -> QuantizeInt8:
+    made = make_pass(QuantizeInt8.name, {key: value for key, value in step.items() if key != "pass"})
+    assert isinstance(made, QuantizeInt8)
+    return made
+
+
+def _split(samples: Samples) -> tuple[Samples, Samples]:
+    """Samples that choose, and samples that judge; all do both where there are too few."""
+    if len(samples) < _JUDGED:
+        return samples, samples
+    judges = np.arange(len(samples)) % _JUDGED == _JUDGED - 1
+    first, second = (
+        dataclasses.replace(samples, select=samples.select[which]) for which in (~judges, judges)
+    )
+    return first, second
+
+
+def _sentence(found: Mixture, search: Search) -> str:
+    """What was decided, for the report."""
+    count = Counter(found.bits)
+    widths = ", ".join(
+        f"{n} in {'float' if bits == FLOAT else f'{bits} bits'}" for bits, n in sorted(count.items())
+    )
+    return (
+        f"Weights of {plural(len(search.layers), 'layer')}: {widths}; the model takes {found.nbytes:,} bytes "
+        f"and is expected to lose {(found.drop or 0.0) * 100:.2f} {search.judge.points} (estimated on "
+        f"{plural(len(search.feeds), 'sample')})."
+    )
+
+
+def _decisions(layers: Sequence[Layer], losses: Sequence[Losses], found: Mixture) -> list[dict[str, Any]]:
+    """For every layer what was chosen, what it takes, and what it would lose by each width."""
+    return [
+        {
+            "name": layer.name,
+            "op_type": layer.op_type,
+            "weights": layer.elements,
+            "bits": bits,
+            "bytes": layer.stored[bits].nbytes,
+            "saved_bytes": max(one.nbytes for one in layer.stored.values()) - layer.stored[bits].nbytes,
+            "loss": {str(width): lost[width] for width in layer.stored},
+        }
+        for layer, lost, bits in zip(layers, losses, found.bits, strict=True)
+    ]
