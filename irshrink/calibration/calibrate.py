@@ -6,7 +6,7 @@ a few numbers of each (:mod:`irshrink.calibration.observers`), so memory does no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,6 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from irshrink.calibration.observers import (
+    ChannelExtremes,
     Histogram,
     MinMax,
     Range,
@@ -27,7 +28,15 @@ if TYPE_CHECKING:
     from irshrink.module import Module
     from irshrink.samples import Samples
 
-__all__ = ["CalibrationMethod", "Progress", "Range", "calibrate", "channel_means", "each_sample"]
+__all__ = [
+    "CalibrationMethod",
+    "Progress",
+    "Range",
+    "calibrate",
+    "channel_extremes",
+    "channel_means",
+    "each_sample",
+]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 #: Called after every sample with how many are done and how many there are.
@@ -130,6 +139,33 @@ def channel_means(
     return means
 
 
+def channel_extremes(
+    module: Module, samples: Samples, axes: Mapping[str, int], *, progress: Progress | None = None
+) -> dict[str, ChannelExtremes]:
+    """Smallest and largest value of each channel over the samples.
+
+    Args:
+        axes: the axis that counts channels, by value.
+
+    Raises:
+        ModelError: ONNX Runtime cannot run the model, or a value becomes NaN or infinite.
+    """
+    if module.taken_over is not None:
+        return module.taken_over.extremes_of(list(axes))
+    found: dict[str, ChannelExtremes] = {}
+    for done, arrays in enumerate(each_sample(module, samples, list(axes)), start=1):
+        for name, axis in axes.items():
+            rows = np.moveaxis(arrays[name], axis, 0).reshape(arrays[name].shape[axis], -1)
+            seen = ChannelExtremes(rows.min(axis=1), rows.max(axis=1))
+            if not np.isfinite([seen.low.min(initial=0), seen.high.max(initial=0)]).all():
+                raise _not_finite(name, done)
+            found[name] = seen if name not in found else found[name].joined(seen)
+        if progress is not None:
+            progress(done, len(samples))
+    module.measured.extremes.update(found)
+    return found
+
+
 def each_sample(module: Module, samples: Samples, values: Sequence[str]) -> Iterator[dict[str, Array]]:
     """The named values (inputs, intermediates or outputs) for one sample after the other."""
     from irshrink import onnxrt
@@ -163,7 +199,12 @@ def _clipped(histogram: Histogram, method: CalibrationMethod) -> Range:
 def _check_finite(observer: MinMax, name: str, sample: int) -> None:
     if observer.low == np.inf or np.isfinite([observer.low, observer.high]).all():
         return
-    raise ModelError(
+    raise _not_finite(name, sample)
+
+
+def _not_finite(name: str, sample: int) -> ModelError:
+    """``sample`` counts from 1."""
+    return ModelError(
         f"value '{name}' of the float model is NaN or infinite on calibration sample {sample - 1}. "
         "Check the preprocessing of the samples, and the model's weights."
     )

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from irshrink.calibration.observers import Range
+from irshrink.calibration.observers import ChannelExtremes, Range
 from irshrink.errors import ModelError
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -17,13 +17,12 @@ T = TypeVar("T")
 
 @dataclass
 class Measured:
-    """Ranges by method and value, and channel means by value; a later measurement replaces an earlier one.
-
-    ``steps`` are what passes that search settled on, by their names.
-    """
+    """Ranges by method and value, means and extremes of channels by value; a later measurement replaces an
+    earlier one. ``steps`` are what passes that search settled on, by their names."""
 
     ranges: dict[tuple[Hashable, str], Range] = field(default_factory=dict)
     means: dict[str, Array] = field(default_factory=dict)
+    extremes: dict[str, ChannelExtremes] = field(default_factory=dict)
     steps: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def add_ranges(self, method: Hashable, ranges: Mapping[str, Range]) -> None:
@@ -42,6 +41,13 @@ class Measured:
             ModelError: a value was not measured.
         """
         return {name: _found(self.means, name, name) for name in values}
+
+    def extremes_of(self, values: Sequence[str]) -> dict[str, ChannelExtremes]:
+        """
+        Raises:
+            ModelError: a value was not measured.
+        """
+        return {name: _found(self.extremes, name, name) for name in values}
 
     def step_of(self, name: str) -> dict[str, Any]:
         """

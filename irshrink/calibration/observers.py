@@ -33,6 +33,17 @@ class Range:
     max: float
 
 
+@dataclass(frozen=True)
+class ChannelExtremes:
+    """The smallest and the largest value of each channel, [channels]."""
+
+    low: Array
+    high: Array
+
+    def joined(self, other: ChannelExtremes) -> ChannelExtremes:
+        return ChannelExtremes(np.minimum(self.low, other.low), np.maximum(self.high, other.high))
+
+
 @dataclass
 class MinMax:
     """The smallest and the largest value seen; NaN if there was one."""
