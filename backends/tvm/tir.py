@@ -273,6 +273,11 @@ def any_of(first: Expr, *conditions: Expr) -> Expr:
     return first
 
 
+def bits_and(a: Expr, b: Expr) -> Expr:
+    """``a & b``."""
+    return tirx.bitwise_and(a, i32(b))
+
+
 def quotient(a: Expr, b: Expr) -> Expr:
     """Integer division of non-negative numbers (C's ``/``)."""
     return tirx.truncdiv(i32(a), i32(b))

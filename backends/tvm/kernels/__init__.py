@@ -60,6 +60,7 @@ SELECTORS: dict[str, str] = {
     "TopK": f"{_HERE}.search:select_top_k",
     "ReduceInteger": f"{_HERE}.search:select_reduce",
     "RecurrentF32": f"{_HERE}.recurrent:select_recurrent",
+    "GatherRows": f"{_HERE}.rows:select_gather_rows",
     "ConvF32": f"{_HERE}.vector.floating:select_convolution",
     "DenseF32": f"{_HERE}.vector.floating:select_dense",
     "MatMulF32": f"{_HERE}.matmul:select_matmul_f32",

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from irshrink.backends.tvm.kernels.call import Argument, Constant, Input, KernelCall, Output
 from irshrink.backends.tvm.kernels.elementwise_f32 import clipped, finite_bounds
 from irshrink.backends.tvm.kernels.sharing import shares_blocks
+from irshrink.backends.tvm.kernels.stored import Block, StoredForm, block_sizes, form_of, packed
 from irshrink.backends.tvm.tir import (
     Buffer,
     Expr,
@@ -32,7 +33,6 @@ from irshrink.backends.tvm.tir import (
     TirFunction,
     address,
     all_of,
-    cast,
     constant,
     f32,
     i32,
@@ -57,6 +57,9 @@ _SIZES = (
 )  # fmt: skip
 
 
+#: Of weights in blocks: how long one is, and how many there are at a position of the window.
+_BLOCKS = ("block_length", "blocks_in")
+
 #: Loops of the kernel: rows of the output, tiles of pixels in one, blocks of channels.
 Shared = Literal["lines", "tiles", "blocks"]
 
@@ -71,7 +74,7 @@ class Form:
         depthwise: a block spans groups of one channel each, instead of the channels of one group.
         padded: windows may lie partly outside the input.
         low, high: which bounds of the fused clip are finite.
-        codes: weights are int8, each times the scale of its channel.
+        stored: how the weights are stored in fewer bits; None for float32.
         fused: products are added with a single rounding.
         shared: which loop threads share.
     """
@@ -83,7 +86,7 @@ class Form:
     padded: bool
     low: bool
     high: bool
-    codes: bool
+    stored: StoredForm | None
     fused: bool
     shared: Shared = "lines"
 
@@ -94,7 +97,7 @@ class Form:
             ("_padded", self.padded),
             ("_low", self.low),
             ("_high", self.high),
-            ("_w8", self.codes),
+            ("" if self.stored is None else self.stored.suffix, True),
             ("_fma", self.fused),
         ]
         style = "simd" if self.vector else "plain"
@@ -155,7 +158,7 @@ def _select(
         padded=any(window.pads),
         low=low != -inf,
         high=high != inf,
-        codes=op.codes is not None,
+        stored=None if op.codes is None else form_of(op.codes),
         fused=op.fused,
         shared=_shared(target, sizes, -(-group_out // width)),
     )
@@ -167,6 +170,7 @@ def _select(
         Output(),
         *sizes,
         *(groups, weight.shape[3], group_out),
+        *block_sizes(op.codes),
         *finite_bounds(low, high),
     ]
     overread = -group_out % width * 4 if depthwise else 0
@@ -187,9 +191,20 @@ def _packed_weights(
     """The weights, or int8 codes and their scales."""
     if op.codes is None:
         return [Constant("weight", _pack(weight, groups, width))]
-    integers = op.codes.integers.reshape(weight.shape)
-    scale = _pack_bias(op.codes.scale, weight.shape[0], groups, width)
-    return [Constant("weight", _pack(integers, groups, width)), Constant("scale", scale)]
+
+    def elements(array: NDArray[Any]) -> NDArray[Any]:
+        return _pack(array.reshape(weight.shape), groups, width)
+
+    def channels(array: NDArray[Any]) -> NDArray[Any]:
+        """A number a channel, or one a block of inputs: in the order of the weights' positions."""
+        return _pack(array.reshape(len(weight), *_positions(weight, array), -1), groups, width)
+
+    return [*packed(op.codes, elements, channels, width)]
+
+
+def _positions(weight: NDArray[Any], array: NDArray[Any]) -> tuple[int, int]:
+    """Rows and columns of the window that ``array`` has a number for."""
+    return weight.shape[1:3] if array.ndim == weight.ndim else (1, 1)
 
 
 def _pack(weight: NDArray[Any], groups: int, width: int) -> NDArray[Any]:
@@ -217,11 +232,10 @@ def _convolution(form: Form) -> TirFunction:
     with Function(f"conv_f32{form.suffix}", "Convolution of float32.") as f:
         parameters = [
             read("x", "float32"),
-            constant("weight", "int8" if form.codes else "float32"),
-            *([constant("scale", "float32")] if form.codes else []),
+            *(form.stored.parameters() if form.stored else [constant("weight", "float32")]),
             constant("bias", "float32"),
             write("y", "float32"),
-            *scalars(*_SIZES),
+            *scalars(*_SIZES, *(_BLOCKS if form.stored is not None and form.stored.blocks else ())),
             *(scalar(name, "float32") for name in bounds),
         ]
         given = dict(zip((p.name for p in parameters), f.parameters(*parameters), strict=True))
@@ -245,9 +259,7 @@ class _Convolution:
         f, form, size = self.f, self.form, self.size
         self.acc = f.local("acc", "float32", form.pixels * form.channels)
         self.done = f.local("done", "float32", form.pixels * form.channels)
-        if form.codes:
-            self.scale = f.local("scales", "float32", form.channels)
-            self.real = f.local("real", "float32", form.channels)
+        self.block = None if form.stored is None else Block(f, form.stored, size, form.channels, form.vector)
         blocks = f.bind("blocks", quotient(size["group_out"] + (form.channels - 1), form.channels))
         step = f.bind("block_step", size["kernel_h"] * size["kernel_w"] * size["group_in"] * form.channels)
         with (
@@ -262,7 +274,7 @@ class _Convolution:
                 column = f.bind("column", minimum(t * form.pixels, size["out_w"] - form.pixels))
                 self._start(b)
                 first = channel if form.depthwise else group * size["group_in"]
-                self._window(f.bind("image", image), f.bind("y", oy), column, first, b * step)
+                self._window(f.bind("image", image), f.bind("y", oy), column, first, (b, step))
                 self._store(line * size["out_w"] + column, group, channel)
 
     def _loop(self, what: Shared, name: str, n: Expr, joined: Expr = 0) -> AbstractContextManager[Expr]:
@@ -270,33 +282,21 @@ class _Convolution:
 
     def _start(self, block: Expr) -> None:
         first = block * self.form.channels
-        if self.form.codes:
-            self._each_channel(lambda j: self.f.store(self.scale, j, self.size["scale"][first + j]))
+        if self.block is not None and not self.block.form.blocks:
+            self.block.start(first)
         self.form.each(self.f, lambda p, j: self.f.store(self.acc, self._at(p, j), self.bias[first + j]))
-
-    def _each_channel(self, do: Callable[[Any], None]) -> None:
-        if self.form.vector:
-            with self.f.loop("j", self.form.channels) as j:
-                do(j)
-            return
-        for j in range(self.form.channels):
-            do(j)
 
     def _weights(self, at: Expr) -> Callable[[Any], Expr]:
         """The weights of a block from ``at`` on, by channel; codes become numbers once for all pixels."""
-        if not self.form.codes:
-            return lambda j: self.weight[at + j]
-        self._each_channel(
-            lambda j: self.f.store(self.real, j, cast("float32", self.weight[at + j]) * self.scale[i32(j)])
-        )
-        return lambda j: self.real[i32(j)]
+        return (lambda j: self.weight[at + j]) if self.block is None else self.block.load(at)
 
     def _at(self, pixel: int, j: Any) -> Expr:
         return i32(j + pixel * self.form.channels)
 
-    def _window(self, image: Expr, oy: Expr, column: Expr, first: Expr, weights: Expr) -> None:
-        """Every position of the window, for all pixels of the tile."""
+    def _window(self, image: Expr, oy: Expr, column: Expr, first: Expr, block: tuple[Expr, Expr]) -> None:
+        """Every position of the window, for all pixels of a tile; ``block``: its number, its length."""
         f, form, size = self.f, self.form, self.size
+        b, step = block
         with f.loop("ky", size["kernel_h"]) as ky:
             y = f.bind("in_y", oy * size["stride_h"] - size["top"] + ky * size["dilation_h"])
             row = f.bind("row", (image * size["height"] + y) * size["width"])
@@ -313,14 +313,14 @@ class _Convolution:
                     if form.padded
                     else []
                 )
-                w = f.bind("w", weights + (ky * size["kernel_w"] + kx) * size["group_in"] * form.channels)
-                self._position(at, inside, w)
+                w = f.bind("w", b * step + (ky * size["kernel_w"] + kx) * size["group_in"] * form.channels)
+                self._position(at, inside, w, (b * size["kernel_h"] + ky) * size["kernel_w"] + kx)
 
     def _inside(self, y: Expr, x: Expr) -> Expr:
         height, width = self.size["height"], self.size["width"]
         return all_of(y >= 0, y < height, x >= 0, x < width)
 
-    def _position(self, at: list[Expr], inside: list[Expr], w: Expr) -> None:
+    def _position(self, at: list[Expr], inside: list[Expr], w: Expr, position: Expr) -> None:
         """One position: every input channel of a group, or (depthwise) one input channel a channel."""
         f, form = self.f, self.form
 
@@ -332,7 +332,7 @@ class _Convolution:
             here = self._at(p, j)
             f.store(self.acc, here, multiply_add(form.fused, x, weight, self.acc[here]))
 
-        if form.depthwise and form.vector and not form.codes:
+        if form.depthwise and form.vector and form.stored is None:
             for p in range(form.pixels):
                 here = inside[p] if form.padded else i32(1)
                 sums, x = address(self.acc, self._at(p, 0)), address(self.x, at[p])
@@ -343,10 +343,26 @@ class _Convolution:
             weights = self._weights(w)
             form.each(f, lambda p, j: add(p, j, value(p, j), weights(j)))
             return
-        with f.loop("ci", self.size["group_in"]) as ci:
+
+        def channel(ci: Expr) -> None:
             taken = [f.bind(f"x{p}", value(p, ci)) for p in range(form.pixels)]
             weights = self._weights(w + ci * form.channels)
             form.each(f, lambda p, j: add(p, j, taken[p], weights(j)))
+
+        self._each_input(position, channel)
+
+    def _each_input(self, position: Expr, do: Callable[[Expr], None]) -> None:
+        """``do`` for every input channel of a group, in runs that share their scales."""
+        f, size = self.f, self.size
+        if self.block is None or not self.block.form.blocks:
+            with f.loop("ci", size["group_in"]) as ci:
+                do(ci)
+            return
+        with f.loop("run", size["blocks_in"]) as run:
+            self.block.start((position * size["blocks_in"] + run) * self.form.channels)
+            begin = f.bind("begin", run * size["block_length"])
+            with f.loop("i", minimum(size["group_in"] - begin, size["block_length"])) as i:
+                do(f.bind("ci", begin + i))
 
     def _store(self, pixel: Expr, group: Expr, channel: Expr) -> None:
         """Clip and write the channels that exist."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx_ir as ir
@@ -15,6 +15,7 @@ from irshrink.program import elements
 from irshrink.program.lower.computed import COMPUTED
 from irshrink.program.lower.fitting import positive, require
 from irshrink.program.lower.refusal import Refusal
+from irshrink.program.lower.stored import Blocks, Halves, Indexed, Move, Stored
 from irshrink.program.ops import Float32
 from irshrink.program.reference.dispatch import Array
 
@@ -56,10 +57,19 @@ class Codes:
 
 @dataclass(frozen=True)
 class Constant:
-    """An array known at compile time; ``codes`` when it comes out of a DequantizeLinear."""
+    """An array known at compile time; ``codes`` when it comes out of a DequantizeLinear.
+
+    ``stored`` is another form in fewer bits that the file has it in.
+    """
 
     array: Array
     codes: Codes | None = None
+    stored: Stored | None = None
+
+    def moved(self, move: Move, codes: Codes | None) -> Constant:
+        """Its elements in another order or shape; ``codes`` are these, moved."""
+        stored = None if self.stored is None else self.stored.moved(move)
+        return Constant(np.asarray(move(self.array)), codes, stored)
 
 
 class Constants:
@@ -102,6 +112,10 @@ class Constants:
             return self._quantized(node)
         if node.op_type in _MOVES:
             return self._moved(node)
+        if node.op_type == "Cast" and (widened := self._widened(node)) is not None:
+            return widened
+        if node.op_type in ("Gather", "GatherElements"):
+            return self._looked_up(node)
         if node.op_type in COMPUTED and node.domain in edit.ONNX_DOMAINS:
             return self._computed(node)
         return None
@@ -113,10 +127,36 @@ class Constants:
         array = COMPUTED[node.op_type](node, [None if one is None else one.array for one in found])
         return None if array is None else Constant(as_target_float(array))
 
+    def _widened(self, node: ir.Node) -> Constant | None:
+        """Weights in 16 bits, and the Cast that makes float32 of them."""
+        array = edit.constant(node.inputs[0])
+        element = None if array is None else _HALVES.get(array.dtype.name)
+        if array is None or element is None or edit.attribute_int(node, "to", 0) != ir.DataType.FLOAT:
+            return None
+        return Constant(array.astype(np.float32), stored=Halves(element))
+
+    def _looked_up(self, node: ir.Node) -> Constant | None:
+        """Numbers of a table by constant indices that are stored in fewer bits."""
+        table, indices = self.array(node.inputs[0]), _narrow_indices(node.inputs[1])
+        if table is None or indices is None or table.dtype != np.float32:
+            return None
+        stored = Indexed(indices.astype(np.uint8), _width(indices))
+        places = indices.astype(np.int64)
+        axis = positive(edit.attribute_int(node, "axis", 0), table.ndim)
+        require(places.max(initial=0) < table.shape[axis], "an index lies outside of its table")
+        if node.op_type == "Gather":
+            return Constant(table[places], stored=stored) if table.ndim == 1 else None
+        if table.ndim != 2 or places.ndim != 2 or table.shape[1 - axis] != places.shape[1 - axis]:
+            return None
+        return Constant(np.take_along_axis(table, places, axis), stored=stored)
+
     def _dequantized(self, node: ir.Node) -> Constant | None:
         stored, scale = self.get(node.inputs[0]), self.array(node.inputs[1])
-        if stored is None or scale is None or edit.attribute_int(node, "block_size", 0):
+        if stored is None or scale is None:
             return None
+        if edit.attribute_int(node, "block_size", 0):
+            zero = self.array(edit.input_of(node, 2))
+            return _blocks(node, stored.array, scale, zero)
         codes = self._codes(node, stored.array.astype(np.int64), scale)
         if codes is None:
             return None
@@ -164,11 +204,46 @@ class Constants:
         if node.op_type == "Identity" or shape is None:
             return source if node.op_type == "Identity" else None
         require(source.array.size == prod(shape), f"{list(source.array.shape)} does not fit {list(shape)}")
-        array = source.array.reshape(shape)
         codes = source.codes
-        if codes is None or codes.axis is not None:
-            return Constant(array)
-        return Constant(array, replace(codes, integers=codes.integers.reshape(shape)))
+        if codes is not None:
+            per_tensor = codes.axis is None
+            codes = replace(codes, integers=codes.integers.reshape(shape)) if per_tensor else None
+        return source.moved(lambda array: array.reshape(shape), codes)
+
+
+def _blocks(node: ir.Node, integers: Array, scale: Array, zero: Array | None) -> Constant | None:
+    """Integers of at most 8 bits with a scale for each block along an axis."""
+    kind = ir.DataType.from_numpy(integers.dtype)
+    if kind not in (*_NARROW, ir.DataType.INT2, ir.DataType.INT4, ir.DataType.INT8):
+        return None
+    size, bits = edit.attribute_int(node, "block_size", 0), _width(integers)
+    axis = positive(edit.attribute_int(node, "axis", 1), integers.ndim)
+    wanted = [-(-n // size) if i == axis else n for i, n in enumerate(integers.shape)]
+    require(list(scale.shape) == wanted, "its scales are not one for each block")
+    require(zero is None or zero.shape == scale.shape, "its zero points are not one for each scale")
+    half = (1 << (bits - 1)) if kind in _NARROW else 0
+    zeros = np.zeros(scale.shape, np.int16) if zero is None else zero.astype(np.int16)
+    spread: list[Array] = [
+        np.repeat(part, size, axis).take(range(integers.shape[axis]), axis)
+        for part in (scale.astype(np.float32), zeros - half)
+    ]
+    centred = integers.astype(np.int16) - half
+    real = (centred - spread[1]).astype(np.float32) * spread[0]
+    return Constant(real, stored=Blocks(centred, spread[0], spread[1], size, bits))
+
+
+#: Element types of 16 bits, by their NumPy name.
+_HALVES: dict[str, Literal["float16", "bfloat16"]] = {"float16": "float16", "bfloat16": "bfloat16"}
+_NARROW = (ir.DataType.UINT2, ir.DataType.UINT4, ir.DataType.UINT8)
+
+
+def _narrow_indices(value: ir.Value | None) -> Array | None:
+    """Constant indices of at most 8 bits, in the type that the file has, behind a Cast or not."""
+    node = None if value is None else value.producer()
+    array = edit.constant(node.inputs[0] if node is not None and node.op_type == "Cast" else value)
+    if array is None or ir.DataType.from_numpy(array.dtype) not in _NARROW:
+        return None
+    return array
 
 
 def _width(integers: Array) -> int:
@@ -192,7 +267,7 @@ def _transposed(source: Constant, permutation: tuple[int, ...] | None) -> Consta
     if codes is not None:
         axis = None if codes.axis is None else order.index(codes.axis)
         codes = replace(codes, integers=codes.integers.transpose(order), axis=axis)
-    return Constant(source.array.transpose(order), codes)
+    return source.moved(lambda array: array.transpose(order), codes)
 
 
 def _known_shape(value: ir.Value) -> tuple[int, ...] | None:

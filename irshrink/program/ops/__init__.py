@@ -18,7 +18,6 @@ from irshrink.program.ops.base import (
     Int32,
     Op,
     Requantization,
-    WeightCodes,
     Window,
 )
 from irshrink.program.ops.classical import (
@@ -56,6 +55,7 @@ from irshrink.program.ops.indexing import (
     ArgReduce,
     Gather,
     GatherElements,
+    GatherRows,
     ReduceInteger,
     Reduction,
     Scatter,
@@ -104,6 +104,7 @@ __all__ = [
     "AddTflm",
     "Addition",
     "Aggregate",
+from irshrink.program.ops.stored import StoredWeights, WeightCodes, WeightHalves, WeightLevels
     "ArgReduce",
     "AveragePoolF32",
     "AveragePoolInt8",
@@ -141,6 +142,7 @@ __all__ = [
     "Norm",
     "NormalizeF32",
     "OneHot",
+    "GatherRows",
     "Op",
     "PReluInt8",
     "Pad",
@@ -177,3 +179,6 @@ __all__ = [
     "Where",
     "Window",
 ]
+    "StoredWeights",
+    "WeightHalves",
+    "WeightLevels",

@@ -50,19 +50,6 @@ class Window:
 
 
 @dataclass(frozen=True, kw_only=True)
-class WeightCodes:
-    """How the weights of a float32 layer are stored in int8: they are ``float32(float32(integers) * scale)``.
-
-    Attributes:
-        integers: the shape of the weights, output channels first.
-        scale: one number per output channel.
-    """
-
-    integers: Int8
-    scale: Float32
-
-
-@dataclass(frozen=True, kw_only=True)
 class Requantization:
     """int32 accumulator to int8: ``clip(rint(float32(acc) * multiplier) + zero_point, low, high)``.
 

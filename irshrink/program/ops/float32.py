@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from irshrink.program.ops.base import Float32, Op, WeightCodes, Window
+from irshrink.program.ops.base import Float32, Op, Window
+from irshrink.program.ops.stored import StoredWeights
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -27,7 +28,7 @@ class ConvF32(Op):
     groups: int
     low: float
     high: float
-    codes: WeightCodes | None = None
+    codes: StoredWeights | None = None
     fused: bool = False
 
 
@@ -39,7 +40,7 @@ class DenseF32(Op):
     bias: Float32
     low: float
     high: float
-    codes: WeightCodes | None = None
+    codes: StoredWeights | None = None
     fused: bool = False
 
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from irshrink.program.ops.base import Op
+from irshrink.program.ops.base import Float32, Op
+from irshrink.program.ops.stored import StoredWeights
 
 Reduction = Literal["none", "add", "mul", "min", "max"]
 
@@ -21,6 +22,19 @@ class Gather(Op):
 
     ``data`` is [batch, n1..nk, run], ``indices`` [batch or 1, count, k], the output [batch, count, run].
     """
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class GatherRows(Op):
+    """``y[i] = table[place of indices[i]]`` for int32 indices [count]: rows that are stored in fewer bits.
+
+    Attributes:
+        table: float32 [rows, run].
+        codes: how it is stored, a row for a channel.
+    """
+
+    table: Float32
+    codes: StoredWeights
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from math import inf
 from typing import Literal
 
-from irshrink.program.ops.base import Float32, Op, WeightCodes
+from irshrink.program.ops.base import Float32, Op
+from irshrink.program.ops.stored import WeightCodes
 
 ActivationKind = Literal[
     "sigmoid", "tanh", "relu", "hardsigmoid", "leakyrelu", "elu", "affine", "scaledtanh", "thresholdedrelu"

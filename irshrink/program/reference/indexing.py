@@ -11,6 +11,7 @@ from irshrink.program.ops import (
     ArgReduce,
     Gather,
     GatherElements,
+    GatherRows,
     ReduceInteger,
     Reduction,
     Scatter,
@@ -44,6 +45,12 @@ def _(op: Gather, arrays: list[Array], program: Program) -> Array:
     at = [places(indices[..., i], size) for i, size in enumerate(sizes)]
     index = (np.arange(batch)[:, None], *at)
     return np.asarray(data[index], order="C")
+
+
+@evaluate_op.register
+def _(op: GatherRows, arrays: list[Array], program: Program) -> Array:
+    rows: Array = op.table[places(arrays[0], len(op.table))]
+    return rows
 
 
 @evaluate_op.register

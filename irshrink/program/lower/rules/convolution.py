@@ -101,7 +101,7 @@ def _float(
         [shape[axis] for axis in _TO_NHWC],
         also=clamp.absorbed,
         weight=_to_nhwc(weight.array),
-        codes=_codes_to_nhwc(weight_codes(weight)),
+        codes=weight_codes(_constant_to_nhwc(weight)),
         bias=float_bias(bias, weight.array.shape[0]),
         window=window,
         groups=groups,
@@ -123,7 +123,7 @@ def _weight(weight: Constant) -> Constant:
     if codes is not None:
         axis = codes.axis if codes.axis in (None, 0, 1) else 3
         codes = replace(codes, integers=codes.integers.reshape(co, ci, 1, length), axis=axis)
-    return Constant(weight.array.reshape(co, ci, 1, length), codes)
+    return weight.moved(lambda array: array.reshape(co, ci, 1, length), codes)
 
 
 def _check_channels(x: View, weight: Constant, groups: int) -> None:
@@ -143,8 +143,12 @@ def _output_shape(x: View, geometry: Window, channels: int) -> tuple[int, int, i
     return shape
 
 
-def _codes_to_nhwc(codes: WeightCodes | None) -> WeightCodes | None:
-    return None if codes is None else replace(codes, integers=_to_nhwc(codes.integers))
+def _constant_to_nhwc(weight: Constant) -> Constant:
+    codes = weight.codes
+    if codes is not None:
+        axis = None if codes.axis is None else _TO_NHWC.index(codes.axis)
+        codes = replace(codes, integers=_to_nhwc(codes.integers), axis=axis)
+    return weight.moved(_to_nhwc, codes)
 
 
 def _to_nhwc(weight: Array) -> Array:

@@ -20,6 +20,7 @@ from irshrink.program.lower.rules.align import elementwise
 from irshrink.program.lower.rules.layer import IntegerLayer, float_bias, integer_layer, weight_codes
 from irshrink.program.lower.rules.repetition import expanded
 from irshrink.program.lower.view import View, view_of
+from irshrink.program.lower.stored import Blocks
 from irshrink.program.ops import BinaryF32, DenseF32, DenseInt8, MatMulF32, MatMulInt8, Requantization
 from irshrink.program.program import Quantization
 
@@ -113,7 +114,7 @@ def _dense(
     if x.shape[-1] != features:
         raise Refusal(f"{x.shape[-1]} features do not fit {features} weights", "Export the model again.")
     offsets = _column_offsets(x)
-    if offsets is None:
+    if offsets is None or isinstance(weight.stored, Blocks):  # whose columns share scales in their order
         x = lowering.builder.row_major(x)
     else:
         weight = _columns_moved(weight, offsets)
@@ -186,7 +187,7 @@ def _columns_moved(weight: Constant, offsets: NDArray[np.int64]) -> Constant:
         scale = codes.scale[order] if per_column else codes.scale
         zero_point = codes.zero_point[order] if per_column else codes.zero_point
         codes = replace(codes, integers=codes.integers[:, order], scale=scale, zero_point=zero_point)
-    return Constant(weight.array[:, order], codes)
+    return weight.moved(lambda array: array[:, order], codes)
 
 
 def _transposed(weight: Constant) -> Constant:
@@ -194,7 +195,7 @@ def _transposed(weight: Constant) -> Constant:
     if codes is not None:
         axis = None if codes.axis is None else 1 - codes.axis
         codes = replace(codes, integers=codes.integers.T, axis=axis)
-    return Constant(weight.array.T, codes)
+    return weight.moved(np.transpose, codes)
 
 
 def _scaled(constant: Constant, factor: float) -> Constant:

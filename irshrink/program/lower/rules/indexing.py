@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -19,16 +20,15 @@ from irshrink.program.lower.rules.layer import weight_codes
 from irshrink.program.lower.rules.movement import sliced
 from irshrink.program.lower.view import View, view_of
 from irshrink.program.ops import (
-    BinaryF32,
     BinaryInteger,
-    Cast,
     Compare,
     Gather,
     GatherElements,
+    GatherRows,
     Reduction,
     Scatter,
     ScatterElements,
-    WeightCodes,
+    StoredWeights,
     Where,
 )
 
@@ -60,33 +60,42 @@ def _taken(lowering: Lowering, node: ir.Node, data: View, indices: View, axis: i
     return View(tensor, view_of(tensor, (*outer, *indices.shape, *inner)).axes, data.stored)
 
 
-def _coded_rows(lowering: Lowering, node: ir.Node) -> WeightCodes | None:
-    """A table in int8 with a scale for each row."""
+def _coded_rows(lowering: Lowering, node: ir.Node) -> StoredWeights | None:
+    """A table that the file stores in fewer bits, a row of numbers for each index."""
     table = lowering.constants.get(node.inputs[0])
-    if table is None or table.codes is None or table.codes.axis != 0:
+    if table is None or table.array.ndim < 2 or table.array.dtype != np.float32:
         return None
     if edit.attribute_int(node, "axis", 0) not in (0, -table.array.ndim):
         return None
-    return None if lowering.constants.get(node.inputs[1]) is not None else weight_codes(table)
+    if lowering.constants.get(node.inputs[1]) is not None:
+        return None
+    rows = (len(table.array), prod(table.array.shape[1:]))
+    codes = table.codes
+    if codes is not None and codes.axis == 0:
+        return weight_codes(
+            table.moved(
+                lambda array: array.reshape(rows), replace(codes, integers=codes.integers.reshape(rows))
+            )
+        )
+    return (
+        None if table.stored is None else weight_codes(table.moved(lambda array: array.reshape(rows), None))
+    )
 
 
-def _gather_coded(lowering: Lowering, node: ir.Node, rows: WeightCodes) -> None:
-    """Rows of int8 and their scales, gathered and multiplied: ``f(q * scale)`` as in DequantizeLinear."""
+def _gather_coded(lowering: Lowering, node: ir.Node, rows: StoredWeights) -> None:
+    """Rows of a table in flash, made float32 as they are picked."""
+    table = lowering.constants.get(node.inputs[0])
+    assert table is not None
     lowering.float_note(node, "its rows have scales of their own")
     indices = _indices(lowering, node, 1)
-    shape = rows.integers.shape
-    taken = []
-    for name, array in (
-        ("rows", rows.integers),
-        ("scales", rows.scale.reshape(-1, *(1,) * (len(shape) - 1))),
-    ):
-        table = view_of(lowering.builder.constant(name, array), array.shape)
-        taken.append(_taken(lowering, node, table, indices, 0))
-    codes, scales = taken
-    physical = lowering.builder.shape(codes.tensor)
-    real = codes.on(lowering.emit(Cast, node, [codes.tensor], physical, dtype="float32", low=0, high=0))
-    y = elementwise(lowering, node, BinaryF32, [real, scales], "float32", kind="mul")
-    lowering.bind(node.outputs[0], y)
+    places = _row_major(lowering, indices, (prod(indices.shape),))
+    count, *inner = table.array.shape
+    real = np.ascontiguousarray(table.array.reshape(count, -1))
+    tensor = lowering.emit(
+        GatherRows, node, [places], (prod(indices.shape), real.shape[1]), table=real, codes=rows
+    )
+    y = view_of(tensor, (prod(indices.shape), real.shape[1]))
+    lowering.bind(node.outputs[0], lowering.builder.view_as(y, (*indices.shape, *inner)))
 
 
 def gather_nd(lowering: Lowering, node: ir.Node) -> None:

@@ -11,7 +11,7 @@ from irshrink.program.lower.chains import Sink
 from irshrink.program.lower.constants import Codes, Constant
 from irshrink.program.lower.numbers import OUT_OF_RANGE, extreme_sums, fits_int32, layer_multiplier, usable
 from irshrink.program.lower.refusal import Refusal
-from irshrink.program.ops import Float32, Int8, Int32, Requantization, WeightCodes
+from irshrink.program.ops import Float32, Int8, Int32, Requantization, StoredWeights, WeightCodes
 from irshrink.program.program import Quantization
 
 
@@ -96,16 +96,47 @@ def _bias(bias: Constant | None, x_scale: float, weight: Codes, channels: int) -
     return np.broadcast_to(np.clip(rounded, -(2.0**40), 2.0**40).astype(np.int64), (channels,))
 
 
-def weight_codes(weight: Constant) -> WeightCodes | None:
-    """How weights, output channels first, can be stored in int8; None when they are no codes of 8 bits."""
+def weight_codes(weight: Constant) -> StoredWeights | None:
+    """How weights, output channels first, can be stored in fewer bits; None when the file has them in 32."""
+    if weight.stored is not None:
+        return weight.stored.form(weight.array)
+    codes = weight.codes
+    if codes is None or codes.axis not in (None, 0):
+        return None
+    plain = plain_codes(weight)
+    if plain is not None and plain.bits == codes.bits:
+        return plain
+    half = 1 << (codes.bits - 1)
+    low = half if codes.integers.max(initial=0) >= half else 0
+    zero = np.broadcast_to(codes.zero_point.reshape(-1), (len(codes.integers),)) - low
+    if codes.bits > 8 or zero.min(initial=0) < -128 or zero.max(initial=0) > 127:
+        return plain
+    made = WeightCodes(
+        integers=np.ascontiguousarray(codes.integers - low, np.int8),
+        scale=_per_channel(codes),
+        zero_point=zero.astype(np.int8),
+        bits=codes.bits,
+    )
+    return made if np.array_equal(made.real(), weight.array) else plain
+
+
+def plain_codes(weight: Constant) -> WeightCodes | None:
+    """Integers without zero points and their scales, output channels first; None when 8 bits do not do."""
     codes = weight.codes
     if codes is None or codes.axis not in (None, 0):
         return None
     integers = codes.integers - codes.broadcast(codes.zero_point)
     if integers.min(initial=0) < -128 or integers.max(initial=0) > 127:
         return None
-    scale = np.broadcast_to(codes.scale.reshape(-1), (len(integers),)).astype(np.float32)
-    return WeightCodes(integers=np.ascontiguousarray(integers, np.int8), scale=scale)
+    return WeightCodes(
+        integers=np.ascontiguousarray(integers, np.int8),
+        scale=_per_channel(codes),
+        bits=stored_bits(integers, codes.bits),
+    )
+
+
+def _per_channel(codes: Codes) -> Float32:
+    return np.broadcast_to(codes.scale.reshape(-1), (len(codes.integers),)).astype(np.float32)
 
 
 def float_bias(bias: Constant | None, channels: int) -> Float32:

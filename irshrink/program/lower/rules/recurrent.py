@@ -15,7 +15,7 @@ from irshrink.program.lower.constants import Constant
 from irshrink.program.lower.fitting import require
 from irshrink.program.lower.lowering import Lowering
 from irshrink.program.lower.refusal import Refusal
-from irshrink.program.lower.rules.layer import weight_codes
+from irshrink.program.lower.rules.layer import plain_codes, weight_codes
 from irshrink.program.lower.rules.movement import joined, sliced
 from irshrink.program.lower.view import View, view_of
 from irshrink.program.ops import Activation, ActivationKind, DenseF32, Float32, RecurrentF32
@@ -114,7 +114,7 @@ def _direction(constant: Constant, direction: int) -> Constant:
     if codes is not None:
         axis = {None: None, 1: 0}.get(codes.axis, 1)
         codes = replace(codes, integers=codes.integers[direction], axis=axis)
-    return Constant(np.ascontiguousarray(constant.array[direction]), codes)
+    return constant.moved(lambda array: np.ascontiguousarray(array[direction]), codes)
 
 
 def _require_full_length(lowering: Lowering, node: ir.Node, steps: int) -> None:
@@ -172,7 +172,7 @@ def _fields(node: ir.Node, layer: Layer, direction: int) -> dict[str, Any]:
     return {
         "cell": cell,
         "recurrent": matrix.array,
-        "codes": weight_codes(matrix),
+        "codes": plain_codes(matrix),
         "activations": _activations(node, cell, layer.directions, direction),
         "recurrent_bias": np.ascontiguousarray(last) if linear else None,
         "peephole": None if layer.peephole is None else np.ascontiguousarray(layer.peephole[direction]),
