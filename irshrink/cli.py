@@ -21,6 +21,7 @@ import click
 from irshrink import __version__
 from irshrink.commands.compile import compile_command
 from irshrink.commands.diff import diff_command
+from irshrink.commands.explain import explain_command
 from irshrink.commands.import_ import import_command
 from irshrink.commands.inspect import inspect_command
 from irshrink.commands.optimize import optimize_command
@@ -58,7 +59,7 @@ def app() -> None:
 
 for _command in (
     compile_command, import_command, inspect_command, run_command, passes_command, targets_command,
-    diff_command, optimize_command, tune_command,
+    diff_command, optimize_command, explain_command, tune_command,
 ):  # fmt: skip
     app.add_command(_command)
 

@@ -14,7 +14,18 @@ ROOT = Path(__file__).parents[1]
 #: Top-level folders and the packages that they are.
 HOUSES = {"irshrink": "irshrink", "passes": "irshrink.passes", "backends": "irshrink.backends"}
 #: What the command line calls: they stand above passes and backends, the framework below.
-APPLICATION = ("__main__", "cli", "commands", "compile", "inspect", "optimize", "proof", "tune", "variants")
+APPLICATION = (
+    "__main__",
+    "cli",
+    "commands",
+    "compile",
+    "explain",
+    "inspect",
+    "optimize",
+    "proof",
+    "tune",
+    "variants",
+)
 LINES = 400
 SUFFIXES = {".py", ".h", ".c", ".j2", ".ld"}
 

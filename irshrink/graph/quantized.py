@@ -41,12 +41,12 @@ def _readers(value: ir.Value) -> set[Affine | None]:
         if index == 0 and is_op(node, *_MOVES):
             found |= _readers(node.outputs[0])
         else:
-            found.add(_affine(node) if index == 0 and is_op(node, "QuantizeLinear") else None)
+            found.add(affine_of(node) if index == 0 and is_op(node, "QuantizeLinear") else None)
     return found
 
 
-def _affine(node: ir.Node) -> Affine | None:
-    """Of a QuantizeLinear with one constant scale to whole integers."""
+def affine_of(node: ir.Node) -> Affine | None:
+    """Of a QuantizeLinear with one constant scale to whole integers; None for others."""
     scale, zero = constant(input_of(node, 1)), constant(input_of(node, 2))
     if scale is None or scale.size != 1 or (zero is not None and zero.size != 1):
         return None

@@ -1,0 +1,104 @@
+"""``irshrink explain``: what quantization lost, where, why, and what would help."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from irshrink.console import echo, print_json, progress
+
+
+@click.command("explain", short_help="Say where a quantized model loses, why, and what would help.")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option(
+    "-i",
+    "--input",
+    "data",
+    required=True,
+    metavar="DATA",
+    type=click.Path(path_type=Path),
+    help="Samples like those that it was calibrated on: .npz, or a folder of images (with --image).",
+)
+@click.option(
+    "-f",
+    "--float",
+    "floats",
+    metavar="MODEL",
+    type=click.Path(path_type=Path),
+    help="The model that was quantized. Without it what the rounding of weights lost cannot be told.",
+)
+@click.option(
+    "-o",
+    "--out",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Write a page with all layers, as HTML.",
+)
+@click.option(
+    "--samples",
+    default=64,
+    show_default=True,
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Use at most N samples, at even distances.",
+)
+@click.option(
+    "--layers",
+    default=10,
+    show_default=True,
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Layers in the table.",
+)
+@click.option(
+    "--shape", "shapes", multiple=True, metavar="NAME=DIMS", help="Static shape of an input. Repeatable."
+)
+@click.option(
+    "--image",
+    "images",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Preprocessing of a folder of images, as for compile: mean=127, std=128. Repeatable.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def explain_command(
+    *,
+    model: Path,
+    data: Path,
+    floats: Path | None,
+    out: Path | None,
+    samples: int,
+    layers: int,
+    shapes: tuple[str, ...],
+    images: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Measure every layer of the quantized MODEL: a build, or a file made by any quantizer.
+
+    Signal-to-noise ratios are of each layer alone and of the model up to there; causes are ranked by what
+    their remedy buys, measured on the samples.
+    """
+    from irshrink.explain.explain import explain_model
+    from irshrink.explain.page import write_page
+    from irshrink.explain.text import render
+    from irshrink.recipe import make_recipe, parse_image_option
+    from irshrink.shapes import parse_one_set
+
+    declared = {"images": dict(parse_image_option(text) for text in images)} if images else {}
+    image = make_recipe({"target": "host", **declared}, "--image").images
+    with progress("explain") as step:
+        result = explain_model(
+            model,
+            data,
+            floats=floats,
+            shapes=parse_one_set(shapes),
+            image=image,
+            most=samples,
+            progress=step,
+        )
+    if out is not None:
+        write_page(result, out)
+    print_json(result) if as_json else echo(render(result, layers))
+    if out is not None and not as_json:
+        echo(f"written to {out}")

@@ -1,0 +1,1 @@
+"""What quantization did to a model, layer by layer: how much noise, where from, and what would help."""

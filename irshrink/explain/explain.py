@@ -1,0 +1,188 @@
+"""The flow of ``irshrink explain``, top to bottom."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from irshrink import __version__
+from irshrink.artifact import MODEL_NAME
+from irshrink.console import Progress, counted, plural
+from irshrink.errors import ModelError, UserError
+from irshrink.explain.causes import Cause, rank_causes
+from irshrink.explain.findings import Facts
+from irshrink.explain.layers import figures
+from irshrink.explain.measure import Subject, measure
+from irshrink.explain.pairs import agreeing, candidates
+from irshrink.explain.points import Rounded, find_points
+from irshrink.explain.score import Score
+from irshrink.files import sha256
+from irshrink.frontends.read import read_model
+from irshrink.graph.edit import opset
+from irshrink.graph.opset import raise_opset
+from irshrink.module import Module
+from irshrink.passes.cleanup import cleanup_steps
+from irshrink.pipeline import Pipeline, Step
+from irshrink.registry import make_pass
+from irshrink.samples import ImageOptions, input_specs, load_samples
+from irshrink.soundness import require_sound
+from irshrink.static_shapes import fix_input_shapes
+from irshrink.target import load_target
+
+#: What gives every quantized graph one form, and changes no number in it.
+_FORM = (
+    *("remove-initializers-from-inputs", "inline-functions", "raise-opset", "qoperator-to-qdq"),
+    *("eliminate-dead-code", "infer-shapes"),
+)
+#: The oldest IR version whose models may hold 4-bit integers.
+_IR_VERSION = 10
+
+
+def explain_model(
+    model: Path | str,
+    samples: Path | str,
+    *,
+    floats: Path | str | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    image: ImageOptions | None = None,
+    most: int = 64,
+    progress: Progress = lambda _: None,
+) -> dict[str, Any]:
+    """What quantization costs a model, layer by layer, why, and what would help.
+
+    Args:
+        model: quantized: the folder of a build, or a file of any format that `irshrink import` reads.
+        samples: an ``.npz`` file or a folder of images, as the model was calibrated on; labels are used.
+        floats: the model that was quantized.
+        shapes: static shapes of inputs.
+        image: preprocessing of a folder of images.
+        most: use at most so many samples, at even distances.
+
+    Returns:
+        Plain data; ``irshrink/explain/schema.json`` says what it means.
+
+    Raises:
+        ModelError: a model cannot be read or run, nothing in it is quantized, or the float model is another.
+        SamplesError: the samples do not fit.
+    """
+    path = quantized_file(Path(model))
+    progress("reading the model")
+    module = _read(path, shapes or {}, [make_pass(name) for name in _FORM])
+    rounded = find_points(module.graph, str(path))
+    progress("reading the samples")
+    specs = input_specs(module.graph)
+    data = load_samples(samples, specs, image=image, role="evaluation").spread(most)
+    subject = Subject(rounded, data, max(module.model.ir_version, _IR_VERSION))
+    if floats is not None:
+        progress("reading the float model")
+        subject = _with_floats(subject, module, Path(floats), shapes or {}, specs)
+    measured = measure(subject, counted(progress, "sample"))
+    facts = Facts(subject, measured)
+    progress("trying what would help")
+    causes = rank_causes(facts, counted(progress, "trying what would help, sample"))
+    return _result(path, facts, causes, None if floats is None else Path(floats))
+
+
+def quantized_file(path: Path) -> Path:
+    """The model of a build, or the file itself.
+
+    Raises:
+        UserError: a folder that is no build, or one with several models.
+    """
+    if not path.is_dir():
+        return path
+    if (path / MODEL_NAME).is_file():
+        return path / MODEL_NAME
+    variants = sorted(file.name for file in path.glob("model_*.onnx"))
+    if variants:
+        raise UserError(f"{path}: holds {', '.join(variants)}. Give one of these files.")
+    raise UserError(
+        f"{path}: not a folder that `irshrink compile` wrote (no {MODEL_NAME}). Give a model file."
+    )
+
+
+def _read(path: Path, shapes: Mapping[str, Sequence[int]], steps: Sequence[Step]) -> Module:
+    module, _ = read_model(path)
+    fix_input_shapes(module, shapes)
+    require_sound(module)
+    return Pipeline(steps).run(module, load_target("host"))
+
+
+def _with_floats(
+    subject: Subject, module: Module, path: Path, shapes: Mapping[str, Sequence[int]], specs: Sequence[Any]
+) -> Subject:
+    """The subject with those values of the float model that are the quantized model's."""
+    other = _read(path, shapes, cleanup_steps())
+    if any(node.op_type == "DequantizeLinear" for node in other.graph):
+        raise ModelError(f"{path}: is quantized itself. Give the float model with --float, or leave it out.")
+    version = max(opset(module.graph), opset(other.graph))
+    raise_opset(other, version)
+    found = candidates(subject.rounded, other.graph)
+    matched = agreeing(subject.rounded, other.graph, found, subject.samples, subject.ir_version)
+    return Subject(subject.rounded, subject.samples, subject.ir_version, other.graph, matched)
+
+
+def _result(path: Path, facts: Facts, causes: Sequence[Cause], floats: Path | None) -> dict[str, Any]:
+    subject, score = facts.subject, facts.measurement.score
+    return {
+        "format": 1,
+        "irshrink": __version__,
+        "model": {"name": path.name, "sha256": sha256(path) if path.is_file() else None},
+        "reference": "itself" if floats is None else "float model",
+        "samples": {"count": len(subject.samples), "labels": subject.samples.labels is not None},
+        "score": score_data(score),
+        "layers": [figures(p, facts.tally(p), p in subject.matched) for p in facts.points],
+        "causes": [_cause(c, score) for c in causes],
+        "notes": _notes(subject, floats),
+    }
+
+
+def score_data(score: Score) -> dict[str, Any]:
+    return {
+        "snr_db": round(score.snr_db, 2),
+        "metric": score.metric,
+        "value": score.value,
+        "best": score.best,
+        "outputs": {name: round(ratio, 2) for name, ratio in score.outputs.items()},
+    }
+
+
+def _cause(cause: Cause, before: Score) -> dict[str, Any]:
+    finding, gain = cause.finding, cause.gain(before)
+    return {
+        "cause": finding.cause,
+        "layer": None if finding.point is None else finding.point.name,
+        "sentence": finding.sentence[0].upper() + finding.sentence[1:],
+        "evidence": dict(finding.evidence),
+        "gain_db": None if gain is None else round(gain, 2),
+        "remedies": [
+            {
+                "what": tried.remedy.what,
+                "recipe": tried.remedy.recipe,
+                "after": None if tried.after is None else score_data(tried.after),
+                "why_not_measured": tried.remedy.why_not,
+            }
+            for tried in cause.tried
+        ],
+    }
+
+
+def _notes(subject: Subject, floats: Path | None) -> list[str]:
+    rounded: Rounded = subject.rounded
+    notes = []
+    if floats is None:
+        notes.append(
+            "No float model was given: the model is compared with itself without rounding activations, so "
+            "what the rounding of its weights lost is in no figure. Give it with --float."
+        )
+    elif len(subject.matched) < len(rounded.points):
+        missing = plural(len(rounded.points) - len(subject.matched), "value")
+        notes.append(
+            f"{missing} of {len(rounded.points)} have no counterpart in the float model (by name, with the "
+            "same numbers up to rounding); there the layer is compared with itself in float."
+        )
+    folded = sum(point.low is not None for point in rounded.points)
+    if folded:
+        notes.append(f"{plural(folded, 'grid')} that begin at 0 were read as the ReLU of their layer.")
+    return notes
