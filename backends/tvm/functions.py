@@ -16,6 +16,7 @@ HEADERS = {
     "math": "irs_math_",
     "integers": "irs_int_",
     "q31": "irs_q31_",
+    "wide": "irs_wide_",
     "neon": "irs_neon_",
     "x86": "irs_x86_",
     "mve": "irs_mve_",
@@ -23,8 +24,11 @@ HEADERS = {
     "mve_lanes": "irs_lanes_",
     "dsp": "irs_dsp_",
     "planes": "irs_planes_",
+    "nibbles": "irs_nibble_",
     "packed": "irs_packed_",
 }
+#: Headers that others include.
+_INCLUDED = {"nibbles": "dsp"}
 
 
 @dataclass
@@ -65,10 +69,11 @@ class Functions:
         return "/* The kernels of this model, generated from TIR. */\n\n" + "\n".join(texts)
 
     def headers(self) -> list[str]:
-        """Names of the headers that the functions call."""
-        return [
-            name for name, prefix in HEADERS.items() if any(prefix in text for text in self._texts.values())
-        ]
+        """Names of the headers that the functions call, and of those that these include."""
+        texts = self._texts.values()
+        called = [name for name, prefix in HEADERS.items() if any(prefix in text for text in texts)]
+        included = {_INCLUDED.get(name) for name in called}
+        return [name for name in HEADERS if name in called or name in included]
 
 
 def remaining(call: KernelCall, parameter: Parameter) -> bool:

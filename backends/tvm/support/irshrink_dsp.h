@@ -15,6 +15,95 @@
 
 #include "irshrink_kernels.h"
 
+#if IRS_DSP_ASM
+/* Six sums, of a in r2 to r4 and of a and b in r5 to r7, to bytes; whether those were the last channels. */
+#define IRS_DSP_PAIR_RESULTS                                                                                \
+    "vldmia r1!, {s6, s7}\n"                                                                                \
+    "subs r5, r5, r2\n"                                                                                     \
+    "subs r6, r6, r3\n"                                                                                     \
+    "subs r7, r7, r4\n"                                                                                     \
+    "vmov s0, s1, r2, r5\n"                                                                                 \
+    "vmov s2, s3, r3, r6\n"                                                                                 \
+    "vmov s4, s5, r4, r7\n"                                                                                 \
+    "vcvt.f32.s32 s0, s0\n"                                                                                 \
+    "vcvt.f32.s32 s1, s1\n"                                                                                 \
+    "vcvt.f32.s32 s2, s2\n"                                                                                 \
+    "vcvt.f32.s32 s3, s3\n"                                                                                 \
+    "vcvt.f32.s32 s4, s4\n"                                                                                 \
+    "vcvt.f32.s32 s5, s5\n"                                                                                 \
+    "vmul.f32 s0, s0, s6\n"                                                                                 \
+    "vmul.f32 s1, s1, s7\n"                                                                                 \
+    "vmul.f32 s2, s2, s6\n"                                                                                 \
+    "vmul.f32 s3, s3, s7\n"                                                                                 \
+    "vmul.f32 s4, s4, s6\n"                                                                                 \
+    "vmul.f32 s5, s5, s7\n"                                                                                 \
+    "vcvtr.s32.f32 s0, s0\n"                                                                                \
+    "vcvtr.s32.f32 s1, s1\n"                                                                                \
+    "vcvtr.s32.f32 s2, s2\n"                                                                                \
+    "vcvtr.s32.f32 s3, s3\n"                                                                                \
+    "vcvtr.s32.f32 s4, s4\n"                                                                                \
+    "vcvtr.s32.f32 s5, s5\n"                                                                                \
+    "vmov r2, r5, s0, s1\n"                                                                                 \
+    "vmov r3, r6, s2, s3\n"                                                                                 \
+    "vmov r4, r7, s4, s5\n"                                                                                 \
+    "vmov r10, r11, s10, s11\n"                                                                             \
+    "vmov r8, r9, s14, s15\n"                                                                               \
+    "qadd r2, r2, r10\n"                                                                                    \
+    "qadd r3, r3, r10\n"                                                                                    \
+    "qadd r4, r4, r10\n"                                                                                    \
+    "qadd r5, r5, r10\n"                                                                                    \
+    "qadd r6, r6, r10\n"                                                                                    \
+    "qadd r7, r7, r10\n"                                                                                    \
+    "ssat r2, #8, r2\n"                                                                                     \
+    "ssat r3, #8, r3\n"                                                                                     \
+    "ssat r4, #8, r4\n"                                                                                     \
+    "ssat r5, #8, r5\n"                                                                                     \
+    "ssat r6, #8, r6\n"                                                                                     \
+    "ssat r7, #8, r7\n"                                                                                     \
+    "add r12, r8, r9, lsl #1\n"                                                                             \
+    "strb r4, [r12]\n"                                                                                      \
+    "strb r7, [r12, #1]\n"                                                                                  \
+    "add r9, r8, r9\n"                                                                                      \
+    "strb r3, [r9]\n"                                                                                       \
+    "strb r6, [r9, #1]\n"                                                                                   \
+    "strb r2, [r8], #1\n"                                                                                   \
+    "strb r5, [r8], #1\n"                                                                                   \
+    "vmov s14, r8\n"                                                                                        \
+    "cmp r8, r11\n"
+/* Four sums in r2 to r5 by the multipliers in s4 to s7 to bytes; whether those were the last channels. */
+#define IRS_DSP_FOUR_RESULTS                                                                                \
+    "vmov s0, s1, r2, r3\n"                                                                                 \
+    "vmov s2, s3, r4, r5\n"                                                                                 \
+    "vcvt.f32.s32 s0, s0\n"                                                                                 \
+    "vcvt.f32.s32 s1, s1\n"                                                                                 \
+    "vcvt.f32.s32 s2, s2\n"                                                                                 \
+    "vcvt.f32.s32 s3, s3\n"                                                                                 \
+    "vmul.f32 s0, s0, s4\n"                                                                                 \
+    "vmul.f32 s1, s1, s5\n"                                                                                 \
+    "vmul.f32 s2, s2, s6\n"                                                                                 \
+    "vmul.f32 s3, s3, s7\n"                                                                                 \
+    "vcvtr.s32.f32 s0, s0\n"                                                                                \
+    "vcvtr.s32.f32 s1, s1\n"                                                                                \
+    "vcvtr.s32.f32 s2, s2\n"                                                                                \
+    "vcvtr.s32.f32 s3, s3\n"                                                                                \
+    "vmov r6, r7, s14, s15\n"                                                                               \
+    "vmov r2, r3, s0, s1\n"                                                                                 \
+    "vmov r4, r5, s2, s3\n"                                                                                 \
+    "qadd r2, r2, r7\n"                                                                                     \
+    "qadd r3, r3, r7\n"                                                                                     \
+    "qadd r4, r4, r7\n"                                                                                     \
+    "qadd r5, r5, r7\n"                                                                                     \
+    "ssat r2, #8, r2\n"                                                                                     \
+    "ssat r3, #8, r3\n"                                                                                     \
+    "ssat r4, #8, r4\n"                                                                                     \
+    "ssat r5, #8, r5\n"                                                                                     \
+    "strb r3, [r12, #1]\n"                                                                                  \
+    "strb r4, [r12, #2]\n"                                                                                  \
+    "strb r5, [r12, #3]\n"                                                                                  \
+    "strb r2, [r12], #4\n"                                                                                  \
+    "cmp r12, r6\n"
+#endif
+
 /* `rows` times 4 * words bytes of three pixels, `step` bytes apart, as pairs: even of a, b, c, then odd of a, b,
  * c; words and rows > 0. */
 IRS_DSP_FUNCTION void irs_dsp_widen(int8_t *to, const int8_t *a, const int8_t *b, const int8_t *c, int32_t words,
@@ -99,58 +188,7 @@ IRS_DSP_FUNCTION void irs_dsp_tile(const int8_t *x, const int32_t *stream, int8_
         "2:\n" IRS_DSP_STEPS IRS_DSP_STEPS
         "cmp r0, lr\n"
         "bne 2b\n"
-        "vldmia r1!, {s6, s7}\n"
-        "subs r5, r5, r2\n"
-        "subs r6, r6, r3\n"
-        "subs r7, r7, r4\n"
-        "vmov s0, s1, r2, r5\n"
-        "vmov s2, s3, r3, r6\n"
-        "vmov s4, s5, r4, r7\n"
-        "vcvt.f32.s32 s0, s0\n"
-        "vcvt.f32.s32 s1, s1\n"
-        "vcvt.f32.s32 s2, s2\n"
-        "vcvt.f32.s32 s3, s3\n"
-        "vcvt.f32.s32 s4, s4\n"
-        "vcvt.f32.s32 s5, s5\n"
-        "vmul.f32 s0, s0, s6\n"
-        "vmul.f32 s1, s1, s7\n"
-        "vmul.f32 s2, s2, s6\n"
-        "vmul.f32 s3, s3, s7\n"
-        "vmul.f32 s4, s4, s6\n"
-        "vmul.f32 s5, s5, s7\n"
-        "vcvtr.s32.f32 s0, s0\n"
-        "vcvtr.s32.f32 s1, s1\n"
-        "vcvtr.s32.f32 s2, s2\n"
-        "vcvtr.s32.f32 s3, s3\n"
-        "vcvtr.s32.f32 s4, s4\n"
-        "vcvtr.s32.f32 s5, s5\n"
-        "vmov r2, r5, s0, s1\n"
-        "vmov r3, r6, s2, s3\n"
-        "vmov r4, r7, s4, s5\n"
-        "vmov r10, r11, s10, s11\n"
-        "vmov r8, r9, s14, s15\n"
-        "qadd r2, r2, r10\n"
-        "qadd r3, r3, r10\n"
-        "qadd r4, r4, r10\n"
-        "qadd r5, r5, r10\n"
-        "qadd r6, r6, r10\n"
-        "qadd r7, r7, r10\n"
-        "ssat r2, #8, r2\n"
-        "ssat r3, #8, r3\n"
-        "ssat r4, #8, r4\n"
-        "ssat r5, #8, r5\n"
-        "ssat r6, #8, r6\n"
-        "ssat r7, #8, r7\n"
-        "add r12, r8, r9, lsl #1\n"
-        "strb r4, [r12]\n"
-        "strb r7, [r12, #1]\n"
-        "add r9, r8, r9\n"
-        "strb r3, [r9]\n"
-        "strb r6, [r9, #1]\n"
-        "strb r2, [r8], #1\n"
-        "strb r5, [r8], #1\n"
-        "vmov s14, r8\n"
-        "cmp r8, r11\n"
+        IRS_DSP_PAIR_RESULTS
         "bne 1b\n"
         "pop {r4-r11, pc}\n");
 #undef IRS_DSP_STEPS
@@ -217,36 +255,7 @@ IRS_DSP_FUNCTION void irs_dsp_fours(const int8_t *x, const int32_t *stream, int8
         "vldmia r1!, {s4-s7}\n"
         "subs r3, r3, r2\n"
         "subs r5, r5, r4\n"
-        "vmov s0, s1, r2, r3\n"
-        "vmov s2, s3, r4, r5\n"
-        "vcvt.f32.s32 s0, s0\n"
-        "vcvt.f32.s32 s1, s1\n"
-        "vcvt.f32.s32 s2, s2\n"
-        "vcvt.f32.s32 s3, s3\n"
-        "vmul.f32 s0, s0, s4\n"
-        "vmul.f32 s1, s1, s5\n"
-        "vmul.f32 s2, s2, s6\n"
-        "vmul.f32 s3, s3, s7\n"
-        "vcvtr.s32.f32 s0, s0\n"
-        "vcvtr.s32.f32 s1, s1\n"
-        "vcvtr.s32.f32 s2, s2\n"
-        "vcvtr.s32.f32 s3, s3\n"
-        "vmov r6, r7, s14, s15\n"
-        "vmov r2, r3, s0, s1\n"
-        "vmov r4, r5, s2, s3\n"
-        "qadd r2, r2, r7\n"
-        "qadd r3, r3, r7\n"
-        "qadd r4, r4, r7\n"
-        "qadd r5, r5, r7\n"
-        "ssat r2, #8, r2\n"
-        "ssat r3, #8, r3\n"
-        "ssat r4, #8, r4\n"
-        "ssat r5, #8, r5\n"
-        "strb r3, [r12, #1]\n"
-        "strb r4, [r12, #2]\n"
-        "strb r5, [r12, #3]\n"
-        "strb r2, [r12], #4\n"
-        "cmp r12, r6\n"
+        IRS_DSP_FOUR_RESULTS
         "bne 1b\n"
         "pop {r4-r11, pc}\n");
 #undef IRS_DSP_FOURS
@@ -307,18 +316,23 @@ IRS_INLINE irs_dsp_place irs_dsp_locate(const int32_t *window, int32_t pixel, in
     return at;
 }
 
+/* How a row of words becomes pairs; irs_dsp_widen or one of its shape. */
+typedef void irs_dsp_widener(int8_t *to, const int8_t *a, const int8_t *b, const int8_t *c, int32_t words,
+                             int32_t rows, int32_t step);
+
 /* Windows of whole words of channels, widened; those of `pixel` and the two after it (`next` 1), or its own three
  * times (`next` 0). */
-IRS_NOINLINE void irs_dsp_windows(int8_t *to, const int8_t *x, const int8_t *outside, const int32_t *window,
-                                  int32_t pixel, int32_t next, int32_t pad_top, int32_t height)
+IRS_INLINE void irs_dsp_windows_by(irs_dsp_widener widen, int8_t *to, const int8_t *x, const int8_t *outside,
+                                   const int32_t *window, int32_t pixel, int32_t next, int32_t pad_top,
+                                   int32_t height)
 {
     irs_dsp_place at = irs_dsp_locate(window, pixel, next, pad_top, height);
     int32_t width = window[IRS_DSP_IN_W], channels = window[IRS_DSP_IN_CHANNELS];
     int32_t rows = window[IRS_DSP_ROWS], columns = window[IRS_DSP_COLUMNS], words = window[IRS_DSP_GROUP_IN] / 4;
     if (at.inside) {
         const int8_t *from = x + (at.top * width + at.left) * channels;
-        irs_dsp_widen(to, from, from + at.apart, from + 2 * at.apart, columns * words, rows,
-                      window[IRS_DSP_DILATION_H] * width * channels);
+        widen(to, from, from + at.apart, from + 2 * at.apart, columns * words, rows,
+              window[IRS_DSP_DILATION_H] * width * channels);
         return;
     }
     int32_t top[3], left[3], out_w = window[IRS_DSP_OUT_W];
@@ -335,15 +349,21 @@ IRS_NOINLINE void irs_dsp_windows(int8_t *to, const int8_t *x, const int8_t *out
                 int32_t within = (uint32_t)row < (uint32_t)height && (uint32_t)column < (uint32_t)width;
                 from[p] = within ? x + (row * width + column) * channels : outside;
             }
-            irs_dsp_widen(to, from[0], from[1], from[2], words, 1, 0);
+            widen(to, from[0], from[1], from[2], words, 1, 0);
         }
     }
 }
 
+IRS_NOINLINE void irs_dsp_windows(int8_t *to, const int8_t *x, const int8_t *outside, const int32_t *window,
+                                  int32_t pixel, int32_t next, int32_t pad_top, int32_t height)
+{
+    irs_dsp_windows_by(irs_dsp_widen, to, x, outside, window, pixel, next, pad_top, height);
+}
+
 /* Windows of any number of channels, widened: the whole words of each row, then the bytes that are left of each row,
  * side by side. `bytes` holds those, and windows at the border. */
-IRS_NOINLINE void irs_dsp_rows(int8_t *to, const int8_t *x, int8_t *bytes, const int32_t *window, int32_t pixel,
-                               int32_t next, int32_t pad_top, int32_t height)
+IRS_INLINE void irs_dsp_rows_by(irs_dsp_widener widen, int8_t *to, const int8_t *x, int8_t *bytes,
+                                const int32_t *window, int32_t pixel, int32_t next, int32_t pad_top, int32_t height)
 {
     irs_dsp_place at = irs_dsp_locate(window, pixel, next, pad_top, height);
     int32_t width = window[IRS_DSP_IN_W], channels = window[IRS_DSP_IN_CHANNELS], rows = window[IRS_DSP_ROWS];
@@ -364,7 +384,7 @@ IRS_NOINLINE void irs_dsp_rows(int8_t *to, const int8_t *x, int8_t *bytes, const
         }
     }
     if (run >= 4) {
-        irs_dsp_widen(to, from, from + apart, from + 2 * apart, run / 4, rows, step);
+        widen(to, from, from + apart, from + 2 * apart, run / 4, rows, step);
     }
     if (left > 0) {
         int8_t *rest = bytes;
@@ -376,8 +396,14 @@ IRS_NOINLINE void irs_dsp_rows(int8_t *to, const int8_t *x, int8_t *bytes, const
                 }
             }
         }
-        irs_dsp_widen(to + run / 4 * rows * 24, bytes, bytes + pitch, bytes + 2 * pitch, pitch / 4, 1, 0);
+        widen(to + run / 4 * rows * 24, bytes, bytes + pitch, bytes + 2 * pitch, pitch / 4, 1, 0);
     }
+}
+
+IRS_NOINLINE void irs_dsp_rows(int8_t *to, const int8_t *x, int8_t *bytes, const int32_t *window, int32_t pixel,
+                               int32_t next, int32_t pad_top, int32_t height)
+{
+    irs_dsp_rows_by(irs_dsp_widen, to, x, bytes, window, pixel, next, pad_top, height);
 }
 
 #endif

@@ -6,10 +6,10 @@
 
 #include "irshrink_kernels.h"
 
-/* Four codes, one a byte, as int8; `half` of their range is in every byte, too. */
-IRS_INLINE void irs_packed_store(int8_t *to, uint32_t codes, uint32_t half)
+/* Four codes, one a byte, as int8; `offset` is 128 less half of their range in every byte: no byte overflows. */
+IRS_INLINE void irs_packed_store(int8_t *to, uint32_t codes, uint32_t offset)
 {
-    irs_store32(to, (int32_t)(((codes | 0x80808080u) - half) ^ 0x80808080u));
+    irs_store32(to, (int32_t)((codes + offset) ^ 0x80808080u));
 }
 
 /* `bytes` of codes as weights, in whole blocks of 16. */
@@ -19,8 +19,8 @@ IRS_NOINLINE void irs_packed_4(void *to, const uint8_t *from, int32_t bytes)
     for (; bytes > 0; bytes -= 16, from += 16, out += 32) {
         for (int32_t i = 0; i < 16; i += 4) {
             uint32_t word = (uint32_t)irs_load32((const int8_t *)from + i);
-            irs_packed_store(out + i, word & 0x0F0F0F0Fu, 0x08080808u);
-            irs_packed_store(out + i + 16, word >> 4 & 0x0F0F0F0Fu, 0x08080808u);
+            irs_packed_store(out + i, word & 0x0F0F0F0Fu, 0x78787878u);
+            irs_packed_store(out + i + 16, word >> 4 & 0x0F0F0F0Fu, 0x78787878u);
         }
     }
 }
@@ -31,10 +31,10 @@ IRS_NOINLINE void irs_packed_2(void *to, const uint8_t *from, int32_t bytes)
     for (; bytes > 0; bytes -= 16, from += 16, out += 64) {
         for (int32_t i = 0; i < 16; i += 4) {
             uint32_t word = (uint32_t)irs_load32((const int8_t *)from + i);
-            irs_packed_store(out + i, word & 0x03030303u, 0x02020202u);
-            irs_packed_store(out + i + 16, word >> 2 & 0x03030303u, 0x02020202u);
-            irs_packed_store(out + i + 32, word >> 4 & 0x03030303u, 0x02020202u);
-            irs_packed_store(out + i + 48, word >> 6 & 0x03030303u, 0x02020202u);
+            irs_packed_store(out + i, word & 0x03030303u, 0x7E7E7E7Eu);
+            irs_packed_store(out + i + 16, word >> 2 & 0x03030303u, 0x7E7E7E7Eu);
+            irs_packed_store(out + i + 32, word >> 4 & 0x03030303u, 0x7E7E7E7Eu);
+            irs_packed_store(out + i + 48, word >> 6 & 0x03030303u, 0x7E7E7E7Eu);
         }
     }
 }

@@ -122,7 +122,7 @@ IRS_NOINLINE void irs_planes_fill(int8_t *to, const int8_t *x, int32_t row, int3
  * outputs of each, `channels` bytes apart. Rows of a plane are `pitch` bytes. Biases are int32, multipliers
  * float32, weights bytes, of which three behind the last are read, too. */
 IRS_DSP_FUNCTION void irs_planes_walk(const int8_t *x, const int32_t *bias, const int32_t *multiplier,
-                                      const int32_t *weights, int8_t *y, int32_t rows, int32_t columns,
+                                      const void *weights, int8_t *y, int32_t rows, int32_t columns,
                                       int32_t channels, int32_t zero_point, int32_t pitch, int32_t plane,
                                       int32_t stride)
 {

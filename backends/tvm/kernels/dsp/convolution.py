@@ -31,7 +31,8 @@ from irshrink.backends.tvm.kernels.call import (
     RowCall,
     Workspace,
 )
-from irshrink.backends.tvm.kernels.dsp.pairs import STEP, patch_bytes, streams
+from irshrink.backends.tvm.kernels.dsp.nibbles import NIBBLES
+from irshrink.backends.tvm.kernels.dsp.pairs import BYTES, STEP, PairForm, patch_bytes, streams
 from irshrink.backends.tvm.kernels.dsp.residual import Residual
 from irshrink.backends.tvm.kernels.overlap import Shape, tiles_distance
 from irshrink.backends.tvm.tir import (
@@ -86,7 +87,12 @@ def _stream(op: ConvInt8, tile: PairTile) -> NDArray[np.int32] | None:
     runs = op.weight.reshape(groups, channels // groups, rows, columns * group_in)
     words = columns * group_in // STEP * STEP if tile.source == "rows" else columns * group_in
     parts = [part.reshape(*runs.shape[:2], -1) for part in (runs[..., :words], runs[..., words:])]
-    return streams(np.concatenate(parts, axis=2), op.bias, op.requantization)
+    return streams(np.concatenate(parts, axis=2), op.bias, op.requantization, _form(op))
+
+
+def _form(op: ConvInt8) -> PairForm:
+    """How the weights are stored; those of 2 bits take 4."""
+    return BYTES if op.weight_bits == 8 else NIBBLES
 
 
 def select_pairs(op: ConvInt8, program: Program, tile: PairTile) -> KernelCall:
@@ -99,7 +105,7 @@ def select_pairs(op: ConvInt8, program: Program, tile: PairTile) -> KernelCall:
     patch = patch_bytes(op.weight[0].size)
     arguments: list[Argument] = [
         Input(0),
-        Constant("stream", packed),
+        Constant("stream", packed, _form(op).bits),
         Output(),
         Workspace(),
         *(y[1] * y[2], y[3], op.requantization.zero_point),
@@ -108,7 +114,7 @@ def select_pairs(op: ConvInt8, program: Program, tile: PairTile) -> KernelCall:
     if op.residual is not None:
         arguments += [Input(1), *residual.arguments(op.residual)]
     return KernelCall(
-        function=pair_convolution(tile, residual),
+        function=pair_convolution(tile, residual, _form(op).bits),
         arguments=tuple(arguments),
         workspace_bytes=patch + sums_bytes + (_border_bytes(op) if tile.source == "rows" else 0),
         overread_bytes=_SLACK,
@@ -171,11 +177,11 @@ def _row_call(op: ConvInt8, tile: PairTile) -> RowCall:
 
 
 @cache
-def pair_convolution(tile: PairTile, residual: Residual) -> TirFunction:
-    """The C function for one source and one kind of residual; all sizes are run-time arguments."""
+def pair_convolution(tile: PairTile, residual: Residual, bits: int = 8) -> TirFunction:
+    """The C function for a source, a kind of residual and a width of weights; sizes are run-time."""
     place, extra = _place_parameters(tile.source), residual.parameters()
     names = ["pixels", "channels", "zero_point"]
-    name = f"conv_s8_pairs_{tile.source}{residual.suffix}"
+    name = f"conv_s8_pairs_{tile.source}{residual.suffix}{'' if bits == 8 else f'_w{bits}'}"
     with Function(name, "Convolution of int8, three pixels by two channels at a time.") as f:
         x, stream, y, patch, *rest = f.parameters(
             read("x", "int8"),
@@ -193,7 +199,7 @@ def pair_convolution(tile: PairTile, residual: Residual) -> TirFunction:
         with f.share("t", full + single) as t:
             more = f.bind("next", select(t < full, 1, 0))
             pixel = f.bind("pixel", minimum(t, full) * (PIXELS - 1) + t)
-            _Body(f, tile, x, stream, y, patch, n).tile(pixel, more, residual, rest[len(given) :])
+            _Body(f, tile, bits, x, stream, y, patch, n).tile(pixel, more, residual, rest[len(given) :])
     return f.result
 
 
@@ -210,6 +216,7 @@ class _Body:
 
     f: Function
     kind: PairTile
+    bits: int
     x: Buffer
     stream: Buffer
     y: Buffer
@@ -236,12 +243,17 @@ class _Body:
             count = f.bind("count", channels + more * ((PIXELS - 1) * channels))
             residual.emit(f, given, (out, at), (self.y, first), count)
 
+    @property
+    def _family(self) -> str:
+        """Prefix of the C functions that know how weights are stored, and patches for them."""
+        return "irs_dsp" if self.bits == 8 else "irs_nibble"
+
     def _direct(self, pixel: Expr, more: Expr) -> None:
         f, depth = self.f, self.n["in_channels"]
         at = f.bind("at", pixel * depth)
         step = f.bind("step", more * depth)
         froms = [address(self.x, at + step * p) for p in range(PIXELS)]
-        f.call("irs_dsp_widen", address(self.patch, 0), *froms, self.n["steps"], 1, 0)
+        f.call(f"{self._family}_widen", address(self.patch, 0), *froms, self.n["steps"], 1, 0)
 
     def _window(self, pixel: Expr, more: Expr, group: Expr) -> None:
         f, n, window = self.f, self.n, self.n["window"]
@@ -250,7 +262,7 @@ class _Body:
             address(self.patch, n["patch_bytes"] + n["sums_bytes"]) if by_rows else address(n["outside"], 0)
         )
         f.call(
-            "irs_dsp_rows" if by_rows else "irs_dsp_windows",
+            f"{self._family}_rows" if by_rows else f"{self._family}_windows",
             *(address(self.patch, 0), address(self.x, group * window[GROUP_IN]), extra, address(window, 0)),
             *(pixel, more, n["pad_top"], n["in_h"]),
         )
@@ -270,7 +282,7 @@ class _Body:
         with f.loop("r", runs) as r:
             run = f.bind("run", (r if self.kind.source == "direct" else group * runs + r) * 3 + 2)
             f.call(
-                "irs_dsp_tile",
+                f"{self._family}_tile",
                 *(address(self.patch, 0), address(stream, stream[run + 2]), address(out, at + stream[run])),
                 *(n["patch_bytes"], stride, stream[run + 1], n["zero_point"]),
             )

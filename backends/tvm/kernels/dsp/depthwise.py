@@ -24,6 +24,7 @@ from irshrink.backends.tvm.kernels.call import (
     RowCall,
     Workspace,
 )
+from irshrink.backends.tvm.kernels.packed import codes_of
 from irshrink.backends.tvm.tir import (
     Function,
     TirFunction,
@@ -45,6 +46,8 @@ Shape = Sequence[int]
 
 #: Channels that are spread at once, and rows and columns of the window.
 CHANNELS, KERNEL = 4, 3
+#: Words that hold weights of 4 bits of so many channels, and bytes that these take when they are unpacked.
+_NIBBLE_WORDS, _TAP_BYTES = 5, 40
 
 
 @dataclass(frozen=True)
@@ -105,21 +108,22 @@ def _covers(op: ConvInt8, program: Program) -> bool:
 def select_planes(op: ConvInt8, program: Program, tile: PlaneTile) -> KernelCall:
     """The kernel call for one image."""
     x, y = program.tensors[op.inputs[0]].shape, program.tensors[op.output].shape
-    assert isinstance(op.requantization, Requantization)
+    bits = 8 if op.weight_bits == 8 else 4
     arguments: list[Argument] = [
         Input(0),
-        Constant("stream", _stream(op.weight, op.bias, op.requantization)),
+        Constant("stream", _stream(op), bits),
         Output(),
         Workspace(),
         *(y[1], y[2], y[3], x[1], x[2] * x[3], op.window.pads[0], tile.stride, tile.rows),
         *_row(x[2], op.window.pads[1], tile.pairs(y[2])),
         *(op.input_zero_point, op.requantization.zero_point),
+        *([tile.nbytes(y[2])] if bits < 8 else []),
     ]
     reach = Reach(KERNEL, tile.stride, op.window.pads[0])
     return KernelCall(
-        function=plane_depthwise(),
+        function=plane_depthwise(bits),
         arguments=tuple(arguments),
-        workspace_bytes=tile.nbytes(y[2]),
+        workspace_bytes=tile.nbytes(y[2]) + (_TAP_BYTES if bits < 8 else 0),
         in_place=(0,) if _in_place(op, tile, x, y) else (),
         rows=RowCall((reach,), out_rows="out_h", in_rows="in_h", pad_top="pad_top"),
         schedule=tile,
@@ -127,12 +131,23 @@ def select_planes(op: ConvInt8, program: Program, tile: PlaneTile) -> KernelCall
     )
 
 
-def _stream(weight: NDArray[np.int8], bias: NDArray[np.int32], form: Requantization) -> NDArray[np.int32]:
-    """int32: biases, multipliers by their bits, then nine bytes a channel, in whole words and one more."""
-    multiplier = np.broadcast_to(form.multiplier, bias.shape).astype(np.float32)
-    taps = np.zeros((weight.size // 4 + 2) * 4, np.int8)
-    taps[: weight.size] = weight.reshape(-1)
-    return np.concatenate([bias, multiplier.view(np.int32), taps.view(np.int32)])
+def _stream(op: ConvInt8) -> NDArray[np.int32]:
+    """int32: biases, multipliers by their bits, then the taps.
+
+    Those are nine bytes a channel, in whole words and one more. Of 4 bits they are words of eight codes (w +
+    8) for every four channels: taps 0 to 3 in the lower fields of the bytes, 4 to 7 in the upper ones.
+    """
+    assert isinstance(op.requantization, Requantization)
+    multiplier = np.broadcast_to(op.requantization.multiplier, op.bias.shape).astype(np.float32)
+    if op.weight_bits == 8:
+        taps = np.zeros((op.weight.size // 4 + 2) * 4, np.int8)
+        taps[: op.weight.size] = op.weight.reshape(-1)
+        return np.concatenate([op.bias, multiplier.view(np.int32), taps.view(np.int32)])
+    blocks = np.zeros((len(op.weight) // CHANNELS, _TAP_BYTES), np.int8)
+    blocks[:, : CHANNELS * KERNEL**2] = op.weight.reshape(len(blocks), -1)
+    codes = codes_of(blocks, 4).reshape(-1, 2, 4)
+    packed = np.ascontiguousarray(codes[:, 0] | codes[:, 1] << np.uint8(4)).reshape(-1)
+    return np.concatenate([op.bias, multiplier.view(np.int32), packed.view(np.int32)])
 
 
 def _row(width: int, left: int, pairs: int) -> tuple[int, int]:
@@ -153,12 +168,12 @@ def _in_place(op: ConvInt8, tile: PlaneTile, x: Shape, y: Shape) -> bool:
 
 
 @cache
-def plane_depthwise() -> TirFunction:
-    """The C function; all sizes are run-time arguments."""
+def plane_depthwise(bits: int = 8) -> TirFunction:
+    """The C function for one width of weights; all sizes are run-time arguments."""
     names = ["out_h", "out_w", "channels", "in_h", "row_bytes", "pad_top", "stride", "rows"]
-    names += ["middle", "edges", "pad_value", "zero_point"]
+    names += ["middle", "edges", "pad_value", "zero_point", *(["taps_at"] if bits < 8 else [])]
     doc = "Depthwise 3x3 convolution of int8 in planes of four channels."
-    with Function("depthwise_s8_planes", doc) as f:
+    with Function(f"depthwise_s8_planes{'' if bits == 8 else f'_w{bits}'}", doc) as f:
         x, stream, y, planes, *rest = f.parameters(
             read("x", "int8"),
             constant("stream", "int32"),
@@ -176,6 +191,10 @@ def plane_depthwise() -> TirFunction:
         weights = channels * 2
         with f.share("b", quotient(channels, CHANNELS)) as b:
             channel = f.bind("channel", b * CHANNELS)
+            taps = address(stream, weights + b * KERNEL**2)
+            if bits < 8:
+                packed, taps = address(stream, weights + b * _NIBBLE_WORDS), address(planes, n["taps_at"])
+                f.call("irs_nibble_taps", taps, packed, _NIBBLE_WORDS)
             with f.loop("s", quotient(n["out_h"] + n["rows"] - 1, n["rows"])) as s:
                 first = f.bind("first", s * n["rows"])
                 count = f.bind("count", minimum(n["rows"], n["out_h"] - first))
@@ -191,7 +210,7 @@ def plane_depthwise() -> TirFunction:
                 )  # fmt: skip
                 f.call(
                     "irs_planes_walk", address(planes, 0), address(stream, channel),
-                    address(stream, channels + channel), address(stream, weights + b * 9),
+                    address(stream, channels + channel), taps,
                     address(y, first * n["out_w"] * channels + channel), count, n["out_w"], channels,
                     n["zero_point"], pitch, plane, stride,
                 )  # fmt: skip

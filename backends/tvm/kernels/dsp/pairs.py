@@ -18,7 +18,7 @@ filled from one row of such constants.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -47,6 +47,23 @@ class Pair:
     second_only: bool = False
 
 
+@dataclass(frozen=True)
+class PairForm:
+    """How pairs of channels go into words.
+
+    Attributes:
+        bits: of a weight.
+        words: that hold one step of a pair.
+        exact: whether weights [channel, depth], biases and multipliers may go into such words.
+        pair: the stream of one pair of those.
+    """
+
+    bits: int
+    words: int
+    exact: Callable[[NDArray[np.int8], NDArray[np.int32], NDArray[np.float32]], bool]
+    pair: Callable[[Pair, NDArray[np.int8], NDArray[np.int32], NDArray[np.float32]], NDArray[np.int32]]
+
+
 def steps_of(depth: int) -> int:
     """Steps over ``depth`` bytes, a whole number of loop bodies."""
     return -(-depth // (STEP * STEPS)) * STEPS
@@ -58,35 +75,42 @@ def patch_bytes(depth: int) -> int:
 
 
 def streams(
-    weights: NDArray[np.int8], bias: NDArray[np.int32], requantization: Requantization | FixedPoint
+    weights: NDArray[np.int8],
+    bias: NDArray[np.int32],
+    requantization: Requantization | FixedPoint,
+    form: PairForm | None = None,
 ) -> NDArray[np.int32] | None:
     """What micro-kernels read, for weights [group, channel, depth]; None where its channels make no pairs.
+
+    Args:
+        form: :data:`BYTES` by default.
 
     Returns:
         int32: the number of runs of each group; where the constants of all channels are, 0 for none; for each
         run its first channel in the layer, its number of pairs and where their words are; for each pair
         ``bias a, 256 * bias b + bias a, words [step][even, odd], multiplier a, multiplier b / 256``,
-        multipliers by their bits; the constants, as bytes.
+        multipliers by their bits (what other forms say of a pair); the constants, as bytes.
     """
+    form = form or BYTES
     groups, channels, depth = weights.shape
-    if not _requantizes(requantization) or channels < 2:
+    if not requantizes(requantization) or channels < 2:
         return None
     assert isinstance(requantization, Requantization)
-    flat, biases, multiplier = _settled(weights.reshape(groups * channels, -1), bias, requantization)
+    flat, biases, multiplier = settled(weights.reshape(groups * channels, -1), bias, requantization)
     weights = flat.reshape(weights.shape)
-    if not _exact(flat, biases, multiplier):
+    if not form.exact(flat, biases, multiplier):
         return None
     plans = [plan_runs(w) for w in weights]
     if any(plan is None for plan in plans):
         return None
     fewer = [plan_runs(w, leave_out=True) or plan for w, plan in zip(weights, plans, strict=True)]
-    saved = 4 * (2 * steps_of(depth) + 4) * (_pairs(plans) - _pairs(fewer))
+    saved = 4 * (form.words * steps_of(depth) + 4) * (_pairs(plans) - _pairs(fewer))
     constants = np.zeros(0, np.int8)
     if saved > groups * channels:
         plans = fewer
         constants = np.where(flat.any(axis=1), 0, biases + requantization.zero_point).astype(np.int8)
     packed = [
-        [[_pair(p, w, b, m) for p in run] for run in plan or ()]
+        [[form.pair(p, w, b, m) for p in run] for run in plan or ()]
         for plan, w, b, m in zip(
             plans, weights, biases.reshape(groups, -1), multiplier.reshape(groups, -1), strict=True
         )
@@ -102,10 +126,10 @@ def fours(
     Returns:
         int32: for each four, the last of which overlaps, the streams of two pairs, word by word.
     """
-    if not _requantizes(requantization) or len(weights) < 4:
+    if not requantizes(requantization) or len(weights) < 4:
         return None
     assert isinstance(requantization, Requantization)
-    weights, bias, multiplier = _settled(weights, bias, requantization)
+    weights, bias, multiplier = settled(weights, bias, requantization)
     firsts = [min(c, len(weights) - 4) for c in range(0, len(weights), 4)]
     signs = {c: _sign(weights[c], weights[c + 1]) for first in firsts for c in (first, first + 2)}
     if not _exact(weights, bias, multiplier) or 0 in signs.values():
@@ -121,7 +145,7 @@ def fours(
     )
 
 
-def _requantizes(form: Requantization | FixedPoint) -> bool:
+def requantizes(form: Requantization | FixedPoint) -> bool:
     """Whether results are scaled by float32 and clipped to int8 only."""
     return isinstance(form, Requantization) and (form.low, form.high) == (-128, 127)
 
@@ -153,7 +177,7 @@ def _pairs(plans: Sequence[Sequence[Sequence[Pair]] | None]) -> int:
     return sum(len(run) for plan in plans for run in plan or ())
 
 
-def _settled(
+def settled(
     weights: NDArray[np.int8], bias: NDArray[np.int32], form: Requantization
 ) -> tuple[NDArray[np.int8], NDArray[np.int32], NDArray[np.float32]]:
     """Weights [channel, depth], biases and multipliers; where every input gives the same, that is the bias.
@@ -240,3 +264,7 @@ def _pair(
     scale = np.array([multiplier[c], sign * multiplier[c + 1] / np.float32(256)], np.float32)
     bits = scale.view(np.int32)
     return np.concatenate([np.concatenate([head, words]).astype(np.uint32).view(np.int32), bits])
+
+
+#: The form of weights of 8 bits, as above.
+BYTES = PairForm(8, 2, _exact, _pair)

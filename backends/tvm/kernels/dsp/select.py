@@ -22,7 +22,7 @@ from irshrink.target import Target
 
 def select(op: Op, program: Program, target: Target, schedule: Any = None) -> KernelCall | None:
     """The kernel by rule or by one of its schedules; None where a general one has to do it."""
-    if not isinstance(op, ConvInt8 | DenseInt8) or op.weight_bits < 8:
+    if not isinstance(op, ConvInt8 | DenseInt8):
         return None
     tile = schedule or _rule(op, program, target)
     if isinstance(op, DenseInt8):
@@ -34,7 +34,7 @@ def select(op: Op, program: Program, target: Target, schedule: Any = None) -> Ke
 
 def candidates(op: Op, program: Program, target: Target) -> Sequence[Any]:
     """Our schedules, then the general ones; nothing where we have none."""
-    if not isinstance(op, ConvInt8 | DenseInt8) or op.weight_bits < 8:
+    if not isinstance(op, ConvInt8 | DenseInt8):
         return []
     rule = _rule(op, program, target)
     if rule is None:
