@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol
@@ -49,6 +49,7 @@ class Run:
         calls: ``(function, instructions)`` of every call that the model's function made in the first
             inference, in order, callees included; empty when not counted.
         cycles: an estimate for every one of ``calls``, where there is a table of cycles for the target.
+        code: for every one of ``calls`` the machine code of its basic blocks, and how often each ran.
     """
 
     outputs: list[list[bytes]]
@@ -56,6 +57,7 @@ class Run:
     stack_bytes: int | None = None
     calls: tuple[tuple[str, int], ...] = ()
     cycles: tuple[int, ...] = ()
+    code: tuple[Mapping[bytes, int], ...] = ()
 
     def calls_by_cycles(self) -> list[tuple[str, int]]:
         """``calls`` with their cycles."""

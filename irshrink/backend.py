@@ -6,7 +6,7 @@ emulator. It is found by name through the registry; the framework imports none.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Protocol
@@ -131,6 +131,7 @@ class RunResult:
         instructions: executed in one inference, exact; None when not counted, as when run natively.
         stack_bytes: high-water mark below the caller's stack pointer; None when run natively.
         op_cycles: an estimate for every operator, where the target has a table of cycles.
+        op_code: for every operator the machine code of its basic blocks, and how often each ran.
         native: this machine ran it, no emulator.
     """
 
@@ -139,6 +140,7 @@ class RunResult:
     stack_bytes: int | None = None
     op_instructions: dict[str, int] = field(default_factory=dict)
     op_cycles: dict[str, int] = field(default_factory=dict)
+    op_code: dict[str, Mapping[bytes, int]] = field(default_factory=dict)
     native: bool = False
 
 

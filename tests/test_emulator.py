@@ -92,6 +92,8 @@ def test_bytes_counts_stack_and_arena(core: str, tmp_path: Path) -> None:
     (name, inner), *others = done.results[0].calls
     assert (name, others) == ("increment", [])
     assert 16 * 3 < inner < done.instructions
+    (blocks,) = done.results[0].code
+    assert sum(len(instructions(code)) * times for code, times in blocks.items()) == inner
     again = runner.run_build(folder, target, [[X]])
     assert (again.instructions, again.stack_bytes) == (done.instructions, done.stack_bytes)
 

@@ -91,6 +91,10 @@ def test_many_inputs_are_run_and_the_first_is_counted(target: str, tmp_path: Pat
     assert function == "increment"
     assert result.instructions is not None
     assert 5 < instructions < result.instructions < 200
+    [blocks] = result.code
+    sizes = (4,) if target in ("cortex-a72", "armv7-linux") else (2, 4)
+    total = sum(len(code) * times for code, times in blocks.items())
+    assert min(sizes) * instructions <= total <= max(sizes) * instructions
     again = run(tmp_path / "again", GOOD, target)
     assert (again.instructions, again.calls) == (result.instructions, result.calls)
 

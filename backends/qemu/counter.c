@@ -4,7 +4,8 @@
  *
  * Counting goes from the block at `entry`, the model's function, up to the block in which its caller goes on.
  * [entry, end) are the function's own addresses: every time that execution leaves them and comes back is one
- * line "call ADDRESS COUNT" in FILE, callees included. The last line is "instructions COUNT".
+ * line "call ADDRESS COUNT" in FILE, callees included, and after it one line "block ADDRESS BYTES TIMES" for
+ * every block that ran in it. The last line is "instructions COUNT".
  *
  * QEMU's header is not in every distribution, so what is used of it is declared here (QEMU's plugin interface,
  * docs/devel/tcg-plugins). A block runs from its first instruction to its last, so its length is what it adds.
@@ -21,6 +22,7 @@
 
 typedef uint64_t qemu_plugin_id_t;
 struct qemu_plugin_tb;
+struct qemu_plugin_insn;
 enum { QEMU_PLUGIN_CB_NO_REGS };
 void qemu_plugin_register_vcpu_tb_trans_cb(qemu_plugin_id_t id,
                                            void (*call)(qemu_plugin_id_t, struct qemu_plugin_tb *));
@@ -29,14 +31,20 @@ void qemu_plugin_register_vcpu_tb_exec_cb(struct qemu_plugin_tb *tb, void (*call
 void qemu_plugin_register_atexit_cb(qemu_plugin_id_t id, void (*call)(qemu_plugin_id_t, void *), void *data);
 size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *tb);
 uint64_t qemu_plugin_tb_vaddr(const struct qemu_plugin_tb *tb);
+struct qemu_plugin_insn *qemu_plugin_tb_get_insn(const struct qemu_plugin_tb *tb, size_t index);
+size_t qemu_plugin_insn_size(const struct qemu_plugin_insn *instruction);
 
 EXPORT int qemu_plugin_version = PLUGIN_VERSION;
 
-typedef struct {
+typedef struct block {
     uint64_t address;
     uint64_t instructions;
+    uint64_t bytes;
+    uint64_t times; /* in this call */
+    struct block *next;
 } block;
 
+static block *blocks;
 static uint64_t entry, end, caller_begin, caller_end;
 static FILE *out;
 static bool counting, inside, finished;
@@ -45,11 +53,16 @@ static uint64_t total, left_at, left_total;
 static void came_back(void)
 {
     fprintf(out, "call %" PRIu64 " %" PRIu64 "\n", left_at, total - left_total);
+    for (block *b = blocks; b != NULL; b = b->next) {
+        if (b->times == 0) continue;
+        fprintf(out, "block %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", b->address, b->bytes, b->times);
+        b->times = 0;
+    }
 }
 
 static void on_block(unsigned core, void *data)
 {
-    const block *b = data;
+    block *b = data;
     (void)core;
     if (!counting) {
         counting = inside = b->address == entry && !finished;
@@ -68,6 +81,7 @@ static void on_block(unsigned core, void *data)
         came_back();
     }
     inside = now;
+    b->times += !now;
     total += b->instructions;
 }
 
@@ -78,6 +92,10 @@ static void on_translation(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
     if (b == NULL) abort();
     b->address = qemu_plugin_tb_vaddr(tb);
     b->instructions = qemu_plugin_tb_n_insns(tb);
+    b->bytes = b->times = 0;
+    for (size_t i = 0; i < b->instructions; i++) b->bytes += qemu_plugin_insn_size(qemu_plugin_tb_get_insn(tb, i));
+    b->next = blocks;
+    blocks = b;
     qemu_plugin_register_vcpu_tb_exec_cb(tb, on_block, QEMU_PLUGIN_CB_NO_REGS, b);
 }
 

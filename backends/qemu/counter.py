@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter as Tally
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,10 +18,16 @@ _CALLER = "emulation_infer"
 
 @dataclass(frozen=True)
 class Count:
-    """Instructions of one inference, and ``(function, instructions)`` of every call the model made."""
+    """Instructions of one inference, and of every call the model made.
+
+    Attributes:
+        calls: ``(function, instructions)``.
+        code: of ``calls``: machine code of basic blocks, and how often each ran.
+    """
 
     instructions: int
     calls: tuple[tuple[str, int], ...]
+    code: tuple[Mapping[bytes, int], ...]
 
 
 class Counter:
@@ -55,14 +63,20 @@ class Counter:
         """What was counted; None when the plugin did not see an inference to its end."""
         if not self._out.is_file():
             return None
-        calls, instructions = [], None
+        calls: list[tuple[str, int]] = []
+        code: list[Tally[bytes]] = []
+        instructions = None
         for line in self._out.read_text("ascii").splitlines():
             kind, *numbers = line.split()
             if kind == "call":
                 calls.append((self._name(int(numbers[0])), int(numbers[1])))
+                code.append(Tally())
+            elif kind == "block":
+                address, size, times = map(int, numbers)
+                code[-1][self._elf.read(address, size)] += times
             else:
                 instructions = int(numbers[0])
-        return None if instructions is None else Count(instructions, tuple(calls))
+        return None if instructions is None else Count(instructions, tuple(calls), tuple(code))
 
     def _name(self, address: int) -> str:
         function = self._elf.function_at(address)

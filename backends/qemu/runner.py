@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -76,11 +76,13 @@ class QemuRunner:
             progress(start)
             replies += _run(image, target, _asked(call, start, _AT_ONCE))
         outputs, stack_bytes = _parse(replies, call, image)
+        made = _kernel_calls(count, call) if count else []
         return Run(
             outputs=outputs,
             instructions=count.instructions if count else None,
             stack_bytes=stack_bytes,
-            calls=_kernel_calls(count, call) if count else (),
+            calls=tuple(one for one, _ in made),
+            code=tuple(code for _, code in made),
         )
 
 
@@ -132,9 +134,10 @@ def _first(image: Path, target: Target, call: Call) -> tuple[bytes, Count | None
         return replies, counter.read()
 
 
-def _kernel_calls(count: Count, call: Call) -> tuple[tuple[str, int], ...]:
-    """What the model called, without the question whether there are threads."""
-    return tuple(one for one in count.calls if one[0] != f"{call.names.prefix}_run_steps")
+def _kernel_calls(count: Count, call: Call) -> list[tuple[tuple[str, int], Mapping[bytes, int]]]:
+    """What the model called and the code of that, without the question whether there are threads."""
+    made = zip(count.calls, count.code, strict=True)
+    return [one for one in made if one[0][0] != f"{call.names.prefix}_run_steps"]
 
 
 def _asked(call: Call, start: int, count: int) -> bytes:

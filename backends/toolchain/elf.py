@@ -103,6 +103,17 @@ class Elf:
         found = self._functions[at]
         return found if address < found.address + max(found.size, 1) else None
 
+    def read(self, address: int, size: int) -> bytes:
+        """What is there when the program starts.
+
+        Raises:
+            ToolError: nothing is loaded there.
+        """
+        for start, content in self.segments:
+            if start <= address and address + size <= start + len(content):
+                return content[address - start : address - start + size]
+        raise ToolError(f"{self.path}: nothing is loaded at 0x{address:x}.")
+
     def describe(self, address: int) -> str:
         """``"conv_0+0x1c (0x00000412)"``, or the bare address outside of every function."""
         function = self.function_at(address)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections import Counter as Tally
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -138,6 +139,7 @@ class TvmBackend:
             stack_bytes=run.stack_bytes,
             op_instructions=_by_operator(run.calls, callers) if run.calls else {},
             op_cycles=_by_operator(run.calls_by_cycles(), callers) if run.cycles else {},
+            op_code=_code_by_operator(run.code, callers) if run.code else {},
             native=runner.native,
         )
 
@@ -278,6 +280,16 @@ def _by_operator(calls: Sequence[tuple[str, int]], callers: Sequence[str]) -> di
     for op, (_, count) in zip(callers, calls, strict=True):
         instructions[op] += count
     return instructions
+
+
+def _code_by_operator(
+    code: Sequence[Mapping[bytes, int]], callers: Sequence[str]
+) -> dict[str, Mapping[bytes, int]]:
+    """Basic blocks of every operator, all of its calls together."""
+    found: dict[str, Tally[bytes]] = {op: Tally() for op in callers}
+    for op, blocks in zip(callers, code, strict=True):
+        found[op].update(blocks)
+    return dict(found)
 
 
 def _arrays(outputs: Sequence[bytes], program: Program) -> list[NDArray[np.generic]]:

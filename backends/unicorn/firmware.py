@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +36,7 @@ class EmulationResult:
         calls: ``(function, instructions)`` of every call out of ``model_run``, in order, callees included;
             empty when not counted.
         cycles: estimates for ``calls``, where there is a table of cycles for the target.
+        code: of ``calls``: machine code of basic blocks, and how often each ran.
     """
 
     outputs: list[bytes]
@@ -44,6 +45,7 @@ class EmulationResult:
     arena_used_bytes: int
     calls: tuple[tuple[str, int], ...] = ()
     cycles: tuple[int, ...] = ()
+    code: tuple[Mapping[bytes, int], ...] = ()
 
 
 class Firmware:
@@ -124,6 +126,7 @@ class Firmware:
             arena_used_bytes=self._arena_used(),
             calls=trace.calls if trace else (),
             cycles=trace.cycles if trace else (),
+            code=trace.code if trace else (),
         )
 
     def check_alignment(self, inputs: Sequence[bytes]) -> None:

@@ -93,6 +93,7 @@ class UnicornRunner:
             stack_bytes=max(r.stack_bytes for r in results),
             calls=results[0].calls,
             cycles=results[0].cycles,
+            code=results[0].code,
         )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +24,7 @@ class Trace:
             callees included.
         blocks: ``(address, bytes)`` of every basic block that ran.
         cycles: an estimate for every one of ``calls``; empty without a table of cycles.
+        code: for every one of ``calls`` the machine code of its basic blocks, and how often each ran.
     """
 
     instructions: int
@@ -29,11 +32,12 @@ class Trace:
     calls: tuple[tuple[str, int], ...]
     blocks: tuple[tuple[int, int], ...]
     cycles: tuple[int, ...] = ()
+    code: tuple[Mapping[bytes, int], ...] = ()
 
 
 # Instructions, whether it belongs to a caller, how far it lowers the stack pointer (0 or negative bytes),
-# whether it moves it by a register, so that only the next block shows how far, and its cycles.
-_Block = tuple[int, bool, int, bool, int]
+# whether it moves it by a register, so that only the next block shows how far, its cycles, and its code.
+_Block = tuple[int, bool, int, bool, int, bytes]
 
 
 class Tracer:
@@ -60,12 +64,15 @@ class Tracer:
         self._was_inside = True
         # address, count and cycles at every change of side
         self._crossings: list[tuple[int, int, int]] = []
+        # since each of them, how often which code ran
+        self._runs: Counter[bytes] = Counter()
+        self._all_runs: list[Counter[bytes]] = []
 
     def on_block(self, uc: Any, address: int, size: int, _data: Any) -> None:
         block = self._blocks.get((address, size))
         if block is None:
             block = self._blocks[address, size] = self._decode(address, size)
-        count, inside, dip, unknown, cycles = block
+        count, inside, dip, unknown, cycles, code = block
         if address != self._next:
             self._cycles += self._refill
         self._next = address + size
@@ -75,6 +82,9 @@ class Tracer:
         if inside is not self._was_inside:
             self._crossings.append((address, self._count, self._cycles))
             self._was_inside = inside
+            self._runs = Counter()
+            self._all_runs.append(self._runs)
+        self._runs[code] += 1
         self._count += count
         self._cycles += cycles
 
@@ -87,10 +97,12 @@ class Tracer:
             calls=tuple((self._name(address), end - begin) for (address, begin, _), (end, _) in spans),
             blocks=tuple(self._blocks),
             cycles=tuple(end - begin for (_, _, begin), (_, end) in spans) if self._table else (),
+            code=tuple(self._all_runs[::2]) if self._inside else (),
         )
 
     def _decode(self, address: int, size: int) -> _Block:
-        code = instructions(bytes(self._uc.mem_read(address, size)))
+        content = bytes(self._uc.mem_read(address, size))
+        code = instructions(content)
         inside = any(start <= address < end for start, end in self._inside)
         sp = dip = 0
         unknown = False
@@ -100,7 +112,7 @@ class Tracer:
             sp += change or 0
             dip = min(dip, sp)
         cycles = block_cycles(code, self._table) if self._table else 0
-        return len(code), inside, dip, unknown, cycles
+        return len(code), inside, dip, unknown, cycles, content
 
     def _name(self, address: int) -> str:
         function = self._elf.function_at(address)

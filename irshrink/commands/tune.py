@@ -48,9 +48,10 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--cost",
-    type=click.Choice(["instructions", "cycles", "seconds"]),
+    type=click.Choice(["instructions", "cycles", "llvm-mca", "seconds"]),
     help="What to measure: instructions in the emulator (default where there is one), those weighted by the "
-    "core's manual (estimated cycles), or seconds on this machine (default there).",
+    "core's manual or by LLVM's model of its pipeline (estimated cycles), or seconds on this machine "
+    "(default there).",
 )
 @click.option(
     "--runner",
@@ -108,6 +109,7 @@ def _source(cost: str | None, runner: str | None, target: str) -> CostSource:
     from irshrink.errors import RecipeError
     from irshrink.target import load_target
     from irshrink.tuning.costs import Command, Cycles, Instructions, Seconds
+    from irshrink.tuning.mca import LlvmMca
 
     if runner is not None and cost is not None:
         raise RecipeError("--runner measures by itself. Leave --cost out.")
@@ -118,6 +120,7 @@ def _source(cost: str | None, runner: str | None, target: str) -> CostSource:
     sources: dict[str, type[CostSource]] = {
         "instructions": Instructions,
         "cycles": Cycles,
+        "llvm-mca": LlvmMca,
         "seconds": Seconds,
     }
     return sources[cost]()
