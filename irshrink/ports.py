@@ -62,6 +62,15 @@ def quantize(values: Array, scale: float, zero_point: int) -> NDArray[np.int8]:
     return saturate(np.nan_to_num(rounded, nan=0.0, posinf=np.inf, neginf=-np.inf), zero_point)
 
 
+def quantize_int16(values: Array, scale: float) -> NDArray[np.int16]:
+    """``clip(rint(x / scale), -32768, 32767)`` in float32: what the operator QuantizeInt16 computes."""
+    with np.errstate(over="ignore"):
+        steps = np.rint(values.astype(np.float32) / np.float32(scale))
+    limits = np.iinfo(np.int16)
+    clipped = np.clip(np.nan_to_num(steps, nan=0.0), limits.min, limits.max)
+    return np.asarray(clipped.astype(np.int16))
+
+
 def _shaped(port: Port, feeds: Mapping[str, Array]) -> Array:
     if port.name not in feeds:
         given = ", ".join(f"'{name}'" for name in sorted(feeds)) or "none"
@@ -102,6 +111,8 @@ def _encode(program: Program, port: Port, array: Array) -> Array:
     tensor = program.tensors[port.tensor]
     if tensor.quantization is None:
         return numbers
+    if tensor.dtype == "int16":
+        return quantize_int16(numbers, tensor.quantization.scale)
     return quantize(numbers, tensor.quantization.scale, tensor.quantization.zero_point)
 
 

@@ -31,7 +31,7 @@ class Tensor:
     Attributes:
         name: unique in the program.
         shape: physical shape.
-        dtype: NumPy name: ``int8``, ``float32``, ``int32`` or ``uint8`` (truth values, 0 or 1).
+        dtype: NumPy name: ``int8``, ``int16``, ``float32``, ``int32`` or ``uint8`` (truth values, 0 or 1).
         quantization: how to read the stored integers, None for plain numbers.
     """
 

@@ -52,6 +52,13 @@ class KernelBench:
         x[self.rng.random(shape) < 0.1] = 127
         return x
 
+    def int16(self, *shape: int) -> Array:
+        """Random values, both ends of the range among them."""
+        x = self.rng.integers(-(2**15), 2**15, shape).astype(np.int16)
+        x[self.rng.random(shape) < 0.1] = -(2**15)
+        x[self.rng.random(shape) < 0.1] = 2**15 - 1
+        return x
+
     def f32(self, *shape: int) -> Array:
         """Normal values of deviation 3."""
         return (self.rng.standard_normal(shape) * 3).astype(np.float32)

@@ -66,7 +66,7 @@ class _Walk:
 
 def element_type(itemsize: int) -> str:
     """The integer type that carries an element; floats move as bits."""
-    types = {1: "int8", 4: "int32"}
+    types = {1: "int8", 2: "int16", 4: "int32"}
     if itemsize not in types:
         raise InternalError(f"no kernel moves elements of {itemsize} bytes")
     return types[itemsize]

@@ -56,9 +56,9 @@ def select_max_pool(op: MaxPool, program: Program, target: Target) -> KernelCall
 
 @cache
 def _max_pool(block: Block, dtype: str) -> TirFunction:
-    short, kind = ("s8", "i32") if dtype == "int8" else ("f32", "f32")
-    acc_type = "int32" if dtype == "int8" else dtype
-    lowest = i32(-128) if dtype == "int8" else inline("float32", "irs_lowest")
+    real = dtype == "float32"
+    short, kind, acc_type = ("f32", "f32", dtype) if real else (f"s{dtype[3:]}", "i32", "int32")
+    lowest = inline("float32", "irs_lowest") if real else i32(int(np.iinfo(dtype).min))
     with Function(f"max_pool_{short}{block.suffix}", f"Max pool of {dtype}.") as f:
         x, y, *sizes = f.parameters(read("x", dtype), write("y", dtype), *size_parameters(block))
         maxima = Sums(

@@ -34,6 +34,7 @@ from irshrink.backends.tvm.tir import (
 from irshrink.program.ops import (
     AveragePoolF32,
     AveragePoolInt8,
+    AveragePoolInt16,
     AveragePoolTflm,
     MaxPool,
     MeanTflm,
@@ -97,7 +98,7 @@ def size_parameters(block: Block) -> list[Parameter]:
     return scalars(*_SIZES, *(("top", "left") if block.padded else ()))
 
 
-_Pool = MaxPool | AveragePoolInt8 | AveragePoolF32 | AveragePoolTflm | MeanTflm
+_Pool = MaxPool | AveragePoolInt8 | AveragePoolInt16 | AveragePoolF32 | AveragePoolTflm | MeanTflm
 
 
 def size_arguments(op: _Pool, program: Program) -> list[int]:

@@ -13,7 +13,7 @@ from irshrink.graph.edit import base_name
 from irshrink.program.lower.fitting import require
 from irshrink.program.lower.names import Names
 from irshrink.program.lower.view import View, view_of
-from irshrink.program.ops import Dequantize, Op, Reshape, Transpose
+from irshrink.program.ops import Dequantize, DequantizeInt16, Op, Reshape, Transpose
 from irshrink.program.program import Quantization, Tensor
 from irshrink.program.reference.dispatch import Array
 
@@ -61,24 +61,33 @@ class Builder:
         return output
 
     def quantization(self, view: View) -> Quantization | None:
-        """How to read the integers that hold a view, None for float tensors."""
-        return self.tensors[view.tensor].quantization
+        """How to read the int8 that hold a view, None for tensors of other types."""
+        tensor = self.tensors[view.tensor]
+        return tensor.quantization if tensor.dtype != "int16" else None
+
+    def wide(self, view: View) -> Quantization | None:
+        """How to read the int16 that hold a view, None for tensors of other types."""
+        tensor = self.tensors[view.tensor]
+        return tensor.quantization if tensor.dtype == "int16" else None
 
     def shape(self, tensor: str) -> tuple[int, ...]:
         return self.tensors[tensor].shape
 
     def as_float(self, view: View) -> View:
         """The same numbers in float32."""
-        quantization = self.quantization(view)
+        quantization = self.tensors[view.tensor].quantization
         if quantization is None:
             return view
         source = view.tensor
         key = ("float", source)
         if key not in self._done:
             output = self.tensor(f"{source}_f32", self.shape(source), "float32")
-            scale, zero_point = quantization.scale, quantization.zero_point
-            hint = f"dequantize_{source}"
-            self.emit(Dequantize, hint, (), [source], output, scale=scale, zero_point=zero_point)
+            hint, scale = f"dequantize_{source}", quantization.scale
+            if self.wide(view) is not None:
+                self.emit(DequantizeInt16, hint, (), [source], output, scale=scale)
+            else:
+                zero_point = quantization.zero_point
+                self.emit(Dequantize, hint, (), [source], output, scale=scale, zero_point=zero_point)
             self._done[key] = output
         return view.on(self._done[key])
 
@@ -144,7 +153,8 @@ class Builder:
         if key not in self._done and tensor in self.constants:
             self._done[key] = self.constant(tensor, self.constants[tensor], quantization)
         if key not in self._done:
-            output = self.tensor(f"{tensor}_r", self.shape(tensor), "int8", quantization)
+            dtype = self.tensors[tensor].dtype
+            output = self.tensor(f"{tensor}_r", self.shape(tensor), dtype, quantization)
             self._done[key] = self.emit(Reshape, f"reread_{tensor}", (), [tensor], output)
         return self._done[key]
 

@@ -15,6 +15,9 @@ from irshrink.program.lower.numbers import quantize
 from irshrink.program.lower.refusal import Refusal
 from irshrink.program.program import Quantization
 
+#: The type of activations that take 16 bits.
+WIDE = "int16"
+
 #: Operators that only rename or reorder the elements of their first input.
 MOVES = frozenset(
     {
@@ -36,7 +39,7 @@ class Sink:
     """The QuantizeLinear behind an operator, seen through clamps and moves.
 
     Attributes:
-        quantization: of the stored int8.
+        quantization: of the stored int8 (or, if so asked for, int16).
         low, high: the clamps in the quantized domain.
         absorbed: Relu and Clip nodes that ``low`` and ``high`` stand for.
     """
@@ -61,7 +64,7 @@ class Clamp:
 
 
 def parameters(node: ir.Node, constants: Constants, stored: str | None = None) -> tuple[Quantization, str]:
-    """The quantization of an activation for int8 storage, and the integer type in the file.
+    """The quantization of an activation, and the integer type in the file: 8 bits, or int16 around 0.
 
     uint8 codes are stored less 128, and so is their zero point.
 
@@ -70,7 +73,7 @@ def parameters(node: ir.Node, constants: Constants, stored: str | None = None) -
         stored: the integer type when a DequantizeLinear has no zero point to tell it.
 
     Raises:
-        Refusal: not a positive constant scale per tensor, or not 8 bits.
+        Refusal: not a positive constant scale per tensor, or another type.
     """
     scale = constants.array(edit.input_of(node, 1))
     zero_input = edit.input_of(node, 2)
@@ -84,12 +87,14 @@ def parameters(node: ir.Node, constants: Constants, stored: str | None = None) -
             "an activation is quantized per channel", "Quantize activations per tensor, weights per channel."
         )
     dtype = zero.dtype.name if zero is not None else stored or _output_dtype(node)
-    if dtype not in ("int8", "uint8"):
-        raise Refusal(f"an activation is quantized to {dtype}", "Quantize activations to 8 bits.")
+    if dtype not in ("int8", "uint8", WIDE):
+        raise Refusal(f"an activation is quantized to {dtype}", "Quantize activations to 8 bits, or int16.")
     number = float(scale.reshape(()).astype(np.float32))
     if not 0.0 < number < inf:
         raise Refusal(f"its scale is {number}", "A scale is a positive number; quantize the model again.")
     zero_point = 0 if zero is None else int(zero.reshape(()))
+    if dtype == WIDE and zero_point:
+        raise Refusal(f"its int16 zero point is {zero_point}", "Quantize to int16 symmetrically, around 0.")
     return Quantization(number, zero_point - 128 if dtype == "uint8" else zero_point), dtype
 
 
@@ -98,8 +103,8 @@ def _output_dtype(node: ir.Node) -> str:
     return ir.DataType(code).numpy().name if code else "uint8"
 
 
-def sink(value: ir.Value, constants: Constants) -> Sink | None:
-    """Where ``value`` is quantized, None when someone reads it in float.
+def sink(value: ir.Value, constants: Constants, *, wide: bool = False) -> Sink | None:
+    """Where ``value`` is quantized to int8 (``wide``: to int16), None when someone reads it otherwise.
 
     Exact: QuantizeLinear is monotone, so it commutes with a clamp whose bounds are quantized likewise, and it
     works element by element, so it commutes with moves.
@@ -108,7 +113,7 @@ def sink(value: ir.Value, constants: Constants) -> Sink | None:
     while not value.is_graph_output():
         users = tuple(value.uses())
         if users and all(use.node.op_type == "QuantizeLinear" and use.idx == 0 for use in users):
-            return _sink([use.node for use in users], clamps, constants)
+            return _sink([use.node for use in users], clamps, constants, wide)
         if len(users) != 1 or users[0].idx != 0:
             return None
         node = users[0].node
@@ -121,14 +126,15 @@ def sink(value: ir.Value, constants: Constants) -> Sink | None:
     return None
 
 
-def _sink(quantizers: list[ir.Node], clamps: list[Clamp], constants: Constants) -> Sink | None:
-    found = {parameters(node, constants)[0] for node in quantizers}
-    if len(found) != 1:
+def _sink(quantizers: list[ir.Node], clamps: list[Clamp], constants: Constants, wide: bool) -> Sink | None:
+    found = {parameters(node, constants) for node in quantizers}
+    if len({quantization for quantization, _ in found}) != 1 or {d == WIDE for _, d in found} != {wide}:
         return None
-    quantization = found.pop()
-    low, high = -128, 127
+    quantization, _ = found.pop()
+    limits = np.iinfo(np.int16 if wide else np.int8)
+    low, high = limits.min, limits.max
     for clamp in clamps:
-        ends = quantize(np.array([clamp.low, clamp.high], np.float32), quantization)
+        ends = quantize(np.array([clamp.low, clamp.high], np.float32), quantization, limits)
         low, high = (int(min(max(bound, ends[0]), ends[1])) for bound in (low, high))
     return Sink(quantization, low, high, tuple(node for clamp in clamps for node in clamp.absorbed))
 

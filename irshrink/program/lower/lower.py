@@ -15,13 +15,21 @@ from irshrink.graph.quantized import quantization_of
 from irshrink.module import Module
 from irshrink.program import elements
 from irshrink.program.lower.builder import label
-from irshrink.program.lower.chains import leaves, parameters
+from irshrink.program.lower.chains import WIDE, leaves, parameters
 from irshrink.program.lower.finish import with_residuals, with_sums, without_dead
 from irshrink.program.lower.fitting import require
 from irshrink.program.lower.lowering import Lowering, Requantize
 from irshrink.program.lower.names import identifier
 from irshrink.program.lower.refusal import MOST_ELEMENTS, Refusal, Unsupported
-from irshrink.program.lower.table import ADVICE, DEFAULT_ADVICE, LEAST_AXES, REASONS, SEVERAL_OUTPUTS, rule_of
+from irshrink.program.lower.table import (
+    ADVICE,
+    DEFAULT_ADVICE,
+    LEAST_AXES,
+    REASONS,
+    SEVERAL_OUTPUTS,
+    TAKES_INT16,
+    rule_of,
+)
 from irshrink.program.lower.view import View, view_of
 from irshrink.program.program import Port, Program, Quantization
 from irshrink.target import Target
@@ -157,10 +165,12 @@ def _apply_rule(lowering: Lowering, node: ir.Node) -> None:
     extra = next((value for value in node.outputs[1:] if lowering.is_read(value)), None)
     if extra is not None and node.op_type not in SEVERAL_OUTPUTS:
         raise Refusal(f"its output '{extra.name}' is used", "Only the first output runs on the target.")
+    lowering.takes_int16 = node in lowering.absorbed or node.op_type in TAKES_INT16
     if node in lowering.absorbed:
         lowering.bind(node.outputs[0], lowering.view(_varying(lowering, node)))
     else:
         rule(lowering, node)
+    lowering.takes_int16 = False
 
 
 def _require_axes(lowering: Lowering, node: ir.Node) -> None:
@@ -233,7 +243,7 @@ def _input_format(
         if io == "float" or not quantizers:
             return "float32", None, None
         found = _agreed(lowering, readers, None)
-        return ("float32", None, None) if found is None else ("int8", found, None)
+        return ("float32", None, None) if found is None else (*found, None)
     stored = element.name.lower()
     if stored not in elements.STORAGE:
         raise ModelError(
@@ -250,15 +260,17 @@ def _input_format(
         lowering.notes.append(f"Input '{value.name}' is uint8 in the model: give it x - 128 as int8.")
     reread = [node for node in readers if node.op_type == "DequantizeLinear"]
     found = _agreed(lowering, reread, stored) if reread else None
-    return "int8", found or Quantization(1.0, -128 if stored == "uint8" else 0), stored
+    default = Quantization(1.0, -128 if stored == "uint8" else 0)
+    return "int8", default if found is None else found[1], stored
 
 
-def _agreed(lowering: Lowering, nodes: list[ir.Node], stored: str | None) -> Quantization | None:
-    """The parameters that all these nodes share."""
+def _agreed(lowering: Lowering, nodes: list[ir.Node], stored: str | None) -> tuple[str, Quantization] | None:
+    """The element type and the parameters that all these nodes share."""
     try:
-        found = {parameters(node, lowering.constants, stored)[0] for node in nodes}
+        given = [parameters(node, lowering.constants, stored) for node in nodes]
     except Refusal:
         return None  # the node's own rule will say it
+    found = {(WIDE if dtype == WIDE else "int8", quantization) for quantization, dtype in given}
     return found.pop() if len(found) == 1 else None
 
 
@@ -266,6 +278,7 @@ def _program(module: Module, run: _Run, io: Io) -> Program:
     lowering, builder = run.lowering, run.lowering.builder
     taken = {port.tensor for port in run.inputs}
     outputs: list[Port] = []
+    lowering.takes_int16 = io != "float"
     for value in module.graph.outputs:
         view = _output_view(module, lowering, value)
         if io == "float" and view.stored is None:
@@ -286,7 +299,7 @@ def _program(module: Module, run: _Run, io: Io) -> Program:
         outputs.append(Port(value.name or "", tensor, view.shape, view.stored or _element(value), classes))
     results = [port.tensor for port in outputs]
     ops = with_residuals(without_dead(builder.ops, results), builder.tensors, results)
-    floating = {name for op in ops if builder.tensors[op.output].dtype != "int8" for name in op.origin}
+    floating = {name for op in ops if builder.tensors[op.output].quantization is None for name in op.origin}
     used = {name for op in ops for name in (*op.inputs, op.output)} | {port.tensor for port in run.inputs}
     return Program(
         tensors={name: tensor for name, tensor in builder.tensors.items() if name in used},

@@ -39,6 +39,7 @@ class Lowering:
         absorbed: clamp nodes that an earlier operator already computes.
         notes: sentences for the report.
         float_reasons: why a node of a quantized model runs in float, by its name.
+        takes_int16: whether the rule at work looks at real numbers that int16 hold; others get float32.
     """
 
     def __init__(self, graph: ir.Graph, requantize: Requantize = "float32") -> None:
@@ -49,6 +50,7 @@ class Lowering:
         self.absorbed: set[ir.Node] = set()
         self.notes: list[str] = []
         self.float_reasons: dict[str, str] = {}
+        self.takes_int16 = False
         self._views: dict[ir.Value, View] = {}
         self._quantized = any(node.op_type == "QuantizeLinear" for node in graph)
 
@@ -72,7 +74,9 @@ class Lowering:
             constant = self.constants.get(value)
             assert constant is not None, value.name
             self._views[value] = self._constant_view(identifier(value.name or "constant"), constant)
-        return self._views[value]
+        view = self._views[value]
+        narrow = view.stored is not None or self.takes_int16
+        return view if narrow or self.builder.wide(view) is None else self.builder.as_float(view)
 
     def real(self, node: ir.Node, index: int) -> View:
         """Input ``index`` as real numbers.
@@ -121,8 +125,12 @@ class Lowering:
         return tuple(int(number) for number in array.reshape(-1))
 
     def sink(self, node: ir.Node) -> Sink | None:
-        """The QuantizeLinear behind a node."""
+        """The QuantizeLinear to int8 behind a node."""
         return sink(node.outputs[0], self.constants)
+
+    def wide_sink(self, node: ir.Node) -> Sink | None:
+        """The QuantizeLinear to int16 behind a node."""
+        return sink(node.outputs[0], self.constants, wide=True)
 
     def note_width(self, element: str) -> None:
         """Say that real numbers of another width are float32 on the target."""
@@ -164,6 +172,25 @@ class Lowering:
             operator, fields = self._as_tflm(emission)
         output = self.builder.tensor(_value_name(origin[-1]), shape, "int8", sink.quantization)
         return self.builder.emit(operator, identifier(label(node)), origin, inputs, output, **fields)
+
+    def emit_int16(
+        self,
+        operator: type[Op],
+        node: ir.Node,
+        inputs: Sequence[str],
+        shape: Sequence[int],
+        /,
+        *,
+        sink: Sink,
+        also: Sequence[ir.Node] = (),
+        **fields: Any,
+    ) -> str:
+        """As :meth:`emit_int8`, with a result in int16."""
+        self.absorbed.update(sink.absorbed)
+        return self.emit(
+            operator, node, inputs, shape, quantization=sink.quantization, dtype="int16",
+            also=(*also, *sink.absorbed), **fields,
+        )  # fmt: skip
 
     def _as_tflm(self, emission: Emission) -> tuple[type[Op], dict[str, Any]]:
         """The operator in TensorFlow Lite Micro's arithmetic; ours, and a note, where it has none."""

@@ -7,6 +7,7 @@ Runtime does, so that both get the same multipliers.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,8 @@ from irshrink.program.program import Quantization
 #: An elementwise function in float64.
 Function = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
+INT8 = np.iinfo(np.int8)
+INT16 = np.iinfo(np.int16)
 INT32 = np.iinfo(np.int32)
 #: Of an addition's multipliers. Each is off by half a unit at most and meets at most 255, so with 8 bits
 #: behind the point a sum is off by less than one step.
@@ -62,12 +65,15 @@ def mean_multiplier(x_scale: float, y_scale: float, count: int) -> float:
         return float(np.float32(x_scale) / (np.float32(y_scale) * np.float32(count)))
 
 
-def quantize(real: Float32, quantization: Quantization) -> Int8:
-    """``clip(rint(x / scale) + zero_point, -128, 127)`` in float32; NaN gives the zero point."""
+def quantize(real: Float32, quantization: Quantization, limits: np.iinfo[Any] = INT8) -> NDArray[Any]:
+    """``clip(rint(x / scale) + zero_point, -128, 127)`` in float32; NaN gives the zero point.
+
+    ``limits`` are of the integer type that comes out.
+    """
     with np.errstate(all="ignore"):
         steps = np.rint(real.astype(np.float32) / np.float32(quantization.scale)).astype(np.float64)
     steps = np.where(np.isnan(steps), 0.0, steps) + quantization.zero_point
-    result: Int8 = np.clip(steps, -128, 127).astype(np.int8)
+    result: NDArray[Any] = np.clip(steps, limits.min, limits.max).astype(limits.dtype)
     return result
 
 
@@ -83,11 +89,14 @@ def table(function: Function, x: Quantization, y: Quantization, low: int = -128,
     every = np.arange(-128, 128, dtype=np.int64).astype(np.int8)
     with np.errstate(all="ignore"):
         real = function(dequantize(every, x).astype(np.float64)).astype(np.float32)
-    return np.clip(quantize(real, y), low, high).astype(np.int8)
+    result: Int8 = np.clip(quantize(real, y), low, high).astype(np.int8)
+    return result
 
 
-def extreme_sums(weight: NDArray[np.int64], bias: NDArray[np.int64]) -> tuple[int, int]:
-    """Bounds of every partial sum ``bias + sum(w * x)``, x in [-128, 127], whatever the order.
+def extreme_sums(
+    weight: NDArray[np.int64], bias: NDArray[np.int64], x: np.iinfo[Any] = INT8
+) -> tuple[int, int]:
+    """Bounds of every partial sum ``bias + sum(w * x)`` with any x of its type, whatever the order.
 
     Args:
         weight: [Co, ...]. bias: [Co].
@@ -96,8 +105,8 @@ def extreme_sums(weight: NDArray[np.int64], bias: NDArray[np.int64]) -> tuple[in
     products, with or without the bias, stays between the bounds.
     """
     rows = weight.reshape(weight.shape[0], -1)
-    largest = np.maximum(rows * -128, rows * 127).sum(axis=1)
-    smallest = np.minimum(rows * -128, rows * 127).sum(axis=1)
+    largest = np.maximum(rows * x.min, rows * x.max).sum(axis=1)
+    smallest = np.minimum(rows * x.min, rows * x.max).sum(axis=1)
     top = np.maximum(largest, largest + bias).max(initial=0)
     bottom = np.minimum(smallest, smallest + bias).min(initial=0)
     return int(bottom), int(top)

@@ -147,6 +147,15 @@ _DOMAINS: dict[str, Mapping[str, Rule]] = {
 }
 
 
+#: Operators whose rules know int16; all others read it in float32.
+TAKES_INT16 = frozenset(
+    {
+        *("Add", "Conv", "DequantizeLinear", "Gemm", "MatMul", "QuantizeLinear", "Sub"),
+        *("AveragePool", "GlobalAveragePool", "GlobalMaxPool", "MaxPool"),
+        *("Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"),
+    }
+)
+
 #: Axes that the first input has at least, where the operator speaks of them: images, channels, positions.
 LEAST_AXES: dict[str, int] = {
     **dict.fromkeys(("AveragePool", "GlobalAveragePool", "GlobalLpPool", "GlobalMaxPool", "LpPool"), 3),

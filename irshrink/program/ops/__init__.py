@@ -73,6 +73,15 @@ from irshrink.program.ops.int8 import (
     SoftmaxInt8,
     TableInt8,
 )
+from irshrink.program.ops.int16 import (
+    AddInt16,
+    AveragePoolInt16,
+    ConvInt16,
+    DenseInt16,
+    DequantizeInt16,
+    QuantizeInt16,
+    ToInt16,
+)
 from irshrink.program.ops.integers import (
     BinaryInteger,
     Cast,
@@ -95,19 +104,21 @@ from irshrink.program.ops.movement import (
 )
 from irshrink.program.ops.recurrent import Activation, ActivationKind, RecurrentF32
 from irshrink.program.ops.resample import ResampleF32, ResampleInt8
+from irshrink.program.ops.stored import StoredWeights, WeightCodes, WeightHalves, WeightLevels
 from irshrink.program.ops.tflm import AddTflm, AveragePoolTflm, MeanTflm, SoftmaxTflm
 
 __all__ = [
     "Activation",
     "ActivationKind",
     "AddInt8",
+    "AddInt16",
     "AddTflm",
     "Addition",
     "Aggregate",
-from irshrink.program.ops.stored import StoredWeights, WeightCodes, WeightHalves, WeightLevels
     "ArgReduce",
     "AveragePoolF32",
     "AveragePoolInt8",
+    "AveragePoolInt16",
     "AveragePoolTflm",
     "BinaryF32",
     "BinaryInteger",
@@ -119,15 +130,19 @@ from irshrink.program.ops.stored import StoredWeights, WeightCodes, WeightHalves
     "Concat",
     "ConvF32",
     "ConvInt8",
+    "ConvInt16",
     "CumSumF32",
     "DenseF32",
     "DenseInt8",
+    "DenseInt16",
     "Dequantize",
+    "DequantizeInt16",
     "Expand",
     "FixedPoint",
     "Float32",
     "Gather",
     "GatherElements",
+    "GatherRows",
     "Impute",
     "Int8",
     "Int32",
@@ -142,7 +157,6 @@ from irshrink.program.ops.stored import StoredWeights, WeightCodes, WeightHalves
     "Norm",
     "NormalizeF32",
     "OneHot",
-    "GatherRows",
     "Op",
     "PReluInt8",
     "Pad",
@@ -150,6 +164,7 @@ from irshrink.program.ops.stored import StoredWeights, WeightCodes, WeightHalves
     "PairwiseScores",
     "PairwiseVotes",
     "Quantize",
+    "QuantizeInt16",
     "RecurrentF32",
     "ReduceF32",
     "ReduceInteger",
@@ -166,9 +181,11 @@ from irshrink.program.ops.stored import StoredWeights, WeightCodes, WeightHalves
     "SoftmaxInt8",
     "SoftmaxTflm",
     "SoftmaxZeroF32",
+    "StoredWeights",
     "SupportVectors",
     "TableInt8",
     "Take",
+    "ToInt16",
     "TopK",
     "Transpose",
     "TreeEnsemble",
@@ -176,9 +193,8 @@ from irshrink.program.ops.stored import StoredWeights, WeightCodes, WeightHalves
     "UnaryKind",
     "VectorKernel",
     "WeightCodes",
+    "WeightHalves",
+    "WeightLevels",
     "Where",
     "Window",
 ]
-    "StoredWeights",
-    "WeightHalves",
-    "WeightLevels",

@@ -12,6 +12,7 @@ from irshrink.program.reference.dispatch import Array, evaluate_op, float32
 from irshrink.program.reference.fused import FusedSums, blocks
 from irshrink.program.reference.mathematics import clip
 from irshrink.program.reference.requantize import add, exact_int32, requantize
+from irshrink.program.reference.winograd import winograd
 
 
 def taps(x: Array, window: Window, padding: float) -> Iterator[tuple[int, int, Array]]:
@@ -28,7 +29,7 @@ def taps(x: Array, window: Window, padding: float) -> Iterator[tuple[int, int, A
             yield ky, kx, padded[:, rows, columns, :]
 
 
-def _by_group(x: Array, groups: int) -> Array:
+def by_group(x: Array, groups: int) -> Array:
     """[..., C] as [..., groups, C / groups]."""
     return x.reshape(*x.shape[:-1], groups, x.shape[-1] // groups)
 
@@ -40,7 +41,7 @@ def _(op: ConvInt8, arrays: list[Array], program: Program) -> Array:
     weight = op.weight.astype(np.float64).reshape(op.groups, channels // op.groups, *op.weight.shape[1:])
     acc: Array = np.array(0.0)
     for ky, kx, values in taps(arrays[0], op.window, op.input_zero_point):
-        x = _by_group(values.astype(np.float64), op.groups)
+        x = by_group(values.astype(np.float64), op.groups)
         w = weight[:, :, ky, kx, :]  # [groups, Co / groups, Ci / groups]
         if x.shape[-1] == 1:
             acc = acc + x * w[:, :, 0]
@@ -53,6 +54,8 @@ def _(op: ConvInt8, arrays: list[Array], program: Program) -> Array:
 
 @evaluate_op.register
 def _(op: ConvF32, arrays: list[Array], program: Program) -> Array:
+    if op.winograd:
+        return clip(winograd(op, arrays[0]), float32(op.low), float32(op.high))
     channels, _, _, per_group = op.weight.shape
     weight = op.weight.reshape(op.groups, channels // op.groups, *op.weight.shape[1:])
     acc: Array = op.bias.reshape(op.groups, channels // op.groups)
@@ -60,7 +63,7 @@ def _(op: ConvF32, arrays: list[Array], program: Program) -> Array:
         acc = _fused(op, arrays[0], acc, weight)
         return clip(acc.reshape(*acc.shape[:3], channels), float32(op.low), float32(op.high))
     for ky, kx, values in taps(arrays[0], op.window, 0.0):
-        x = _by_group(values, op.groups)
+        x = by_group(values, op.groups)
         for ci in range(per_group):
             acc = acc + x[..., ci, None] * weight[:, :, ky, kx, ci]
     acc = acc.reshape(*acc.shape[:3], channels)
@@ -76,7 +79,7 @@ def _fused(op: ConvF32, x: Array, bias: Array, weight: Array) -> Array:
     for rows in blocks(height, images * width * bias.size):
         sums = FusedSums(np.broadcast_to(bias, acc[:, rows].shape))
         for ky, kx, values in places:
-            seen = _by_group(values[:, rows].astype(np.float64), op.groups)
+            seen = by_group(values[:, rows].astype(np.float64), op.groups)
             for ci in range(real.shape[-1]):
                 sums.add(seen[..., ci, None], real[:, :, ky, kx, ci])
         acc[:, rows] = sums.finished()

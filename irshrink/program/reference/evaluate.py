@@ -16,6 +16,7 @@ from irshrink.program.reference import (  # noqa: F401 - importing a family regi
     elementwise,
     floating,
     indexing,
+    int16,
     integers,
     movement,
     pooling,

@@ -43,7 +43,7 @@ def _(op: AveragePoolF32, arrays: list[Array], program: Program) -> Array:
 @evaluate_op.register
 def _(op: MaxPool, arrays: list[Array], program: Program) -> Array:
     x = arrays[0]
-    lowest = -128 if x.dtype == np.int8 else -np.inf
+    lowest = -np.inf if x.dtype == np.float32 else np.iinfo(x.dtype).min
     best = np.full(program.tensors[op.output].shape, lowest, x.dtype)
     for _, _, values in taps(x, op.window, lowest):
         best = np.where(values > best, values, best)

@@ -17,6 +17,7 @@ from irshrink.program.lower.numbers import OUT_OF_RANGE, addition_multipliers, l
 from irshrink.program.lower.rules import integers
 from irshrink.program.lower.rules.align import aligned, padded
 from irshrink.program.lower.rules.functions import BINARY
+from irshrink.program.lower.rules.int16 import wide_addition
 from irshrink.program.lower.rules.pointwise import as_table
 from irshrink.program.lower.view import View, view_of
 from irshrink.program.ops import (
@@ -42,6 +43,9 @@ def binary(lowering: Lowering, node: ir.Node) -> None:
         lowering.float_note(node, f"it has {plural(len(node.inputs), 'input')}")
         lowering.bind(node.outputs[0], _several(lowering, node, kind))
         return
+    if wide_addition(lowering, node):
+        return
+    lowering.takes_int16 = False
     if as_table(lowering, node):
         return
     if _integer(lowering, node, kind):

@@ -13,10 +13,11 @@ from irshrink.program.lower.chains import clamp_behind
 from irshrink.program.lower.constants import Constant
 from irshrink.program.lower.lowering import Lowering
 from irshrink.program.lower.refusal import Refusal
+from irshrink.program.lower.rules.int16 import wide_layer
 from irshrink.program.lower.rules.layer import IntegerLayer, float_bias, integer_layer, weight_codes
 from irshrink.program.lower.rules.windows import image, like_input, resolved_window
 from irshrink.program.lower.view import View, channels_last, view_of
-from irshrink.program.ops import ConvF32, ConvInt8, WeightCodes, Window
+from irshrink.program.ops import ConvF32, ConvInt8, ConvInt16, Window
 from irshrink.program.program import Quantization
 from irshrink.program.reference.dispatch import Array
 
@@ -50,6 +51,9 @@ def convolved(
 ) -> View:
     """Convolution of [N, Ci, H, W] by weights [Co, Ci / groups, kh, kw], biases [Co]; int8 if possible."""
     weight, bias = constants
+    if lowering.builder.wide(x) is not None:
+        found = _wide(lowering, node, x, constants, window=window, groups=groups)
+        return found or _float(lowering, node, x, constants, window=window, groups=groups)
     layer = integer_layer(lowering.builder.quantization(x), weight, bias, lowering.sink(node))
     if isinstance(layer, IntegerLayer):
         return _integer(lowering, node, x, layer, window=window, groups=groups)
@@ -77,6 +81,38 @@ def _integer(
         groups=groups,
         input_zero_point=quantization.zero_point,
         requantization=layer.requantization,
+    )
+    return view_of(tensor, shape, _TO_NHWC)
+
+
+def _wide(
+    lowering: Lowering,
+    node: ir.Node,
+    x: View,
+    constants: tuple[Constant, Constant | None],
+    *,
+    window: Window,
+    groups: int,
+) -> View | None:
+    """Between int16 activations; None, with a note, where that cannot be."""
+    sink = lowering.wide_sink(node)
+    found = wide_layer(lowering.builder.wide(x), *constants, sink)
+    if isinstance(found, str) or sink is None:
+        lowering.float_note(node, str(found))
+        return None
+    weights, result = found
+    shape = _output_shape(x, window, len(weights.weight))
+    tensor = lowering.emit_int16(
+        ConvInt16,
+        node,
+        [lowering.builder.dense(x, channels_last(4))],
+        [shape[axis] for axis in _TO_NHWC],
+        sink=sink,
+        weight=_to_nhwc(weights.weight),
+        bias=weights.bias.astype(np.int32),
+        window=window,
+        groups=groups,
+        result=result,
     )
     return view_of(tensor, shape, _TO_NHWC)
 

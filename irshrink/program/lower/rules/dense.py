@@ -17,11 +17,20 @@ from irshrink.program.lower.lowering import Lowering
 from irshrink.program.lower.numbers import OUT_OF_RANGE, fits_int32, layer_multiplier, usable
 from irshrink.program.lower.refusal import Refusal
 from irshrink.program.lower.rules.align import elementwise
+from irshrink.program.lower.rules.int16 import wide_layer
 from irshrink.program.lower.rules.layer import IntegerLayer, float_bias, integer_layer, weight_codes
 from irshrink.program.lower.rules.repetition import expanded
-from irshrink.program.lower.view import View, view_of
 from irshrink.program.lower.stored import Blocks
-from irshrink.program.ops import BinaryF32, DenseF32, DenseInt8, MatMulF32, MatMulInt8, Requantization
+from irshrink.program.lower.view import View, view_of
+from irshrink.program.ops import (
+    BinaryF32,
+    DenseF32,
+    DenseInt8,
+    DenseInt16,
+    MatMulF32,
+    MatMulInt8,
+    Requantization,
+)
 from irshrink.program.program import Quantization
 
 
@@ -120,8 +129,13 @@ def _dense(
         weight = _columns_moved(weight, offsets)
     end = (*add, node)[0].outputs[0]
     shape = (*x.shape[:-1], channels)
-    layer = integer_layer(lowering.builder.quantization(x), weight, bias, sink(end, lowering.constants))
     lowering.absorbed.update(add)
+    if lowering.builder.wide(x) is not None:
+        wide = _wide(lowering, node, x, (weight, bias), add)
+        tensor = wide or _float(lowering, node, x, (weight, bias), add)
+        lowering.bind(node.outputs[0], view_of(tensor, shape))
+        return
+    layer = integer_layer(lowering.builder.quantization(x), weight, bias, sink(end, lowering.constants))
     if isinstance(layer, IntegerLayer):
         source = lowering.builder.reshaped(x.tensor, x.shape)
         tensor = lowering.emit_int8(
@@ -141,6 +155,33 @@ def _dense(
         lowering.float_note(node, layer)
         tensor = _float(lowering, node, x, (weight, bias), add)
     lowering.bind(node.outputs[0], view_of(tensor, shape))
+
+
+def _wide(
+    lowering: Lowering,
+    node: ir.Node,
+    x: View,
+    constants: tuple[Constant, Constant | None],
+    add: tuple[ir.Node, ...],
+) -> str | None:
+    """Between int16 activations; None, with a note, where that cannot be."""
+    target = sink((*add, node)[0].outputs[0], lowering.constants, wide=True)
+    found = wide_layer(lowering.builder.wide(x), *constants, target)
+    if isinstance(found, str) or target is None:
+        lowering.float_note(node, str(found))
+        return None
+    weights, result = found
+    return lowering.emit_int16(
+        DenseInt16,
+        node,
+        [lowering.builder.reshaped(x.tensor, x.shape)],
+        (*x.shape[:-1], len(weights.weight)),
+        sink=target,
+        also=add,
+        weight=np.ascontiguousarray(weights.weight),
+        bias=weights.bias.astype(np.int32),
+        result=result,
+    )
 
 
 def _float(

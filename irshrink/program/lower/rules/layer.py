@@ -31,6 +31,41 @@ class IntegerLayer:
     sink: Sink
 
 
+@dataclass(frozen=True)
+class IntegerWeights:
+    """Weights [Co, ...] and bias [Co] in integers, the bias in steps of ``x_scale * scale``, int64."""
+
+    weight: Int8
+    weight_bits: int
+    scale: Float32
+    bias: NDArray[np.int64]
+
+
+def integer_weights(x_scale: float, weight: Constant, bias: Constant | None) -> IntegerWeights | str:
+    """The constants of a layer in integers, or the reason why it must run in float.
+
+    Args:
+        weight: output channels first.
+        bias: one number per output channel.
+    """
+    codes = weight.codes
+    if codes is None:
+        return "its weights are not quantized"
+    if codes.axis not in (None, 0):
+        return "its weights are not quantized along the output channels"
+    integers = codes.integers - codes.broadcast(codes.zero_point)
+    if integers.min(initial=0) < -128 or integers.max(initial=0) > 127:
+        return "its weights less their zero point need more than 8 bits"
+    if not np.all(codes.scale > 0):
+        return OUT_OF_RANGE
+    return IntegerWeights(
+        weight=integers.astype(np.int8),
+        weight_bits=stored_bits(integers, codes.bits),
+        scale=codes.scale.reshape(-1),
+        bias=_bias(bias, x_scale, codes, len(integers)),
+    )
+
+
 def integer_layer(
     x: Quantization | None, weight: Constant, bias: Constant | None, sink: Sink | None
 ) -> IntegerLayer | str:
@@ -40,30 +75,26 @@ def integer_layer(
         weight: output channels first.
         bias: one number per output channel.
     """
-    codes = weight.codes
-    if x is None or codes is None or sink is None:
-        what = "input is" if x is None else "weights are" if codes is None else "output is"
+    if x is None or weight.codes is None or sink is None:
+        what = "input is" if x is None else "weights are" if weight.codes is None else "output is"
         return f"its {what} not quantized"
-    if codes.axis not in (None, 0):
-        return "its weights are not quantized along the output channels"
-    integers = codes.integers - codes.broadcast(codes.zero_point)
-    if integers.min(initial=0) < -128 or integers.max(initial=0) > 127:
-        return "its weights less their zero point need more than 8 bits"
-    multiplier = layer_multiplier(x.scale, codes.scale.reshape(-1), sink.quantization.scale)
-    if not (np.all(codes.scale > 0) and usable(multiplier)):
+    found = integer_weights(x.scale, weight, bias)
+    if isinstance(found, str):
+        return found
+    multiplier = layer_multiplier(x.scale, found.scale, sink.quantization.scale)
+    if not usable(multiplier):
         return OUT_OF_RANGE
-    folded = _bias(bias, x.scale, codes, integers.shape[0])
-    folded = folded - x.zero_point * integers.reshape(integers.shape[0], -1).sum(axis=1)
+    integers = found.weight.astype(np.int64)
+    folded = found.bias - x.zero_point * integers.reshape(len(integers), -1).sum(axis=1)
     if not fits_int32(*extreme_sums(integers, folded)):
         return "its accumulator could overflow 32 bits"
     requantization = Requantization(
         multiplier=multiplier, zero_point=sink.quantization.zero_point, low=sink.low, high=sink.high
     )
-    scale = codes.scale.reshape(-1)
     return IntegerLayer(
-        weight=integers.astype(np.int8),
-        weight_bits=stored_bits(integers, codes.bits),
-        scale=scale,
+        weight=found.weight,
+        weight_bits=found.weight_bits,
+        scale=found.scale,
         bias=folded.astype(np.int32),
         requantization=requantization,
         sink=sink,

@@ -18,6 +18,7 @@ from irshrink.program.lower.lowering import Lowering
 from irshrink.program.lower.numbers import OUT_OF_RANGE, fits_int32, mean_multiplier, usable
 from irshrink.program.lower.refusal import Refusal
 from irshrink.program.lower.rules.floating import binary_f32, unary_f32
+from irshrink.program.lower.rules.int16 import wide_average
 from irshrink.program.lower.rules.padding import padded
 from irshrink.program.lower.rules.power import powered
 from irshrink.program.lower.rules.windows import Span, image, like_input, spans, window
@@ -140,6 +141,13 @@ def average(
     seen = counts(window, x.shape[2], x.shape[3], count_padding)
     if not seen.all():
         raise Refusal("a window sees nothing but padding", "Use pads smaller than the window.")
+    if not total:
+        tensor = wide_average(
+            lowering, node, x, lowering.builder.dense(x, _NHWC), [shape[axis] for axis in _NHWC],
+            window=window, counts=np.unique(seen), count_padding=count_padding,
+        )  # fmt: skip
+        if tensor is not None:
+            return view_of(tensor, shape, _NHWC)
     multipliers = mean_multipliers(held, sink, np.unique(seen), total=total)
     if isinstance(multipliers, str) or held is None or sink is None:
         lowering.float_note(node, str(multipliers))
@@ -180,8 +188,7 @@ def _pool(lowering: Lowering, node: ir.Node, x: View, window: Window, kind: type
     shape = _pooled(x, window)
     source = lowering.builder.dense(x, _NHWC)
     physical = [shape[axis] for axis in _NHWC]
-    held = lowering.builder.quantization(x)
-    tensor = lowering.emit(kind, node, [source], physical, quantization=held, window=window, **fields)
+    tensor = lowering.emit_like(x, kind, node, [source], physical, window=window, **fields)
     return view_of(tensor, shape, _NHWC)
 
 
