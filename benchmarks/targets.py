@@ -22,7 +22,7 @@ from irshrink.compile import compile_model
 from irshrink.console import table
 from irshrink.execute import mismatches
 from irshrink.ports import encode_inputs
-from irshrink.program.lower.finish import with_sums
+from irshrink.program.lower.finish import for_target
 from irshrink.program.ops import ConvF32, DenseF32, MatMulF32
 from irshrink.program.program import Program
 from irshrink.program.reference.evaluate import run_program
@@ -78,7 +78,7 @@ def prepared(name: str, as_float: bool, inputs: int, scratch: Path) -> tuple[Pro
 def measure(program: Program, tests: list[Inference], name: str, folder: Path) -> tuple[str, int]:
     """One cell of the table, and how many bytes differ."""
     backend, target = TvmBackend(), load_target(name)
-    own = with_sums(program, target.has("fma"))
+    own = for_target(program, target)
     if any(isinstance(op, ConvF32 | DenseF32 | MatMulF32) for op in own.ops):
         program = own
         tests = [Inference(test.inputs, run_program(own, list(test.inputs))) for test in tests]

@@ -18,7 +18,7 @@ from irshrink.errors import TargetError
 from irshrink.execute import mismatches, open_inputs
 from irshrink.ports import encode_inputs
 from irshrink.program import ops
-from irshrink.program.lower.finish import with_sums
+from irshrink.program.lower.finish import for_target
 from irshrink.program.program import Program
 from irshrink.program.reference.evaluate import run_program
 from irshrink.recipe import Recipe
@@ -58,7 +58,7 @@ def nets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Case]:
 
 def _for(target: Target, program: Program, tests: list[Inference]) -> Case:
     """The host's program with the float sums of the target, and what the reference answers then."""
-    own = with_sums(program, target.has("fma"))
+    own = for_target(program, target)
     return own, [Inference(test.inputs, run_program(own, list(test.inputs))) for test in tests]
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
+from irshrink.program.lower.winograd import with_winograd
 from irshrink.program.ops import AddInt8, Addition, ConvF32, ConvInt8, DenseF32, MatMulF32, Op
 from irshrink.program.program import Program, Tensor
+from irshrink.target import Target
 
 
 def without_dead(ops: Sequence[Op], outputs: Collection[str]) -> list[Op]:
@@ -25,6 +27,11 @@ def with_sums(program: Program, fused: bool) -> Program:
     summing = (ConvF32, DenseF32, MatMulF32)
     ops = [replace(op, fused=fused) if isinstance(op, summing) else op for op in program.ops]
     return replace(program, ops=ops)
+
+
+def for_target(program: Program, target: Target) -> Program:
+    """The program with sums and convolutions of float32 as the target computes them."""
+    return with_winograd(with_sums(program, target.has("fma")), target)
 
 
 def with_residuals(ops: Sequence[Op], tensors: dict[str, Tensor], outputs: Collection[str]) -> list[Op]:

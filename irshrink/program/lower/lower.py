@@ -16,7 +16,7 @@ from irshrink.module import Module
 from irshrink.program import elements
 from irshrink.program.lower.builder import label
 from irshrink.program.lower.chains import WIDE, leaves, parameters
-from irshrink.program.lower.finish import with_residuals, with_sums, without_dead
+from irshrink.program.lower.finish import for_target, with_residuals, with_sums, without_dead
 from irshrink.program.lower.fitting import require
 from irshrink.program.lower.lowering import Lowering, Requantize
 from irshrink.program.lower.names import identifier
@@ -71,7 +71,7 @@ def lower_for(
     module: Module, target: Target, *, io: Io = "quantized", requantize: Requantize = "float32"
 ) -> Program:
     """:func:`lower`, with sums as the target computes them: the program that a build for it is made of."""
-    return lower(module, io=io, requantize=requantize, fused=target.has("fma"))
+    return for_target(lower(module, io=io, requantize=requantize), target)
 
 
 def unsupported(module: Module) -> list[Unsupported]:

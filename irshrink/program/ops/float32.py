@@ -20,6 +20,8 @@ class ConvF32(Op):
 
     The accumulator starts at ``bias`` and takes one rounded product after the other in the order ky, kx, ci;
     window positions outside the input contribute a product with 0. Then clip to [low, high].
+
+    ``winograd``: 3x3 windows in tiles of 2x2 results (irshrink/program/winograd.py); always fused.
     """
 
     weight: Float32
@@ -30,6 +32,7 @@ class ConvF32(Op):
     high: float
     codes: StoredWeights | None = None
     fused: bool = False
+    winograd: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -13,12 +13,13 @@ import numpy as np
 from irshrink.backends.tvm.kernels import floating as general
 from irshrink.backends.tvm.kernels.call import KernelCall, Schedule
 from irshrink.backends.tvm.kernels.tiles import block_starts
-from irshrink.backends.tvm.kernels.vector import depthwise_floating
+from irshrink.backends.tvm.kernels.vector import depthwise_floating, winograd
 from irshrink.backends.tvm.kernels.vector.convolution import layer_call
 from irshrink.backends.tvm.kernels.vector.float_results import FloatResults
 from irshrink.backends.tvm.kernels.vector.fma import NeonFma, X86Fma
 from irshrink.backends.tvm.kernels.vector.layer import Layer, best_tile, tiles_of
 from irshrink.backends.tvm.kernels.vector.micro import VectorTile, blocks_of
+from irshrink.errors import InternalError
 from irshrink.program.ops import ConvF32, DenseF32, Window
 from irshrink.program.program import Program
 from irshrink.target import Target
@@ -30,6 +31,8 @@ def select_convolution(
     op: ConvF32, program: Program, target: Target, schedule: Schedule | None = None
 ) -> KernelCall:
     """The kernel for a float32 convolution."""
+    if op.winograd:
+        return _winograd(op, program, target, schedule)
     found = _select(op, program, target, schedule)
     return found or general.select_convolution_f32(op, program, target)
 
@@ -44,6 +47,8 @@ def select_dense(
 def candidates(op: _Op, program: Program, target: Target) -> list[Schedule]:
     """The schedules of a float32 layer; the general kernels have none."""
     micro, layer = _micro(op, target), _layer(op, program)
+    if isinstance(op, ConvF32) and op.winograd and micro is not None:
+        return [*winograd.candidates(winograd.layer_of(op, program), micro, target.threads)]
     if micro is None or layer is None or layer.group_out < micro.lanes:
         return []
     return [*tiles_of(micro, layer)]
@@ -54,6 +59,8 @@ def _micro(op: _Op, target: Target) -> NeonFma | X86Fma | None:
     groups = op.groups if isinstance(op, ConvF32) else 1
     depthwise = groups == len(op.weight) and op.weight.shape[-1] == 1
     per_group = len(op.weight) // (1 if depthwise else groups)
+    if isinstance(op, ConvF32) and op.winograd:
+        per_group = min(per_group, op.weight.shape[3])  # both are vectors there
     if not op.fused or op.codes is not None:
         return None
     if target.has("vnni"):
@@ -61,6 +68,14 @@ def _micro(op: _Op, target: Target) -> NeonFma | X86Fma | None:
     if target.triple.startswith("aarch64-") and target.has("neon") and per_group >= 4:
         return NeonFma()
     return None
+
+
+def _winograd(op: ConvF32, program: Program, target: Target, schedule: Schedule | None) -> KernelCall:
+    micro = _micro(op, target)
+    if micro is None:
+        raise InternalError(f"{op.name}: {target.name} has no kernel for tiles of 2x2")
+    tile = schedule if isinstance(schedule, winograd.WinogradTile) else None
+    return winograd.select(op, program, micro, target.threads, tile)
 
 
 def _layer(op: _Op, program: Program) -> Layer | None:
