@@ -11,12 +11,13 @@ from irshrink.analyses.cost import graph_parameters
 from irshrink.artifact import model_name
 from irshrink.backend import Backend
 from irshrink.console import Progress, plural
-from irshrink.errors import RecipeError, ToolError
+from irshrink.errors import BudgetError, RecipeError, ToolError
 from irshrink.files import sha256, write_text
+from irshrink.fit import within_flash
 from irshrink.frontends.convert import ImportedModel
 from irshrink.frontends.read import read_model
 from irshrink.instruments import CheckNumerics
-from irshrink.lock import LOCK_NAME, lock_text, make_lock
+from irshrink.lock import LOCK_NAME, lock_text, make_lock, settled
 from irshrink.module import Module
 from irshrink.output import fresh_folder
 from irshrink.passes.cleanup import cleanup_steps
@@ -79,8 +80,17 @@ def compile_model(
         BudgetError: accuracy, flash or RAM; nothing was written.
         ToolError: the compiler or the emulator.
     """
-    recipe = Recipe.checked(recipe)
-    path, target = Path(model), recipe.resolved_target()
+
+    def build(attempt: Recipe) -> dict[str, Any]:
+        return _compile(Path(model), attempt, Path(out), force, timings, progress)
+
+    return within_flash(build, Recipe.checked(recipe))
+
+
+def _compile(
+    path: Path, recipe: Recipe, out: Path, force: bool, timings: bool, progress: Progress
+) -> dict[str, Any]:
+    target = recipe.resolved_target()
     schedules = schedules_for(target, recipe.schedules)
     backend = _going_by(usable_backend(target), schedules, recipe)
     passes = chosen_passes(recipe)
@@ -107,18 +117,24 @@ def compile_model(
         run(step)
     run(*backend.legalize(target))
 
-    with fresh_folder(Path(out), force) as folder:
-        made = make_package(backend, variants, recipe, target, folder, path.stem, progress)
+    with fresh_folder(out, force) as folder:
+        for variant in variants:
+            variant.module.save(folder / model_name(variant.name))
+            proof.require_size(folder / model_name(variant.name), recipe.max_size)
+        try:
+            made = make_package(backend, variants, recipe, target, folder, path.stem, progress)
+        except BudgetError as e:
+            e.model_bytes = (folder / model_name(variants[0].name)).stat().st_size
+            raise
         told = made[most_telling(variants)]
         accuracy = proof.measure(
             told.variant.original, told.built, told.variant.data, told.tests, recipe.max_drop, progress
         )
         memory = memory_notes(backend, made[0].built, made[0].checked.run, made[0].tests, progress)
-        for variant in variants:
-            variant.module.save(folder / model_name(variant.name))
         digests: dict[str, str | None] = {role: given.digest() for role, given in samples.items()}
         digests |= {"schedules": schedules.digest(), **_weights_digest(module)}
-        lock = make_lock(recipe, imported.sha256, digests, imported.versions)
+        found = settled(recipe, passes, module.history)
+        lock = make_lock(found, imported.sha256, digests, imported.versions)
         facts = BuildFacts(
             model=_model_facts(path, imported, variants[0].original),
             target=target,

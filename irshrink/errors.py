@@ -64,9 +64,19 @@ class OutputError(UserError):
 
 
 class BudgetError(IrshrinkError):
-    """A budget that the user stated is missed; the message says by how much."""
+    """A budget that the user stated is missed; the message says by how much.
+
+    Attributes:
+        over: bytes that the build takes too much of the flash, where that is the budget.
+        model_bytes: size of the ONNX model that was built, once it is known.
+    """
 
     exit_code = 2
+
+    def __init__(self, message: str, *, over: int | None = None) -> None:
+        super().__init__(message)
+        self.over = over
+        self.model_bytes: int | None = None
 
 
 class ToolError(IrshrinkError):

@@ -7,7 +7,7 @@ builds again and says what differs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ import msgspec
 from irshrink.errors import RecipeError
 from irshrink.files import sha256
 from irshrink.frontends.options import reproducible_options
+from irshrink.module import PassRecord
+from irshrink.pipeline import Pass, options_of
 from irshrink.recipe import Recipe, read_toml
 from irshrink.validation import complaint
 
@@ -87,6 +89,26 @@ def make_lock(
         converter=dict(sorted((converter or {}).items())),
         recipe=dict(sorted(plain.items())),
     )
+
+
+def settled(recipe: Recipe, passes: Sequence[Pass], history: Sequence[PassRecord]) -> Recipe:
+    """The recipe with what passes that search settled on in place of the search; else the recipe as it is.
+
+    Args:
+        passes: what the recipe stands for.
+        history: what ran; such a pass has put its ``step`` into its statistics.
+    """
+    found = {record.name: record.stats["step"] for record in history if "step" in record.stats}
+    if not any(step.name in found for step in passes):
+        return recipe
+    steps = tuple(found.get(one.name) or {"pass": one.name, **_given(one)} for one in passes)
+    return msgspec.structs.replace(recipe, quantize=None, keep_float=(), steps=steps)
+
+
+def _given(step: Pass) -> dict[str, Any]:
+    """The options of a pass that are not its defaults."""
+    defaults = options_of(type(step)())
+    return {key: value for key, value in options_of(step).items() if value != defaults[key]}
 
 
 def lock_text(lock: Lock) -> str:

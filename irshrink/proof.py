@@ -18,6 +18,7 @@ from irshrink.console import Progress, counted
 from irshrink.errors import BudgetError, InternalError, ModelError, RecipeError
 from irshrink.evaluate import Accuracy, compare, rehearse
 from irshrink.execute import mismatches
+from irshrink.external import files_of
 from irshrink.module import Module
 from irshrink.ports import encode_inputs
 from irshrink.program.program import Program
@@ -99,6 +100,19 @@ def require_data(recipe: Recipe) -> None:
     for option, wanted in (("--max-drop", recipe.max_drop is not None), ("--verify", recipe.verify)):
         if wanted:
             raise RecipeError(f"{option} needs data to measure with. Give --eval or --calibration.")
+
+
+def require_size(model: Path, limit: int | None) -> None:
+    """
+    Raises:
+        BudgetError: the compressed model is larger than ``max_size``.
+    """
+    size = sum(file.stat().st_size for file in files_of(model))
+    if limit is not None and size > limit:
+        raise BudgetError(
+            f"size: the ONNX model takes {size:,} bytes, {size - limit:,} more than the {limit:,} allowed. "
+            "Fewer bits (--quantize mixed) would help, or a larger --max-size."
+        )
 
 
 def require_scorable(original: Module, data: Data) -> None:

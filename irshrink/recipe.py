@@ -74,6 +74,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             link into one program.
         max_drop: largest loss of accuracy that is accepted, as a fraction: 0.01 is one percentage point
             of top-1 (or of agreement with the float model, where there are no labels).
+        max_size: most bytes that the compressed ONNX model may take.
         verify: check every pass that must not change the outputs on the samples.
         test_inputs: samples in the test vector, which are run on the target or its emulator.
         seed: of everything random.
@@ -101,6 +102,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     schedules: str | None = None
     prefix: str = DEFAULT_PREFIX
     max_drop: float | None = None
+    max_size: int | None = None
     verify: bool = False
     test_inputs: int = 4
     seed: int = 0
@@ -113,7 +115,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         if self.test_inputs < 1:
             raise RecipeError(f"test_inputs is {self.test_inputs}; at least one input must be tested.")
         require_prefix(self.prefix)
-        for key, limit in (("flash", self.flash), ("ram", self.ram)):
+        for key, limit in (("flash", self.flash), ("ram", self.ram), ("max_size", self.max_size)):
             if limit is not None and limit < 1:
                 raise RecipeError(f"{key} is {limit}; a limit is a positive number of bytes.")
         if self.threads is not None and not 1 <= self.threads <= MOST_THREADS:
@@ -211,7 +213,7 @@ def make_recipe(values: Mapping[str, Any], where: str = "recipe") -> Recipe:
 
     Raises:
         RecipeError: an unknown key (names the nearest), a value of the wrong type, a contradiction.
-        TargetError: ``flash`` or ``ram`` is not a size.
+        TargetError: ``flash``, ``ram`` or ``max_size`` is not a size.
     """
     known = Recipe.__struct_fields__
     for key in values:
@@ -220,7 +222,7 @@ def make_recipe(values: Mapping[str, Any], where: str = "recipe") -> Recipe:
     if "target" not in values:
         raise RecipeError(f"{where}: no target. Give --target; `irshrink targets` lists them.")
     plain = dict(values)
-    for key in ("flash", "ram"):
+    for key in ("flash", "ram", "max_size"):
         if isinstance(plain.get(key), str):
             plain[key] = parse_size(plain[key], key)
     if plain.get("max_drop") is not None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from irshrink.pipeline import Pass
     from irshrink.recipe import Recipe
 
-Quantize = Literal["int8", "w4a8", "w8", "none"]
+Quantize = Literal["int8", "w4a8", "mixed", "w8", "none"]
 #: A pass by name with its options, as in a recipe's ``steps``.
 StepTable = dict[str, Any]
 
@@ -42,10 +42,24 @@ def always(*steps: StepTable) -> Callable[[Recipe], tuple[StepTable, ...]]:
     return lambda _: steps
 
 
+def within_budget(recipe: Recipe) -> tuple[StepTable, ...]:
+    """Mixed precision under the recipe's budgets; of none, under the pass's own.
+
+    Without evaluation data a budget of accuracy is checked on the calibration data, so it is counted there.
+    """
+    table: StepTable = {"pass": "quantize-mixed", "max_drop": recipe.max_drop, "max_size": recipe.max_size}
+    if recipe.max_drop is not None and recipe.eval is None:
+        table["judge"] = "counted"
+    return ({key: value for key, value in table.items() if value is not None},)
+
+
 SHORTHANDS: Mapping[Quantize, Shorthand] = {
     "int8": Shorthand("weights and activations in int8", always({"pass": "quantize-int8"})),
     "w4a8": Shorthand(
         "weights in 4 bits, activations in int8", always({"pass": "quantize-int8", "weight_bits": 4})
+    ),
+    "mixed": Shorthand(
+        "weights of each layer in as few bits as --max-drop, --max-size or --flash allow", within_budget
     ),
     "w8": Shorthand(
         "weights in int8, arithmetic in float", always({"pass": "quantize-weights-int8"}), calibrated=False

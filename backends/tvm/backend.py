@@ -217,10 +217,12 @@ def _require_flash(sizes: Sizes, steps: Sequence[Step], target: Target) -> None:
     weights = {s.op.name: sum(c.array.nbytes for c in s.call.constants()) for s in steps}
     largest = sorted(weights, key=lambda name: (-weights[name], name))[:4]
     named = ", ".join(f"{name} ({weights[name]:,} bytes)" for name in largest)
+    over = sizes.flash - target.flash_bytes
     raise BudgetError(
-        f"flash: code and weights take {sizes.flash:,} bytes, {sizes.flash - target.flash_bytes:,} more than "
-        f"{target.limit('flash')}. The largest layers: {named}. "
-        "Fewer weights there, int8 where layers are float32, or a target with more flash would help."
+        f"flash: code and weights take {sizes.flash:,} bytes, {over:,} more than {target.limit('flash')}. "
+        f"The largest layers: {named}. "
+        "Fewer weights there, fewer bits (--quantize mixed), or a target with more flash would help.",
+        over=over,
     )
 
 

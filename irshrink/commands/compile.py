@@ -60,6 +60,11 @@ _OPTIONS = [
         metavar="DROP",
         help="Largest accepted loss of accuracy: 1% or 0.01. Exit code 2 when missed.",
     ),
+    click.option(
+        "--max-size",
+        metavar="SIZE",
+        help="Largest accepted ONNX model: 3M, 500K. Exit code 2 when missed.",
+    ),
     click.option("--flash", metavar="SIZE", help="Flash limit: 256K, 1M. Exit code 2 when missed."),
     click.option("--ram", metavar="SIZE", help="RAM limit: 64K. Exit code 2 when missed."),
     click.option(

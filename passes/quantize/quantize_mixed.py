@@ -15,7 +15,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from irshrink.console import plural
 from irshrink.errors import BudgetError, RecipeError
 from irshrink.graph.opset import raise_opset
 from irshrink.module import Module
-from irshrink.passes.quantize.mixed.judge import Judge, outputs_of
+from irshrink.passes.quantize.mixed.judge import Counted, Expected, Judge
 from irshrink.passes.quantize.mixed.layers import FLOAT, Layer, find_layers
 from irshrink.passes.quantize.mixed.search import Mixture, Search
 from irshrink.passes.quantize.mixed.sensitivity import Losses, Method, sensitivity
@@ -48,6 +48,8 @@ class QuantizeMixed:
     sensitivity: ``measured`` runs the network once per layer and width, ``scaled`` once per layer,
         ``output-error`` once.
     samples: how many samples sensitivity is measured on, at even distances.
+    judge: how a mixture's drop is found. ``expected`` estimates it without labels on a third of the samples,
+        which took no part in choosing; ``counted`` counts answers on all of them, as ``compile`` does.
     keep_float: nodes that stay float in any case, by name or operator type.
     quantize: options of ``quantize-int8``, such as ``rounding``.
     """
@@ -57,9 +59,10 @@ class QuantizeMixed:
 
     max_drop: float | None = None
     max_size: int | None = None
-    bits: tuple[int, ...] = (8, 4)
+    bits: tuple[int, ...] = (8, 4, 2)
     sensitivity: Method = "measured"
     samples: int = 16
+    judge: Literal["expected", "counted"] = "expected"
     keep_float: tuple[str, ...] = ()
     quantize: dict[str, Any] = field(default_factory=dict)
 
@@ -110,7 +113,7 @@ class QuantizeMixed:
             "file_bytes": found.nbytes,
             "predicted_loss": found.predicted,
             "expected_drop": found.drop,
-            "judged_on": len(search.feeds),
+            "judged_on": search.judge.samples,
             "layer_decisions": _decisions(search.layers, search.losses, found),
         }
 
@@ -119,7 +122,7 @@ class QuantizeMixed:
         fewest = min(self.bits)
         original = module.clone()
         raise_opset(original, OPSETS[fewest])
-        choosing, judging = _split(samples)
+        choosing, judging = _split(samples) if self.judge == "expected" else (samples, samples)
         original.calibration = choosing
         quantized: dict[int, Module] = {}
         for bits in sorted(set(self.bits) - {FLOAT}, reverse=True):
@@ -136,9 +139,8 @@ class QuantizeMixed:
             original, layers, few, self.sensitivity,
             lambda done, total: ctx.progress(f"measuring sensitivity, {done:,} of {total:,}"),
         )  # fmt: skip
-        feeds = list(judging.feeds())
-        judge = Judge.of(feeds, outputs_of(original, feeds))
-        return Search(quantized[fewest], layers, losses, judge, feeds, ctx.progress)
+        judge: Judge = (Expected if self.judge == "expected" else Counted)(original, judging)
+        return Search(quantized[fewest], layers, losses, judge, ctx.progress)
 
     def _found(self, search: Search) -> Mixture:
         """
@@ -208,7 +210,7 @@ def _sentence(found: Mixture, search: Search) -> str:
     return (
         f"Weights of {plural(len(search.layers), 'layer')}: {widths}; the model takes {found.nbytes:,} bytes "
         f"and is expected to lose {(found.drop or 0.0) * 100:.2f} {search.judge.points} (estimated on "
-        f"{plural(len(search.feeds), 'sample')})."
+        f"{plural(search.judge.samples, 'sample')})."
     )
 
 

@@ -20,16 +20,16 @@ rounds to 256ths.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import onnx_ir as ir
 
 from irshrink.agreement import Agreement
-from irshrink.evaluate import is_classifier
+from irshrink.evaluate import compare, is_classifier
 from irshrink.graph.edit import is_op
 from irshrink.module import Module
+from irshrink.samples import Samples
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Outputs = Mapping[str, Array]
@@ -41,15 +41,20 @@ _RIVALS = 5
 
 
 def outputs_of(module: Module, feeds: Sequence[Mapping[str, Array]]) -> list[Outputs]:
-    """The model's outputs on each sample; of a classifier that ends in a Softmax what goes into it."""
-    from irshrink import onnxrt
-
+    """The model's outputs on each sample; of one that ends in a Softmax what goes into it."""
     scored = module.clone()
     outputs = scored.graph.outputs
     scores = _before_softmax(outputs[0]) if len(outputs) == 1 else None
     if scores is not None:
         outputs[0] = scores
-    session = onnxrt.session(scored.model)
+    names = [str(value.name) for value in module.graph.outputs]
+    return [dict(zip(names, one.values(), strict=True)) for one in _run_all(scored, feeds)]
+
+
+def _run_all(module: Module, feeds: Sequence[Mapping[str, Array]]) -> list[Outputs]:
+    from irshrink import onnxrt
+
+    session = onnxrt.session(module.model)
     return [onnxrt.run(session, one) for one in feeds]
 
 
@@ -60,42 +65,87 @@ def _before_softmax(value: ir.Value) -> ir.Value | None:
     return node.inputs[0] if node is not None and is_op(node, "Softmax", "LogSoftmax") else None
 
 
-@dataclass(frozen=True)
-class Judge:
-    """The float model's outputs on some samples.
+class Judge(Protocol):
+    """What says how much of the float model's accuracy another model loses.
 
     Attributes:
-        expected: one mapping a sample.
-        classifier: whether the outputs are scores of classes.
+        samples: how many it looks at.
+        points: what a drop is counted in.
     """
 
-    expected: Sequence[Outputs]
-    classifier: bool
+    @property
+    def samples(self) -> int: ...
 
-    @staticmethod
-    def of(feeds: Sequence[Mapping[str, Array]], expected: Sequence[Outputs]) -> Judge:
-        return Judge(expected, is_classifier(feeds[0], expected[0]))
+    @property
+    def points(self) -> str: ...
+
+    def drop(self, module: Module) -> float:
+        """Accuracy lost by a quantized module, as a fraction."""
+        ...
+
+
+class Counted:
+    """The drop that ``compile`` counts: top-1 with labels, else agreement or cosine similarity."""
+
+    def __init__(self, original: Module, samples: Samples) -> None:
+        self._data = samples
+        self._expected = _run_all(original, list(samples.feeds()))
+        self._metric = ""
+
+    @property
+    def samples(self) -> int:
+        return len(self._data)
 
     @property
     def points(self) -> str:
-        """What a drop is counted in."""
+        return f"points of {self._metric}"
+
+    def drop(self, module: Module) -> float:
+        from irshrink import onnxrt
+
+        session, expected = onnxrt.session(module.model), iter(self._expected)
+        found = compare(lambda _: next(expected), lambda feeds: onnxrt.run(session, feeds), self._data)
+        self._metric = found.compiled.metric
+        return found.drop
+
+
+class Expected:
+    """The drop to be expected, on some samples without labels.
+
+    Attributes:
+        classifier: whether the outputs are scores of classes.
+    """
+
+    def __init__(self, original: Module, samples: Samples) -> None:
+        self._feeds = list(samples.feeds())
+        self._outputs = outputs_of(original, self._feeds)
+        self.classifier = is_classifier(self._feeds[0], self._outputs[0])
+
+    @property
+    def samples(self) -> int:
+        return len(self._feeds)
+
+    @property
+    def points(self) -> str:
         return "points of top-1" if self.classifier else "points of cosine similarity"
 
-    def loss(self, given: Sequence[Outputs]) -> float:
+    def loss(self, module: Module) -> float:
         """Mean KL divergence, or mean relative squared error over samples and outputs."""
-        pairs = list(zip(self.expected, given, strict=True))
+        given = outputs_of(module, self._feeds)
+        pairs = list(zip(self._outputs, given, strict=True))
         if self.classifier:
             return float(np.mean([_divergence(_scores(a), _scores(b)) for a, b in pairs]))
         return float(np.mean([_relative_error(a[name], b[name]) for a, b in pairs for name in a]))
 
-    def drop(self, given: Sequence[Outputs]) -> float:
-        """Accuracy expected to be lost, as a fraction; for other models 1 - cosine of the worst output."""
+    def drop(self, module: Module) -> float:
+        """Accuracy expected to be lost; for models that are no classifiers 1 - cosine of the worst output."""
+        given = outputs_of(module, self._feeds)
         if not self.classifier:
             agreement = Agreement()
-            for a, b in zip(self.expected, given, strict=True):
+            for a, b in zip(self._outputs, given, strict=True):
                 agreement.add(a, b)
             return 1.0 - min(output.cosine for output in agreement.scores())
-        before = np.stack([_log_probabilities(_scores(one)) for one in self.expected])
+        before = np.stack([_log_probabilities(_scores(one)) for one in self._outputs])
         after = np.stack([_log_probabilities(_scores(one)) for one in given])
         return _expected_loss(before, after)
 

@@ -8,12 +8,9 @@ part in choosing, and the smallest that keeps the budget is found by bisection o
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from irshrink.errors import BudgetError
 from irshrink.module import Module
@@ -25,11 +22,10 @@ from irshrink.passes.quantize.mixed.assignment import (
     total_bytes,
     total_loss,
 )
-from irshrink.passes.quantize.mixed.judge import Judge, outputs_of
+from irshrink.passes.quantize.mixed.judge import Judge
 from irshrink.passes.quantize.mixed.layers import Layer, compose
 from irshrink.passes.quantize.mixed.sensitivity import Losses
 
-Array = np.ndarray[Any, np.dtype[Any]]
 #: Bisection ends when the sizes differ by less than this part.
 _FINE = 1 / 400
 
@@ -41,8 +37,7 @@ class Mixture:
     Attributes:
         nbytes: of the model's file.
         predicted: sum of the layers' losses.
-        drop: accuracy lost on the samples that judge, as a fraction (:meth:`Judge.drop`); None where none
-            were run.
+        drop: accuracy lost, as a fraction, where that was judged.
     """
 
     choice: Choice
@@ -60,14 +55,13 @@ class Search:
     """Attributes:
     base: the model quantized at the fewest bits everywhere.
     losses: by bits, of each layer.
-    judge, feeds: what measures a mixture.
+    judge: what measures a mixture.
     """
 
     base: Module
     layers: Sequence[Layer]
     losses: Sequence[Losses]
     judge: Judge
-    feeds: Sequence[Mapping[str, Array]]
     progress: Callable[[str], None]
     _known: dict[tuple[int, ...], float] = field(default_factory=dict)
 
@@ -126,7 +120,7 @@ class Search:
         if key not in self._known:
             self.progress(f"judging mixture {len(self._known) + 1}")
             mixed = compose(self.base, self.layers, bits)
-            self._known[key] = self.judge.drop(outputs_of(mixed, self.feeds))
+            self._known[key] = self.judge.drop(mixed)
         return self._known[key]
 
     def _at(self, limit: int) -> Mixture | None:

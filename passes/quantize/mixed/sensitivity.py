@@ -21,7 +21,7 @@ import onnx_ir as ir
 
 from irshrink.graph.edit import add_constant, constant, set_constant
 from irshrink.module import Module
-from irshrink.passes.quantize.mixed.judge import Judge, Outputs, outputs_of
+from irshrink.passes.quantize.mixed.judge import Expected
 from irshrink.passes.quantize.mixed.layers import FLOAT, Layer, Stored, linear_nodes
 from irshrink.samples import Samples
 
@@ -46,12 +46,12 @@ def sensitivity(
     """
     if method == "output-error":
         return [_monotone(one) for one in output_errors(module, layers, samples)]
-    judge = Judge.of(*_reference(module, samples))
+    judge = Expected(module, samples)
     if method == "measured":
-        found = measured(module, layers, samples, judge, progress)
+        found = measured(module, layers, judge, progress)
     else:
         fewest = [min(layer.stored) for layer in layers]
-        at_fewest = measured(module, layers, samples, judge, progress, fewest)
+        at_fewest = measured(module, layers, judge, progress, fewest)
         errors = output_errors(module, layers, samples)
         found = [_scaled(*one) for one in zip(fewest, at_fewest, errors, strict=True)]
     return [_monotone(one) for one in found]
@@ -60,8 +60,7 @@ def sensitivity(
 def measured(
     module: Module,
     layers: Sequence[Layer],
-    samples: Samples,
-    judge: Judge,
+    judge: Expected,
     progress: Progress,
     only: Sequence[int] | None = None,
 ) -> list[Losses]:
@@ -70,7 +69,6 @@ def measured(
     Args:
         only: one number of bits a layer; all that there are without.
     """
-    feeds = list(samples.feeds())
     wanted = [
         (index, bits)
         for index, layer in enumerate(layers)
@@ -80,7 +78,7 @@ def measured(
     found: list[Losses] = [{FLOAT: 0.0} if FLOAT in layer.stored else {} for layer in layers]
     for done, (index, bits) in enumerate(wanted, start=1):
         changed = replaced(module, layers[index], layers[index].stored[bits])
-        found[index][bits] = judge.loss(outputs_of(changed, feeds))
+        found[index][bits] = judge.loss(changed)
         progress(done, len(wanted))
     return found
 
@@ -112,11 +110,6 @@ def replaced(module: Module, layer: Layer, stored: Stored) -> Module:
     if stored.bias is not None:
         set_constant(node, 2, stored.bias, f"{layer.name}_bias")
     return copy
-
-
-def _reference(module: Module, samples: Samples) -> tuple[list[dict[str, Array]], list[Outputs]]:
-    feeds = list(samples.feeds())
-    return feeds, outputs_of(module, feeds)
 
 
 def _scaled(bits: int, loss: Losses, errors: Losses) -> Losses:
