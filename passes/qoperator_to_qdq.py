@@ -75,8 +75,11 @@ def _replace(node: ir.Node, rule: Callable[[ir.Node], _Result]) -> None:
     else:
         result = insert_before(node, "QuantizeLinear", [real, scale, zero_point]).outputs[0]
         result.type = node.outputs[0].type
-    replace_value(node.outputs[0], result)
+    old, name = node.outputs[0], node.outputs[0].name
+    replace_value(old, result)
     remove(node)
+    if old.name is not None:  # an output of the model has handed its name on
+        old.name, result.name = None, name
 
 
 def _real(node: ir.Node, first: int, axis: int = 0) -> ir.Value:

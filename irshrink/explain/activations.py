@@ -15,6 +15,8 @@ from irshrink.graph.edit import is_op
 
 #: A grid so many times as wide as nearly all values need is an outlier's.
 _TOO_WIDE = 6.0
+#: With so many levels left a wide grid is no matter.
+_ENOUGH = 128
 #: A grid so many times as wide as what samples reach was made from other data.
 _UNREACHED = 3.0
 #: Clipping is worth a word from this signal-to-noise ratio on, and when it is this share of all rounding
@@ -35,7 +37,7 @@ def activation_outlier(facts: Facts) -> Iterator[Finding]:
         grid = tally.grid
         assert grid is not None
         wide = width(grid.range)
-        if used is None or width(ends) <= 0 or wide < _TOO_WIDE * width(ends):
+        if used is None or width(ends) <= 0 or wide < _TOO_WIDE * width(ends) or used.bulk > _ENOUGH:
             continue
         evidence = {
             "grid_width": wide,

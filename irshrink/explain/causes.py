@@ -9,7 +9,7 @@ there.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from irshrink.explain.activations import (
@@ -24,6 +24,7 @@ from irshrink.explain.findings import CauseId, Facts, Finding, Remedy
 from irshrink.explain.measure import Counter, try_changes
 from irshrink.explain.preprocessing import swapped_colours, wrong_preprocessing
 from irshrink.explain.score import Score
+from irshrink.explain.weave import Change
 
 #: By name; a cause that several functions find appears with each of them.
 CAUSES: tuple[tuple[CauseId, Callable[[Facts], Iterable[Finding]]], ...] = (
@@ -83,6 +84,46 @@ def find_causes(facts: Facts) -> list[Finding]:
     return sorted(kept, key=lambda f: (not f.certain, -f.severity))
 
 
+def together(found: Sequence[Finding]) -> Iterator[Finding]:
+    """One more finding for a cause that is at work in several layers: all of their first remedies at once."""
+    for cause in dict(CAUSES):
+        several = [f for f in found if f.cause == cause and _first_change(f) is not None]
+        if len(several) < 2 or cause == "sensitive-layer":
+            continue
+        names = [f.point.name for f in several if f.point is not None]
+        listed = ", ".join(f"'{name}'" for name in names[:4]) + (", ..." if len(names) > 4 else "")
+        recipes = {f.remedies[0].recipe for f in several}
+        remedy = Remedy(
+            f"the first remedy of all {len(several)} layers at once",
+            recipes.pop() if len(recipes) == 1 else None,
+            merged([change for f in several if (change := _first_change(f)) is not None]),
+        )
+        yield Finding(
+            cause,
+            None,
+            sum(f.severity for f in several),
+            f"{len(several)} layers: {listed}. The worst: {several[0].sentence}",
+            {"layers": names},
+            [remedy],
+        )
+
+
+def _first_change(finding: Finding) -> Change | None:
+    """The change of the first remedy of a finding about one layer, where it is one of the model."""
+    if finding.point is None or finding.certain or not finding.remedies or finding.remedies[0].samples:
+        return None
+    return finding.remedies[0].change
+
+
+def merged(changes: Sequence[Change]) -> Change:
+    """Several changes as one."""
+    return Change(
+        drop=frozenset(point for change in changes for point in change.drop),
+        grids={point: grid for change in changes for point, grid in change.grids.items()},
+        constants={stored: array for change in changes for stored, array in change.constants.items()},
+    )
+
+
 def rank_causes(facts: Facts, progress: Counter = lambda done, total: None) -> list[Cause]:
     """Measure the remedies of the noisiest findings, and put what gains most first.
 
@@ -90,13 +131,22 @@ def rank_causes(facts: Facts, progress: Counter = lambda done, total: None) -> l
         ModelError: ONNX Runtime cannot run a changed model.
     """
     before = facts.measurement.score
-    tried = _measured(facts, _worth_trying(find_causes(facts)), progress)
+    found = find_causes(facts)
+    tried = _measured(facts, _worth_trying([*_certain(found), *together(found), *_others(found)]), progress)
     causes = [
         Cause(f, sorted(t, key=lambda one: -(one.after.snr_db if one.after else -1e9)))
         for f, t in tried.items()
     ]
     kept = [c for c in causes if _counts(c, before)]
     return sorted(kept, key=lambda c: (not c.finding.certain, -(c.gain(before) or 0.0), -c.finding.severity))
+
+
+def _certain(found: Sequence[Finding]) -> list[Finding]:
+    return [f for f in found if f.certain]
+
+
+def _others(found: Sequence[Finding]) -> list[Finding]:
+    return [f for f in found if not f.certain]
 
 
 def _counts(cause: Cause, before: Score) -> bool:

@@ -23,10 +23,15 @@ _SAME_CODE = 0.005
 _COARSE_DB = 30.0
 #: Relative difference of a bias's scale from the products' that is no rounding.
 _SCALE_OFF = 0.01
-#: What float weights are needed for cannot be measured without them.
-NO_FLOAT = "the float weights are not known: give the float model with --float"
 
 ONLY_INTEGERS = "integer kernels add such a bias as it is, the arithmetic of QDQ as written does not"
+
+
+def _no_float(facts: Facts) -> str:
+    """Why what float weights are needed for cannot be measured."""
+    if facts.subject.floats is None:
+        return "the float weights are not known: give the float model with --float"
+    return "the float weights were not found in the float model"
 
 
 def bias_overflow(facts: Facts) -> Iterator[Finding]:
@@ -90,7 +95,7 @@ def _bias_remedies(facts: Facts, point: Point, saturated: bool) -> list[Remedy]:
         what = f"quantize again, the bias of '{point.name}' in steps of input scale times weight scale"
         return [Remedy(what, step(), None, why_not=ONLY_INTEGERS)]
     if stored not in known or stored is None:
-        return [Remedy(what, step(), None, why_not=NO_FLOAT)]
+        return [Remedy(what, step(), None, why_not=_no_float(facts))]
     change = Change(constants={stored: known[stored]})
     return [Remedy(what, step(), change), keep_float(facts, point)]
 
@@ -148,7 +153,7 @@ def _per_channel(facts: Facts, point: Point) -> list[Remedy]:
     known = floats_of(facts, point)
     what = f"give every output channel of '{point.name}' a scale of its own"
     if stored not in known:
-        return [Remedy(what, step(per_channel=True), None, why_not=NO_FLOAT)]
+        return [Remedy(what, step(per_channel=True), None, why_not=_no_float(facts))]
     constants = known | {stored: per_channel(stored, known[stored])}
     return [Remedy(what, step(per_channel=True), Change(constants=constants))]
 
@@ -183,8 +188,9 @@ def _more_bits(facts: Facts, point: Point) -> list[Remedy]:
     what = f"give the weights of '{point.name}' 8 bits" if few else f"keep '{point.name}' in float"
     recipe = step(layer_bits={point.name: 8}) if few else f'keep_float = ["{point.name}"]'
     if stored not in known:
-        return [Remedy(what, recipe, None, why_not=NO_FLOAT)]
-    return [Remedy(what, recipe, Change(constants={stored: known[stored]}))]
+        return [Remedy(what, recipe, None, why_not=_no_float(facts))]
+    finer = per_channel(stored, known[stored], most=127) if few else known[stored]
+    return [Remedy(what, recipe, Change(constants={stored: finer}))]
 
 
 def _without_shift(tally: Tally) -> float:

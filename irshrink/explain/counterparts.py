@@ -15,12 +15,12 @@ from irshrink.graph.edit import constant, input_of, is_constant, is_op
 Array = np.ndarray[Any, np.dtype[Any]]
 
 #: Correlation from which on two arrays of weights are the same ones, rounded.
-_SAME = 0.6
+_SAME = 0.3
 
 
-def float_constants(point: Point, matched: Mapping[Point, ir.Value]) -> dict[Stored, Array]:
+def float_constants(point: Point, known: Mapping[Point, ir.Value]) -> dict[Stored, Array]:
     """Float arrays for weight and bias of a layer, as far as they are known, in the layout of the codes."""
-    value, weight, bias = matched.get(point), point.weight, point.bias
+    value, weight, bias = known.get(point), point.weight, point.bias
     node = None if value is None else _linear_behind(value)
     if node is None or weight is None:
         return {}

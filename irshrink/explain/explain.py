@@ -2,39 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from irshrink import __version__
-from irshrink.artifact import MODEL_NAME
 from irshrink.console import Progress, counted, plural
-from irshrink.errors import ModelError, UserError
+from irshrink.errors import ModelError
 from irshrink.explain.causes import Cause, rank_causes
 from irshrink.explain.findings import Facts
+from irshrink.explain.form import Shapes, is_quantized, quantized_file, read_float, read_quantized
 from irshrink.explain.layers import figures
 from irshrink.explain.measure import Subject, measure
 from irshrink.explain.pairs import agreeing, candidates
 from irshrink.explain.points import Rounded, find_points
 from irshrink.explain.score import Score
 from irshrink.files import sha256
-from irshrink.frontends.read import read_model
 from irshrink.graph.edit import opset
 from irshrink.graph.opset import raise_opset
-from irshrink.module import Module
-from irshrink.passes.cleanup import cleanup_steps
-from irshrink.pipeline import Pipeline, Step
-from irshrink.registry import make_pass
 from irshrink.samples import ImageOptions, input_specs, load_samples
-from irshrink.soundness import require_sound
-from irshrink.static_shapes import fix_input_shapes
-from irshrink.target import load_target
 
-#: What gives every quantized graph one form, and changes no number in it.
-_FORM = (
-    *("remove-initializers-from-inputs", "inline-functions", "raise-opset", "qoperator-to-qdq"),
-    *("eliminate-dead-code", "infer-shapes"),
-)
 #: The oldest IR version whose models may hold 4-bit integers.
 _IR_VERSION = 10
 
@@ -44,7 +32,7 @@ def explain_model(
     samples: Path | str,
     *,
     floats: Path | str | None = None,
-    shapes: Mapping[str, Sequence[int]] | None = None,
+    shapes: Shapes | None = None,
     image: ImageOptions | None = None,
     most: int = 64,
     progress: Progress = lambda _: None,
@@ -68,15 +56,14 @@ def explain_model(
     """
     path = quantized_file(Path(model))
     progress("reading the model")
-    module = _read(path, shapes or {}, [make_pass(name) for name in _FORM])
+    module = read_quantized(path, shapes or {})
     rounded = find_points(module.graph, str(path))
     progress("reading the samples")
-    specs = input_specs(module.graph)
-    data = load_samples(samples, specs, image=image, role="evaluation").spread(most)
+    data = load_samples(samples, input_specs(module.graph), image=image, role="evaluation").spread(most)
     subject = Subject(rounded, data, max(module.model.ir_version, _IR_VERSION))
     if floats is not None:
         progress("reading the float model")
-        subject = _with_floats(subject, module, Path(floats), shapes or {}, specs)
+        subject = _with_floats(subject, opset(module.graph), Path(floats), shapes or {})
     measured = measure(subject, counted(progress, "sample"))
     facts = Facts(subject, measured)
     progress("trying what would help")
@@ -84,43 +71,26 @@ def explain_model(
     return _result(path, facts, causes, None if floats is None else Path(floats))
 
 
-def quantized_file(path: Path) -> Path:
-    """The model of a build, or the file itself.
+def _with_floats(subject: Subject, version: int, path: Path, shapes: Shapes) -> Subject:
+    """The subject with those values of the float model that are the quantized model's.
 
     Raises:
-        UserError: a folder that is no build, or one with several models.
+        ModelError: the float model is none, or another.
     """
-    if not path.is_dir():
-        return path
-    if (path / MODEL_NAME).is_file():
-        return path / MODEL_NAME
-    variants = sorted(file.name for file in path.glob("model_*.onnx"))
-    if variants:
-        raise UserError(f"{path}: holds {', '.join(variants)}. Give one of these files.")
-    raise UserError(
-        f"{path}: not a folder that `irshrink compile` wrote (no {MODEL_NAME}). Give a model file."
-    )
-
-
-def _read(path: Path, shapes: Mapping[str, Sequence[int]], steps: Sequence[Step]) -> Module:
-    module, _ = read_model(path)
-    fix_input_shapes(module, shapes)
-    require_sound(module)
-    return Pipeline(steps).run(module, load_target("host"))
-
-
-def _with_floats(
-    subject: Subject, module: Module, path: Path, shapes: Mapping[str, Sequence[int]], specs: Sequence[Any]
-) -> Subject:
-    """The subject with those values of the float model that are the quantized model's."""
-    other = _read(path, shapes, cleanup_steps())
-    if any(node.op_type == "DequantizeLinear" for node in other.graph):
-        raise ModelError(f"{path}: is quantized itself. Give the float model with --float, or leave it out.")
-    version = max(opset(module.graph), opset(other.graph))
-    raise_opset(other, version)
-    found = candidates(subject.rounded, other.graph)
-    matched = agreeing(subject.rounded, other.graph, found, subject.samples, subject.ir_version)
-    return Subject(subject.rounded, subject.samples, subject.ir_version, other.graph, matched)
+    best = subject
+    for module in read_float(path, shapes):
+        if is_quantized(module.graph):
+            raise ModelError(f"{path}: is quantized itself. Give the float model with --float, or none.")
+        raise_opset(module, version)
+        found = candidates(subject.rounded, module.graph)
+        matched = agreeing(subject.rounded, module.graph, found, subject.samples, subject.ir_version)
+        known = {**matched, **best.known}
+        if best.floats is None or len(matched) > len(best.matched):
+            best = dataclasses.replace(best, floats=module.graph, matched=matched)
+        best = dataclasses.replace(best, known=known)
+        if len(matched) == len(subject.rounded.points):
+            break
+    return best
 
 
 def _result(path: Path, facts: Facts, causes: Sequence[Cause], floats: Path | None) -> dict[str, Any]:

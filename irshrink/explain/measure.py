@@ -30,6 +30,7 @@ class Subject:
     Attributes:
         floats: the float model, if there is one.
         matched: which of its values the points are.
+        known: values that the points are in any form of the float model, for its weights.
         ir_version: of the quantized model's file.
     """
 
@@ -38,6 +39,7 @@ class Subject:
     ir_version: int
     floats: ir.Graph | None = None
     matched: Mapping[Point, ir.Value] = field(default_factory=dict)
+    known: Mapping[Point, ir.Value] = field(default_factory=dict)
 
     @property
     def outputs(self) -> list[str]:

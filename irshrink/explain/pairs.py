@@ -18,6 +18,7 @@ from irshrink import onnxrt
 from irshrink.explain.points import Point, Rounded
 from irshrink.explain.tally import decibels, energy
 from irshrink.explain.weave import Weave
+from irshrink.graph.edit import is_op
 from irshrink.samples import Samples
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -39,10 +40,13 @@ def candidates(rounded: Rounded, graph: ir.Graph) -> dict[Point, ir.Value]:
     found: dict[Point, ir.Value] = {}
     outputs = dict(zip(rounded.graph.outputs, graph.outputs, strict=False))
     for point in rounded.points:
-        names = [str(point.value.name), *(str(v.name) for v in point.real)]
+        codes = [str(q.outputs[0].name).removesuffix("_quantized") for q in point.quantizers]
+        names = [str(point.value.name), *(str(v.name) for v in point.real), *codes]
         named = next((values[name] for name in names if name in values), None)
         ends = [outputs[v] for v in (point.value, *point.real) if v in outputs]
         match = ends[0] if ends else named
+        if match is not None and point.low is not None:
+            match = _behind_activation(match)
         if match is not None and not _differ(point.value, match):
             found[point] = match
     return found
@@ -69,7 +73,7 @@ def agreeing(
         for number, one in enumerate(sums):
             one.add(given[weave.keys[f"float {number}"]], given[weave.keys[f"twin {number}"]])
     chosen = zip(found.items(), sums, strict=True)
-    return {point: value for (point, value), one in chosen if one.is_same()}
+    return {point: value for (point, value), one in chosen if one.is_same(point)}
 
 
 @dataclass
@@ -79,6 +83,7 @@ class _Sums:
     fits: bool = True
     signal: float = 0.0
     noise: float = 0.0
+    low: float = 0.0
     moments: Array | None = None
 
     def add(self, a: Array, b: Array) -> None:
@@ -87,6 +92,7 @@ class _Sums:
             return
         self.signal += energy(a)
         self.noise += energy(a - b)
+        self.low = min(self.low, float(a.min(initial=0)))
         if a.ndim < 2:
             return
         axis = a.ndim - 1 if a.ndim < 4 else 1
@@ -95,9 +101,10 @@ class _Sums:
         found = np.stack([n, x.sum(1), y.sum(1), (x * x).sum(1), (y * y).sum(1), (x * y).sum(1)])
         self.moments = found if self.moments is None else self.moments + found
 
-    def is_same(self) -> bool:
-        """Whether the arrays are the same thing up to noise: not if many channels are multiples."""
-        if not self.fits:
+    def is_same(self, point: Point) -> bool:
+        """Whether the arrays are the same thing up to noise: not if many channels are multiples, nor what is
+        before an activation and what is behind it."""
+        if not self.fits or (point.low is not None and self.low < point.low):
             return False
         if self.moments is None or decibels(self.signal, self.noise) > _NOISE_DB:
             return True
@@ -108,6 +115,12 @@ class _Sums:
         factors = xy[alive] / xx[alive]
         multiples = (explained > _EXPLAINED) & (np.abs(factors - 1) > _FACTOR)
         return not alive.any() or float(multiples.mean()) < _SHARE
+
+
+def _behind_activation(value: ir.Value) -> ir.Value:
+    """What a ReLU makes of a value that only it reads: a quantizer may keep the name of what is before."""
+    readers = value.consumers()
+    return readers[0].outputs[0] if len(readers) == 1 and is_op(readers[0], "Relu", "Clip") else value
 
 
 def _differ(a: ir.Value, b: ir.Value) -> bool:

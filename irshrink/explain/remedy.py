@@ -52,7 +52,7 @@ def step(**options: Any) -> str:
 
 def floats_of(facts: Facts, point: Point) -> dict[Stored, Array]:
     """The float model's constants of a layer, as far as they are known."""
-    return float_constants(point, facts.subject.matched)
+    return float_constants(point, facts.subject.known)
 
 
 def grid_over(found: Range, like: Affine) -> Affine:
@@ -91,16 +91,15 @@ def best_range(tally: Tally) -> Range:
     return Range(low, high)
 
 
-def per_channel(stored: Stored, real: Array) -> Array:
+def per_channel(stored: Stored, real: Array, most: int | None = None) -> Array:
     """Float weights rounded symmetrically with one scale per output channel, as real numbers.
 
     Args:
         real: in the layout of the codes.
+        most: the largest code; that of the stored type when not given.
     """
-    axis = stored.output_axis
-    assert axis is not None, "asked only where channels are known"
-    others = tuple(i for i in range(real.ndim) if i != axis)
-    most = min(stored.high, -stored.low) if stored.low < 0 else (stored.high - stored.low) // 2
+    others = tuple(i for i in range(real.ndim) if i != stored.output_axis)
+    most = most or (stored.high - stored.low) // 2
     largest = np.abs(real).max(axis=others, keepdims=True)
     scale = np.where(largest > 0, largest / most, 1).astype(np.float32)
     return np.asarray(np.clip(np.rint(real / scale), -most, most) * scale, np.float32)

@@ -14,9 +14,9 @@ import numpy as np
 import onnx_ir as ir
 
 from irshrink.errors import ModelError
-from irshrink.explain.points import Point, Rounded
+from irshrink.explain.points import MOVES, Point, Rounded
 from irshrink.explain.stored import Stored
-from irshrink.graph.edit import is_constant, is_op, opset
+from irshrink.graph.edit import is_constant, is_op
 from irshrink.graph.quantized import Affine
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -129,7 +129,7 @@ class Weave:
                 it would read in the float model.
         """
         made: Map = dict(self._given)
-        real: set[ir.Value] = set()
+        real: dict[ir.Value, Point] = {}
         computed: dict[Point, ir.Value] = {}
         going_on: dict[Point, ir.Value] = {}
 
@@ -148,9 +148,9 @@ class Weave:
                 assert source is not None, "found by its input"
                 value = self._value(source, made)
                 made[node.outputs[0]] = reached(point, value) if source is point.value else value
-                real.add(node.outputs[0])
+                real[node.outputs[0]] = point
             elif not self._pass_on(node, made, real):
-                self._copy(node, made)
+                self._copy(node, made, real=real)
             for out in node.outputs:
                 if out in self.rounded.at:
                     made[out] = reached(self.rounded.at[out], made[out])
@@ -164,7 +164,7 @@ class Weave:
         """
         change = change or Change()
         made: Map = dict(self._given)
-        real: set[ir.Value] = set()
+        real: dict[ir.Value, Point] = {}
         behind: dict[Point, ir.Value] = {}
         for node in self.rounded.graph:
             point = self.rounded.of.get(node)
@@ -176,15 +176,15 @@ class Weave:
                 value = self._value(source, made)
                 made[node.outputs[0]] = self._clamp(point, value) if source is point.value else value
                 behind.setdefault(point, made[node.outputs[0]])
-                real.add(node.outputs[0])
+                real[node.outputs[0]] = point
             elif point is not None:
                 behind.setdefault(point, self._round(node, point, made, change.grids.get(point)))
             elif not self._pass_on(node, made, real):
-                self._copy(node, made, self._other_grid(node, change))
+                self._copy(node, made, self._other_grid(node, change), real)
             behind |= {self.rounded.at[out]: made[out] for out in node.outputs if out in self.rounded.at}
         return behind, [self._output(value, made, real) for value in self.rounded.graph.outputs]
 
-    def _output(self, value: ir.Value, made: Map, real: set[ir.Value]) -> ir.Value:
+    def _output(self, value: ir.Value, made: Map, real: Mapping[ir.Value, Point]) -> ir.Value:
         """An output of the model as real numbers."""
         producer = value.producer()
         if producer in self.rounded.of and value not in real:
@@ -239,20 +239,36 @@ class Weave:
     def _feeds_stored(self, node: ir.Node) -> bool:
         return all(out in self.rounded.stored for n in node.outputs[0].consumers() for out in n.outputs)
 
-    def _pass_on(self, node: ir.Node, made: Map, real: set[ir.Value]) -> bool:
-        """Integers that are real numbers here stay so through moves, and need no DequantizeLinear."""
-        source = node.inputs[0] if node.inputs else None
-        if source not in real or source is None:
-            real.update(node.outputs if any(v in real for v in node.inputs) else ())
-            return False
-        if not is_op(node, "DequantizeLinear"):
-            real.update(node.outputs)
-            return False
-        made[node.outputs[0]] = made[source]
-        return True
+    def _pass_on(self, node: ir.Node, made: Map, real: dict[ir.Value, Point]) -> bool:
+        """Integers that are real numbers here stay so through moves, and need no DequantizeLinear.
 
-    def _copy(self, node: ir.Node, made: Map, grid: Affine | None = None) -> Sequence[ir.Value]:
-        inputs = [None if v is None else self._value(v, made) for v in node.inputs]
+        Returns:
+            Whether nothing is left to compute.
+        """
+        source = node.inputs[0] if node.inputs else None
+        if source is None or source not in real:
+            return False
+        if is_op(node, "DequantizeLinear"):
+            made[node.outputs[0]] = made[source]
+            return True
+        if is_op(node, *MOVES):
+            real.update(dict.fromkeys(node.outputs, real[source]))
+        return False
+
+    def _copy(
+        self,
+        node: ir.Node,
+        made: Map,
+        grid: Affine | None = None,
+        real: Mapping[ir.Value, Point] | None = None,
+    ) -> Sequence[ir.Value]:
+        """
+        Args:
+            grid: of a DequantizeLinear, in place of its own.
+            real: integers that are real numbers here; who computes with codes gets codes.
+        """
+        known = {} if is_op(node, *MOVES) else real or {}
+        inputs = [None if v is None else self._as_read(v, made, known) for v in node.inputs]
         if grid is not None:
             inputs[1:] = self._grid(grid)
         outputs = [self._name(ir.Value()) for _ in node.outputs]
@@ -276,6 +292,12 @@ class Weave:
         out = self._name(ir.Value())
         self._graph.append(ir.Node("", op_type, inputs, attributes, outputs=[out], name=f"n{self._count}"))
         return out
+
+    def _as_read(self, value: ir.Value, made: Map, real: Mapping[ir.Value, Point]) -> ir.Value:
+        grid = real[value].grid if value in real else None
+        if grid is None:
+            return self._value(value, made)
+        return self._add("QuantizeLinear", [made[value], *self._grid(grid)])
 
     def _value(self, value: ir.Value, made: Map) -> ir.Value:
         """A value of a copied graph in the woven one; constants come over when they are first read."""
@@ -301,8 +323,3 @@ class Weave:
         self._count += 1
         value.name = f"v{self._count}"
         return value
-
-
-def one_opset(graphs: Sequence[ir.Graph]) -> int:
-    """The newest operator set among several graphs."""
-    return max(opset(graph) for graph in graphs)
