@@ -92,7 +92,8 @@ def test_what_if_then_covers_counts_as_executed() -> None:
 
 def test_what_it_says_where_it_cannot(tools: Path) -> None:
     source, m4 = LlvmMca(), load_target("cortex-m4")
-    assert "no emulator counts blocks of host" in str(source.missing(TvmBackend(), load_target("host")))
+    assert "Use --cost seconds" in str(source.missing(TvmBackend(), load_target("host")))
+    assert "is no Arm core" in str(source.missing(TvmBackend(), load_target("rv64gc-linux")))
     with pytest.raises(ToolError, match="llvm-mc cannot read some instruction of cortex-m4"):
         disassembled([bytes([0xFF, 0xFF])], m4)
     with pytest.raises(ToolError, match="counts no blocks here"):

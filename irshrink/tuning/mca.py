@@ -64,8 +64,12 @@ class LlvmMca:
     exact: ClassVar[bool] = True
 
     def missing(self, backend: Tunable, target: Target) -> str | None:
-        if target.emulation is None or _arch(target) not in _COMMENTS:
-            return f"no emulator counts blocks of {target.name} for llvm-mca. Leave --cost llvm-mca out."
+        if target.emulation is None:
+            return f"builds for {target.name} run on this machine itself, uncounted. Use --cost seconds."
+        if _arch(target) not in _COMMENTS:
+            return (
+                f"{target.name} is no Arm core, which is what llvm-mca is used for. Use --cost instructions."
+            )
         for tool in ("llvm-mca", "llvm-mc"):
             if shutil.which(tool) is None:
                 return f"{tool} is not installed. {_INSTALL}."
