@@ -110,11 +110,12 @@ def test_bias_correction_takes_the_mean_error_out() -> None:
     weight[:, 0, 0, 0] = 100
     module.graph.initializers["w1"].const_value = ir.tensor(weight)
     shift = {}
-    for corrected in (False, True):
+    for corrected in ("none", "analytic", "empirical"):
         result = quantized(module, bias_correction=corrected, method="minmax")
         mean = (outputs(result) - outputs(module)).mean(axis=(0, 1, 3, 4))
         shift[corrected] = np.abs(mean).max()
-    assert shift[True] < 0.3 * shift[False]
+    assert shift["analytic"] < 0.3 * shift["none"]
+    assert shift["empirical"] < 0.3 * shift["none"]
 
 
 @pytest.mark.parametrize("groups", [1, 2, 4])
@@ -174,7 +175,7 @@ def test_a_convolution_without_bias_gets_one_for_the_correction() -> None:
     assert len(conv.inputs) == 3
     assert "node_c1_bias_quantized" in result.graph.initializers
     assert (
-        len(next(n for n in quantized(module, bias_correction=False).graph if n.op_type == "Conv").inputs)
+        len(next(n for n in quantized(module, bias_correction="none").graph if n.op_type == "Conv").inputs)
         == 2
     )
 

@@ -81,6 +81,16 @@ class Moments:
         return np.asarray(self.total / max(1, self.count))
 
     @property
+    def reference_mean(self) -> Array:
+        """E[r], [g, n]; that of the vectors themselves where there is no reference."""
+        return self.mean if self.cross is None else np.asarray(self.reference / max(1, self.count))
+
+    @property
+    def cross_moment(self) -> Array | None:
+        """E[r x^T], [g, n, n], or None."""
+        return None if self.cross is None else np.asarray(self.cross / max(1, self.count))
+
+    @property
     def hessian(self) -> Array:
         """E[x x^T], [g, n, n]."""
         return np.asarray(self.second / max(1, self.count))

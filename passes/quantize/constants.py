@@ -29,6 +29,7 @@ class ConstantQuantizer:
         means: mean per channel of the first inputs of linear operators, by name; empty for no bias
             correction.
         bits: of the weights of a node: 8, 4 or 2.
+        adds_bias: give every Conv and Gemm a bias, for one that is corrected later.
         raised: nodes some of whose weight scales had to grow for the sake of the bias.
     """
 
@@ -38,6 +39,7 @@ class ConstantQuantizer:
     per_channel: bool
     symmetric: bool
     bits: Callable[[ir.Node], int]
+    adds_bias: bool
     writer: QdqWriter
     raised: list[str] = field(default_factory=list)
 
@@ -56,9 +58,11 @@ class ConstantQuantizer:
     def _linear(self, node: ir.Node, weight: Array) -> None:
         source = node.inputs[0]
         assert source is not None, "rules.py quantizes no node without its first input"
-        axis = _output_axis(node, weight) if self.per_channel else None
+        axis = output_axis(node, weight) if self.per_channel else None
         x_scale = self.params[self.plan.root[source]].scale
         bias = _bias(node)
+        if bias is None and self.adds_bias and node.op_type != "MatMul":
+            bias = np.zeros(_outputs(node, weight), np.float32)
         bits = self.bits(node)
         result = quantize_weights(weight, bias, x_scale, axis, bits)
         if node.op_type != "MatMul" and str(source.name) in self.means:
@@ -107,7 +111,7 @@ def _bias(node: ir.Node) -> Array | None:
     return None if bias is None else bias.reshape(-1)
 
 
-def _output_axis(node: ir.Node, weight: Array) -> int | None:
+def output_axis(node: ir.Node, weight: Array) -> int | None:
     """The axis of the weights that counts output channels; None where none does (grouped ConvTranspose)."""
     if node.op_type == "ConvTranspose":
         groups = attribute_int(node, "group", 1)
@@ -119,10 +123,17 @@ def _output_axis(node: ir.Node, weight: Array) -> int | None:
     return 1
 
 
+def _outputs(node: ir.Node, weight: Array) -> int:
+    """How many channels the node writes."""
+    if node.op_type == "ConvTranspose":
+        return int(weight.shape[1]) * attribute_int(node, "group", 1)
+    return int(weight.shape[output_axis(node, weight) or 0])
+
+
 def _corrected(
     node: ir.Node, weight: Array, bias: Array | None, result: QuantizedWeights, mean: Array
 ) -> Array:
     """The bias that takes back the mean error of the rounded weights."""
-    error = result.dequantized(_output_axis(node, weight) or 0) - weight.astype(np.float64)
+    error = result.dequantized(output_axis(node, weight) or 0) - weight.astype(np.float64)
     shift = weight_shift(node, error, mean)
     return (-shift if bias is None else bias - shift).astype(np.float32)

@@ -9,6 +9,7 @@ arXiv:1806.08342.)
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -21,10 +22,13 @@ from irshrink.graph.edit import drop_unread_constants
 from irshrink.graph.opset import raise_opset
 from irshrink.graph.shapes import infer_shapes
 from irshrink.module import Module
-from irshrink.passes.quantize.constants import ConstantQuantizer
+from irshrink.passes.quantize.constants import ConstantQuantizer, linear_weight, output_axis
 from irshrink.passes.quantize.plan import Plan, listed, make_plan, matches, require_matches
 from irshrink.passes.quantize.qdq import QdqWriter
 from irshrink.passes.quantize.qparams import QParams, activation_qparams, fixed_qparams
+from irshrink.passes.quantize.refine import BiasCorrection, Layer, Refinement
+from irshrink.passes.quantize.rounding import RoundingName
+from irshrink.passes.quantize.weight_range import WeightRange
 from irshrink.pipeline import Context, PassResult
 from irshrink.samples import Samples
 
@@ -46,7 +50,14 @@ class QuantizeInt8:
     layer_bits: bits of the weights of some nodes, by name or operator type (``*`` and ``?`` as in file
         names); the first pattern that fits a node decides.
     per_channel: one weight scale per output channel, or one per tensor.
-    bias_correction: take the mean error of the rounded weights out of the bias.
+    rounding: how the integers of weights are chosen: ``nearest``, or with regard to what layers compute on
+        calibration data: ``gptq``, ``quantease`` or ``adaround`` (passes/quantize/rounding).
+    weight_range: what the integers of weights span: all weights (``max``), or as much as gives the least
+        squared error of the weights (``mse``) or of what the layer computes (``output``).
+    bias_correction: take the mean error of rounding out of the bias: that of the weights alone
+        (``analytic``), or of the whole model up to there, layer after layer (``empirical``); or ``none``.
+    compensate: let each layer take back, as far as it can, what the layers before it do wrong.
+    damping: what is added to the diagonal of a layer's second moments, as a share of its mean.
     keep_float: nodes that stay float, by name or operator type; ``*`` and ``?`` as in file names.
     max_samples: use at most so many samples, at even distances; None for all.
     """
@@ -60,7 +71,11 @@ class QuantizeInt8:
     weight_bits: Bits = 8
     layer_bits: dict[str, Bits] = field(default_factory=dict)
     per_channel: bool = True
-    bias_correction: bool = True
+    rounding: RoundingName = "nearest"
+    weight_range: WeightRange = "max"
+    bias_correction: BiasCorrection = "analytic"
+    compensate: bool = False
+    damping: float = 0.01
     keep_float: tuple[str, ...] = ()
     max_samples: int | None = None
 
@@ -69,6 +84,8 @@ class QuantizeInt8:
             raise ValueError(f"percentile is {self.percentile}; it must be above 50 and at most 100")
         if self.max_samples is not None and self.max_samples < 1:
             raise ValueError(f"max_samples is {self.max_samples}; at least one sample is needed")
+        if not 0 < self.damping <= 1:
+            raise ValueError(f"damping is {self.damping}; it must be above 0 and at most 1")
 
     def run(self, module: Module, ctx: Context) -> PassResult:
         samples = self._samples(module)
@@ -81,10 +98,19 @@ class QuantizeInt8:
             ctx.note("nothing is quantized: no operator has an int8 form")
             return PassResult(raised, stats={"int8_nodes": 0})
         params = self._activations(module, samples, plan, ctx)
-        means = self._means(module, samples, plan, ctx)
+        refinement = self._refinement()
+        reference = module.clone() if refinement.is_needed else None
+        layers = [] if reference is None else self._layers(module, reference, plan, params)
         writer = QdqWriter(module.graph)
         constants = ConstantQuantizer(
-            plan, params, means, self.per_channel, self.activations == "symmetric", self.bits_of, writer
+            plan,
+            params,
+            {} if refinement.is_needed else self._means(module, samples, plan, ctx),
+            self.per_channel,
+            self.activations == "symmetric",
+            self.bits_of,
+            refinement.is_needed and self.bias_correction != "none",
+            writer,
         )
         for node in plan.nodes:
             constants.quantize(node)
@@ -97,6 +123,8 @@ class QuantizeInt8:
             readers = None if value.producer() in plan.nodes else plan.nodes
             writer.activation(value, params[root], str(root.name), readers)
         drop_unread_constants(module.graph)
+        if reference is not None:
+            refinement.run(reference, module, layers, samples, ctx)
         stats = {
             "int8_nodes": len(plan.nodes),
             "scales": len(plan.roots()),
@@ -109,6 +137,27 @@ class QuantizeInt8:
         """Bits of the weights of a node."""
         fitting = (bits for pattern, bits in self.layer_bits.items() if matches(node, [pattern]))
         return next(fitting, self.weight_bits)
+
+    def _refinement(self) -> Refinement:
+        return Refinement(
+            self.rounding, self.weight_range, self.bias_correction, self.compensate, self.damping
+        )
+
+    def _layers(
+        self, module: Module, reference: Module, plan: Plan, params: Mapping[ir.Value, QParams]
+    ) -> list[Layer]:
+        """The layers with weights, in the order of the graph, beside those of the float model."""
+        layers = []
+        for node, original in zip(module.graph, reference.graph, strict=True):
+            weight = linear_weight(node) if node in plan.nodes else None
+            if weight is None:
+                continue
+            source = node.inputs[0]
+            assert source is not None, "rules.py quantizes no node without its first input"
+            per_channel = self.per_channel and output_axis(node, weight) is not None
+            scale = params[plan.root[source]].scale
+            layers.append(Layer(node, original, scale, per_channel, self.bits_of(node)))
+        return layers
 
     def _samples(self, module: Module) -> Samples:
         if module.calibration is None:
@@ -150,7 +199,7 @@ class QuantizeInt8:
 
     def _means(self, module: Module, samples: Samples, plan: Plan, ctx: Context) -> dict[str, Array]:
         """Mean per channel of what layers with weights read, for bias correction."""
-        if not self.bias_correction:
+        if self.bias_correction == "none":
             return {}
         linear = [node for node in plan.nodes if node.op_type in ("Conv", "ConvTranspose", "Gemm")]
         names = [str(value.name) for node in linear if (value := node.inputs[0]) is not None]

@@ -63,7 +63,7 @@ def largest_weight(bits: int) -> int:
 def quantize_weights(
     weight: Array, bias: Array | None, x_scale: float, axis: int | None, bits: int = 8
 ) -> QuantizedWeights:
-    """Quantize the weights of Conv, Gemm or MatMul.
+    """Quantize the weights of Conv, Gemm or MatMul to the nearest integers, the largest one at the limit.
 
     Args:
         weight: float32.
@@ -77,26 +77,44 @@ def quantize_weights(
         if axis is None
         else np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1)
     )
-    largest = np.abs(rows).max(axis=1, initial=0).astype(np.float64)
     limit = largest_weight(bits)
-    scale = largest / limit
-    need = _bias_magnitude(bias, len(scale)) / x_scale
-    dead = largest == 0
-    scale[dead] = np.where(need[dead] > 0, need[dead] / DEAD_CHANNEL_BIAS, 1.0)
-    least = np.maximum(need / BIAS_LIMIT, SMALLEST_SCALE)
-    raised = tuple(int(c) for c in np.flatnonzero(scale < least))
-    scale32 = np.maximum(scale, least).astype(np.float32)
-    bias_scale = np.float32(x_scale) * scale32
+    largest = np.abs(rows).max(axis=1, initial=0).astype(np.float64)
+    scale, raised = bounded_scale(largest / limit, bias, x_scale)
     shape = [1] * weight.ndim
     if axis is not None:
         shape[axis] = -1
-    quantized = np.rint(weight / scale32.reshape(shape))
+    quantized = np.clip(np.rint(weight / scale.reshape(shape)), -limit, limit)
+    return with_bias(quantized, scale if axis is not None else scale.reshape(()), bias, x_scale, raised)
+
+
+def bounded_scale(scale: Array, bias: Array | None, x_scale: float) -> tuple[Array, tuple[int, ...]]:
+    """Scales, grown where the bias asks for it.
+
+    Args:
+        scale: float64 [channels], what the weights want; 0 for a channel without any.
+        bias: [channels], or None.
+
+    Returns:
+        The scales, float32, and the channels whose scale had to grow so that the bias fits int32.
+    """
+    need = _bias_magnitude(bias, len(scale)) / x_scale
+    alive = np.where(scale > 0, scale, np.where(need > 0, need / DEAD_CHANNEL_BIAS, 1.0))
+    least = np.maximum(need / BIAS_LIMIT, SMALLEST_SCALE)
+    raised = tuple(int(c) for c in np.flatnonzero(alive < least))
+    return np.maximum(alive, least).astype(np.float32), raised
+
+
+def with_bias(
+    integers: Array, scale: Array, bias: Array | None, x_scale: float, raised: tuple[int, ...]
+) -> QuantizedWeights:
+    """Integers and their scales, float32 [channels] or scalar, with the bias that belongs to them."""
+    bias_scale = np.float32(x_scale) * scale
+    stored = None
+    if bias is not None:
+        wide = np.rint(bias.astype(np.float64) / bias_scale)
+        stored = np.clip(wide, -(2.0**31), 2.0**31 - 1).astype(np.int32)
     return QuantizedWeights(
-        weight=np.clip(quantized, -limit, limit).astype(np.int8),
-        scale=scale32 if axis is not None else scale32.reshape(()),
-        bias=None if bias is None else np.rint(bias.astype(np.float64) / bias_scale).astype(np.int32),
-        bias_scale=bias_scale if axis is not None else bias_scale.reshape(()),
-        raised=raised,
+        weight=integers.astype(np.int8), scale=scale, bias=stored, bias_scale=bias_scale, raised=raised
     )
 
 

@@ -1,0 +1,58 @@
+"""How much of a row of weights its integers span: all of it, or less at a smaller error.
+
+Clipping the largest weights makes the step between integers smaller for all others. ``mse`` looks for the
+span with the least squared error of the weights (Banner et al., *Post-training 4-bit quantization of
+convolutional networks*, NeurIPS 2019, by search), ``output`` for the one with the least squared error of what
+the layer computes, ``tr(D H D^T)`` (as LAPQ does for whole networks: Nahshan et al., arXiv:1911.07190).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+
+from irshrink.passes.quantize.rounding import Problem
+
+Array = np.ndarray[Any, np.dtype[Any]]
+WeightRange = Literal["max", "mse", "output"]
+
+#: Shares of the full span that are tried first, and around the best of them.
+COARSE = np.linspace(0.4, 1.0, 13)
+FINE = np.linspace(-0.04, 0.04, 9)
+
+
+def search_scale(problem: Problem, kind: WeightRange, parts: int, per_channel: bool) -> Array:
+    """The scale of every output, [g, o, 1].
+
+    Args:
+        problem: with the scales of the full span.
+        parts: so many groups in a row are parts of the same outputs, and share their scales.
+        per_channel: False for one scale in all.
+    """
+    if kind == "max":
+        return problem.scale
+    if kind == "mse":
+        size = problem.rows.shape[2]
+        problem = replace(problem, hessian=np.broadcast_to(np.eye(size), (len(problem.rows), size, size)))
+    best = np.ones_like(problem.scale)
+    least = np.full(problem.scale.shape, np.inf)
+    for tried in (COARSE[::-1], FINE):
+        centre = best.copy() if tried is FINE else np.zeros_like(best)
+        for offset in tried:
+            share = np.clip(centre + offset, 0.05, 1.0)
+            found = replace(problem, scale=problem.scale * share)
+            error = _pooled(found.error(found.nearest()), parts, per_channel)
+            better = error < least
+            best, least = np.where(better, share, best), np.where(better, error, least)
+    return problem.scale * best
+
+
+def _pooled(error: Array, parts: int, per_channel: bool) -> Array:
+    """Errors [g, o] summed over those that share a scale, [g, o, 1]."""
+    if not per_channel:
+        return np.full((*error.shape, 1), error.sum())
+    groups, outputs = error.shape
+    summed = error.reshape(groups // parts, parts, outputs).sum(axis=1, keepdims=True)
+    return np.broadcast_to(summed, (groups // parts, parts, outputs)).reshape(groups, outputs, 1)
