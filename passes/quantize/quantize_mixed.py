@@ -15,6 +15,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -124,12 +125,10 @@ class QuantizeMixed:
         raise_opset(original, OPSETS[fewest])
         choosing, judging = _split(samples) if self.judge == "expected" else (samples, samples)
         original.calibration = choosing
-        quantized: dict[int, Module] = {}
-        for bits in sorted(set(self.bits) - {FLOAT}, reverse=True):
-            ctx.progress(f"quantizing all layers to {bits} bits")
-            quantized[bits] = one = original.clone()
-            self._quantizer(bits).run(one, ctx.inner(QuantizeInt8.name, one.graph))
-            original.taken_over = original.taken_over or one.measured  # ranges do not depend on bits
+        quantized = {
+            bits: _quantized(_alone(self._step(Counter({bits: 1}), (), ())), original, ctx)
+            for bits in sorted(set(self.bits) - {FLOAT}, reverse=True)
+        }
         ways = {FLOAT: original, **quantized} if FLOAT in self.bits else quantized
         layers = find_layers(original, ways)
         if not layers:
@@ -140,7 +139,13 @@ class QuantizeMixed:
             lambda done, total: ctx.progress(f"measuring sensitivity, {done:,} of {total:,}"),
         )  # fmt: skip
         judge: Judge = (Expected if self.judge == "expected" else Counted)(original, judging)
-        return Search(quantized[fewest], layers, losses, judge, ctx.progress)
+        whole = self._step(Counter({fewest: 1}), (), ())
+        real = None if _alone(whole) == whole else partial(self._real, original, layers, ctx)
+        return Search(quantized[fewest], layers, losses, judge, ctx.progress, real)
+
+    def _real(self, original: Module, layers: Sequence[Layer], ctx: Context, bits: Sequence[int]) -> Module:
+        """The model quantized with these bits, on the samples that choose."""
+        return _quantized(self._step(Counter(bits), layers, bits), original, ctx)
 
     def _found(self, search: Search) -> Mixture:
         """
@@ -184,6 +189,19 @@ class QuantizeMixed:
         }
 
 
+def _alone(step: Mapping[str, Any]) -> dict[str, Any]:
+    """A step that rounds each layer for itself, whatever was done to those before it."""
+    without = {"compensate": False, "bias_correction": "analytic"}
+    sequential = {"compensate": True, "bias_correction": "empirical"}
+    return {key: without[key] if sequential.get(key) == value else value for key, value in step.items()}
+
+
+def _quantized(step: Mapping[str, Any], original: Module, ctx: Context) -> Module:
+    module = original.clone()
+    _pass(step).run(module, ctx.inner(QuantizeInt8.name, module.graph))
+    return module
+
+
 def _pass(step: Mapping[str, Any]) -> QuantizeInt8:
     made = make_pass(QuantizeInt8.name, {key: value for key, value in step.items() if key != "pass"})
     assert isinstance(made, QuantizeInt8)
@@ -209,7 +227,7 @@ def _sentence(found: Mixture, search: Search) -> str:
     )
     return (
         f"Weights of {plural(len(search.layers), 'layer')}: {widths}; the model takes {found.nbytes:,} bytes "
-        f"and is expected to lose {(found.drop or 0.0) * 100:.2f} {search.judge.points} (estimated on "
+        f"and is expected to lose {found.drop * 100:.2f} {search.judge.points} (estimated on "
         f"{plural(search.judge.samples, 'sample')})."
     )
 
