@@ -93,6 +93,8 @@ def _options(optimize: bool, threads: int) -> Any:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # On x86-64 it would otherwise turn some int8 tensors into uint8, and leave what is between the two float.
     options.add_session_config_entry("session.qdqisint8allowed", "1")
+    # A MatMul by a DequantizeLinear of weights computes in float32, as the model says, not in int8.
+    options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
     return options
 
 

@@ -27,10 +27,18 @@ import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 
+from irshrink.calibration.patches import from_rows, weight_rows
 from irshrink.graph.edit import Array
 from irshrink.graph.opset import raise_opset
 from irshrink.module import Module
 from irshrink.passes.quantize.codebook import put_levels, range_levels
+from irshrink.passes.quantize.output_error import (
+    Grid,
+    fitted_integers,
+    hessians,
+    layer_rows,
+    require_samples,
+)
 from irshrink.passes.quantize.plan import require_matches
 from irshrink.passes.quantize.weight_only import REAL, Choice, Place, Writer, array_of, chunks, shape_of
 from irshrink.passes.quantize.weight_scales import Groups, Linear, WeightRange
@@ -60,6 +68,8 @@ class QuantizeWeights:
             sum over no more than one block keep a scale an output channel.
         formula: ``symmetric``, ``asymmetric``, ``step`` or ``range``, as above.
         weight_range: ``max`` clips nothing, ``mse`` has the smallest squared error.
+        fit: round each weight to the nearest integer (``weights``), or so that the ``outputs`` of layers on
+            calibration data stay nearest; of what other operators read, the weights.
         power_of_two: scales are powers of two.
         step: of the formula ``step``.
         min_elements: smaller constants stay float; they save nothing.
@@ -73,6 +83,7 @@ class QuantizeWeights:
     block_size: int = 0
     formula: Literal["symmetric", "asymmetric", "step", "range"] = "symmetric"
     weight_range: WeightRange = "max"
+    fit: Literal["weights", "outputs"] = "weights"
     power_of_two: bool = False
     step: float = 0.0
     min_elements: int = 1024
@@ -83,19 +94,24 @@ class QuantizeWeights:
             raise ValueError("block_size is a power of two from 16 on, or 0 for one scale a channel.")
         if (self.step > 0) != (self.formula == "step"):
             raise ValueError("step is a number above 0 for the formula 'step', and for no other.")
-        if self.formula == "range" and (self.block_size or self.power_of_two or self.weight_range != "max"):
-            raise ValueError("the formula 'range' has no block_size, power_of_two or weight_range.")
+        chosen = self.block_size or self.power_of_two or self.weight_range != "max" or self.fit != "weights"
+        if self.formula == "range" and chosen:
+            raise ValueError("the formula 'range' has no block_size, power_of_two, weight_range or fit.")
 
     def run(self, module: Module, ctx: Context) -> PassResult:
         require_matches(module.graph, self.keep_float)
+        if self.fit == "outputs":
+            require_samples(module, self.name)
         choice = Choice(self.min_elements, self.keep_float)
         first = choice.weights(module.graph, lambda text: None)
         raised = bool(first) and raise_opset(module, self._opset(first))
         writer, stats = Writer(module.graph), {"weights": 0, "bytes_before": 0, "bytes_after": 0}
-        for value, place in choice.weights(module.graph, ctx.note).items():
+        chosen = choice.weights(module.graph, ctx.note)
+        seen = hessians(module, chosen, ctx) if self.fit == "outputs" else {}
+        for value, place in chosen.items():
             tensor = array_of(value)
             ctx.progress(f"quantizing '{value.name}'")
-            stored = self._store(writer, value, place)
+            stored = self._store(writer, value, place, seen.get(value))
             if stored is None:
                 ctx.note(f"'{value.name}' stays float: it holds infinity")
                 continue
@@ -109,7 +125,7 @@ class QuantizeWeights:
         blocks = _BLOCK_OPSET if self.block_size else 0
         return max(OPSETS[self.bits], blocks, *kinds)
 
-    def _store(self, writer: Writer, value: ir.Value, place: Place) -> int | None:
+    def _store(self, writer: Writer, value: ir.Value, place: Place, hessian: Array | None) -> int | None:
         """Replace one weight; the bytes of its new form, None if its range is not finite."""
         tensor = array_of(value)
         if self.formula == "range":
@@ -124,6 +140,10 @@ class QuantizeWeights:
             return None
         kind = TYPES[self.bits, linear.symmetric]
         make = partial(_quantized, tensor, linear, groups, (scale, zero), kind)
+        if hessian is not None:
+            free = linear.symmetric and not (groups.block_size or self.power_of_two or self.step)
+            integers, scale = _fitted(value, hessian, linear, groups, (scale, zero), free)
+            make = partial(np.asarray, integers.astype(kind))
         shape = shape_of(value)
         stored = writer.stored(value, "quantized", kind, shape, make)
         inputs = [stored, writer.constant(value, "scale", scale)]
@@ -134,6 +154,25 @@ class QuantizeWeights:
         real = writer.node(value, result, "DequantizeLinear", inputs, axis=groups.axis, **blocks)
         writer.replace(value, real)
         return int(tensor.size * self.bits // 8) + scale.nbytes + (0 if linear.symmetric else zero.size)
+
+
+def _fitted(
+    value: ir.Value,
+    hessian: Array,
+    linear: Linear,
+    groups: Groups,
+    parameters: tuple[Array, Array],
+    free: bool,
+) -> tuple[Array, Array]:
+    """Integers (int16) and scales that keep the outputs of a layer."""
+    whole = np.empty(shape_of(value), np.float32)
+    node = next(iter(value.uses())).node
+    scale, zero = (np.broadcast_to(groups.spread(p, whole), whole.shape) for p in parameters)
+    grid = Grid(weight_rows(node, scale), weight_rows(node, zero), linear.limits, free)
+    integers, scales = fitted_integers(layer_rows(value), hessian, grid)
+    placed = from_rows(node, integers, whole.shape).astype(np.int16)
+    found = scales[..., 0].reshape(-1).astype(parameters[0].dtype) if free else parameters[0]
+    return placed, found
 
 
 def _quantized(

@@ -14,6 +14,8 @@ from irshrink.program.reference.dispatch import Array
 
 #: Elements of an array that nothing but its sizes has to be read for.
 LARGEST = 1 << 26
+#: Integers of less than a byte, NumPy's names.
+_SMALL_INTEGERS = ("int2", "int4", "uint2", "uint4")
 #: Inputs that are left out are None.
 Inputs = Sequence[Array | None]
 
@@ -48,7 +50,9 @@ def _slice(node: ir.Node, inputs: Inputs) -> Array | None:
 
 def _cast(node: ir.Node, inputs: Inputs) -> Array | None:
     target = data_type(node, "to", 1)
-    if inputs[0] is None or target == ir.DataType.STRING or inputs[0].dtype.kind not in "iub":
+    if inputs[0] is None or target == ir.DataType.STRING:
+        return None
+    if inputs[0].dtype.kind not in "iub" and inputs[0].dtype.name not in _SMALL_INTEGERS:
         return None  # a cast of reals rounds, or saturates in ways of its own
     return inputs[0].astype(target.numpy())
 

@@ -194,13 +194,18 @@ class Constants:
         zero_point = np.broadcast_to(zero_point.reshape(-1), (scale.size,)).reshape(scale.shape)
         return Codes(integers, scale.astype(np.float32), zero_point.astype(np.int64), axis)
 
+    def _wanted_shape(self, node: ir.Node) -> tuple[int, ...] | None:
+        """What a Reshape asks for, where it says so in full."""
+        array = self.array(edit.input_of(node, 1)) if node.op_type == "Reshape" else None
+        return tuple(array.tolist()) if array is not None and array.size and array.min() > 0 else None
+
     def _moved(self, node: ir.Node) -> Constant | None:
         source = self.get(node.inputs[0])
         if source is None:
             return None
         if node.op_type == "Transpose":
             return _transposed(source, edit.attribute_ints(node, "perm"))
-        shape = _known_shape(node.outputs[0])
+        shape = _known_shape(node.outputs[0]) or self._wanted_shape(node)
         if node.op_type == "Identity" or shape is None:
             return source if node.op_type == "Identity" else None
         require(source.array.size == prod(shape), f"{list(source.array.shape)} does not fit {list(shape)}")
