@@ -12,7 +12,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 from irshrink.backends.tvm.kernels.call import (
     Argument,
@@ -35,7 +35,7 @@ from irshrink.backends.tvm.kernels.tiles import (
     Accumulators,
     Tile,
     choose_tile,
-    pack_weights,
+    stored_weights,
     tile_candidates,
 )
 from irshrink.backends.tvm.tir import (
@@ -92,9 +92,11 @@ def select_convolution(
     in_order = patch or tile.style != "simd"
     by_blocks = shares_blocks(target, -(-pixels // tile.pixels), -(-group_out // tile.channels))
     epilogue = Epilogue.of(op.requantization, op.residual)
+    weights = op.weight.reshape(op.groups, group_out, depth)
+    packed, bits = stored_weights(weights, tile, op.weight_bits)
     arguments: list[Argument] = [
         Input(0),
-        Constant("weight", pack_weights(op.weight.reshape(op.groups, group_out, depth), tile)),
+        Constant("weight", packed, bits),
         Constant("bias", op.bias),
         *epilogue_arguments(op.requantization, channels, op.residual),
         Output(),
@@ -107,7 +109,7 @@ def select_convolution(
         arguments += [op.groups, in_channels // op.groups]
     overlaps = pixels % tile.pixels != 0 or group_out % tile.channels != 0
     return KernelCall(
-        function=convolution(tile, patch, epilogue, in_order, by_blocks),
+        function=convolution(tile, patch, epilogue, in_order, by_blocks, bits),
         arguments=tuple(arguments),
         workspace_bytes=tile.pixels * _pitch(depth) + _SLACK if patch else 0,
         overread_bytes=_SLACK if patch else tile.overread(depth),
@@ -177,7 +179,7 @@ class _Layer:
         tile = self.sums.tile
         self.sums.start(self.bias, channel)
         at = [start + self.pitch * p for p in range(tile.pixels)]
-        self.sums.run(source, at, self.weight, block * (self.steps * tile.channels), self.steps)
+        self.sums.run(source, at, self.weight, block * (self.steps * self.sums.width), self.steps)
         for p in range(tile.pixels):
             for c in range(tile.channels):
                 out = (pixel + p) * self.channels + channel + c
@@ -187,15 +189,21 @@ class _Layer:
 
 @cache
 def convolution(
-    tile: Tile, patch: bool, epilogue: Epilogue, in_order: bool = False, by_blocks: bool = False
+    tile: Tile,
+    patch: bool,
+    epilogue: Epilogue,
+    in_order: bool = False,
+    by_blocks: bool = False,
+    bits: Literal[8, 4] = 8,
 ) -> TirFunction:
-    """The C function for one tile, geometry and epilogue; all sizes are run-time arguments.
+    """The C function for one tile, geometry, epilogue and width of weights; sizes are run-time arguments.
 
     With ``in_order`` every pixel is finished before the next: the output may overwrite the input behind it.
     Threads share tiles of pixels, with ``by_blocks`` blocks of channels.
     """
     kind = "_patch" if patch else "_ordered" if in_order else ""
-    name = f"conv_s8_{tile.suffix}{kind}{'_blocks' if by_blocks else ''}{epilogue.suffix}"
+    kind += f"{'_blocks' if by_blocks else ''}{epilogue.suffix}{'' if bits == 8 else f'_w{bits}'}"
+    name = f"conv_s8_{tile.suffix}{kind}"
     extra = epilogue.parameters()
     with Function(name, "Convolution of int8: dot products of contiguous bytes.") as f:
         x, weight, bias, *rest = f.parameters(
@@ -209,7 +217,7 @@ def convolution(
         )
         given, rest = rest[: len(extra)], rest[len(extra) :]
         y, pixels, channels, group_out, steps, pitch, *window = rest
-        sums = Accumulators.allocate(f, tile)
+        sums = Accumulators.allocate(f, tile, bits)
         layer = _Layer(f, sums, epilogue, given, weight, bias, y, channels, steps, pitch, by_blocks)
         tiles = f.bind("tiles", quotient(pixels + (tile.pixels - 1), tile.pixels))
         blocks = f.bind("blocks", quotient(group_out + (tile.channels - 1), tile.channels))

@@ -6,7 +6,7 @@ from irshrink.backends.tvm.kernels.call import Constant, Input, KernelCall, Outp
 from irshrink.backends.tvm.kernels.convolution import convolution
 from irshrink.backends.tvm.kernels.epilogue import Epilogue, epilogue_arguments
 from irshrink.backends.tvm.kernels.sharing import shares_blocks
-from irshrink.backends.tvm.kernels.tiles import Tile, choose_tile, pack_weights, tile_candidates
+from irshrink.backends.tvm.kernels.tiles import Tile, choose_tile, stored_weights, tile_candidates
 from irshrink.program.ops import DenseInt8
 from irshrink.program.program import Program
 from irshrink.target import Target
@@ -24,16 +24,17 @@ def select_dense(op: DenseInt8, program: Program, target: Target, schedule: Tile
     pixels = program.tensors[op.output].elements // channels
     tile = schedule or choose_tile(target, pixels, channels, depth)
     by_blocks = shares_blocks(target, -(-pixels // tile.pixels), -(-channels // tile.channels))
+    packed, bits = stored_weights(op.weight[None], tile, op.weight_bits)
     arguments = (
         Input(0),
-        Constant("weight", pack_weights(op.weight[None], tile)),
+        Constant("weight", packed, bits),
         Constant("bias", op.bias),
         *epilogue_arguments(op.requantization, channels),
         Output(),
         *(pixels, channels, channels, tile.steps(depth), depth),
     )
     return KernelCall(
-        function=convolution(tile, False, Epilogue.of(op.requantization), by_blocks=by_blocks),
+        function=convolution(tile, False, Epilogue.of(op.requantization), by_blocks=by_blocks, bits=bits),
         arguments=arguments,
         overread_bytes=tile.overread(depth),
         schedule=tile,

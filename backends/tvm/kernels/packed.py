@@ -4,9 +4,9 @@ A code is the weight plus half of its range, an unsigned number of ``bits`` bits
 bits`` weights: byte j has weight j in its lowest bits, weight j + 16 in the next ones, and so on. A vector or
 a word of packed bytes, shifted and masked, is then a vector or a word of weights.
 
-Kernels that were made for such weights read codes in an order of their own (``dsp/nibbles.py``). For all
-others, :func:`unpacked_first` puts the unpacking in front of the kernel: into its workspace, which the arena
-plans, once a call.
+Kernels that were made for such weights have forms of their own (:func:`in_bytes`, ``dsp/nibbles.py``). For
+all others, :func:`unpacked_first` puts the unpacking in front of the kernel: into its workspace, which the
+arena plans, once a call.
 """
 
 from __future__ import annotations
@@ -49,6 +49,18 @@ def pack(weights: NDArray[np.int8], bits: int) -> NDArray[np.uint8]:
     return packed.astype(np.uint8).reshape(-1)
 
 
+def in_bytes(packed: NDArray[np.int8]) -> NDArray[np.int8] | None:
+    """Neighbours A and B of flat weights of 4 bits as one byte each, ``16 * A + B``; None where that is none.
+
+    Multiplied as they are, such bytes sum ``16 * a + b``; the sign-extended lower half of each sums ``b``. So
+    two weights take one load and one more instruction, as two loads do. It is no byte where A is -8 beside a
+    negative B.
+    """
+    pairs = packed.astype(np.int16).reshape(-1, 2)
+    both = 16 * pairs[:, 0] + pairs[:, 1]
+    return None if both.size and both.min() < -128 else both.astype(np.int8)
+
+
 def unpacked_first(call: KernelCall, bits: int) -> KernelCall:
     """``call`` with its weights stored in ``bits`` bits, unless it reads such weights itself.
 
@@ -64,7 +76,7 @@ def unpacked_first(call: KernelCall, bits: int) -> KernelCall:
     arguments: list[Argument] = list(call.arguments)
     arguments[at] = Workspace(offset)
     extra = (constant("packed", "uint8"), scalar("packed_bytes"))
-    name = f"{call.function.name}_w{bits}"
+    name = f"{call.function.name}_unpack{bits}"
     return replace(
         call,
         function=filled_first(call.function, parameter.name, name, f"irs_packed_{bits}", extra),

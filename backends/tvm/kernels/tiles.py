@@ -9,7 +9,8 @@ pixel and the matching weights of every channel, so each loaded word is used sev
 | plain | 1 byte: load, load, MLA | Cortex-M3, and remainders |
 | simd  | 1 byte of a pixel against 16 channels, a vector of whatever registers there are | host, 64-bit Arm |
 
-Weights are packed ``[group][block][step][channel]``: a tile reads them in one forward run.
+Weights are packed ``[group][block][step][channel]``: a tile reads them in one forward run. The plain style
+reads two channels of 4 bits from one byte (:func:`~irshrink.backends.tvm.kernels.packed.in_bytes`).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from irshrink.backends.tvm.kernels.packed import in_bytes
 from irshrink.backends.tvm.tir import Buffer, Expr, Function, address, cast, i32, inline, quotient
 from irshrink.target import Target
 
@@ -28,6 +30,8 @@ Style = Literal["dsp", "plain", "simd"]
 
 #: Channels that the vector helpers of the support header take at once.
 VECTOR = 16
+#: Products in a row that ``16 * a + b`` of any weights of 4 bits holds in int32.
+_DEEPEST = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -121,22 +125,48 @@ def pack_weights(weights: NDArray[np.int8], tile: Tile) -> NDArray[np.generic]:
     return packed.view(np.int32).reshape(-1) if tile.style == "dsp" else packed.reshape(-1)
 
 
+def stored_weights(
+    weights: NDArray[np.int8], tile: Tile, bits: int
+) -> tuple[NDArray[np.generic], Literal[8, 4]]:
+    """:func:`pack_weights`, and of how many bits these are: 4 where the tile reads such weights itself."""
+    packed = pack_weights(weights, tile)
+    if bits < 8 and tile.style == "plain" and tile.channels % 2 == 0 and weights.shape[2] <= _DEEPEST:
+        pairs = in_bytes(packed.view(np.int8))
+        if pairs is not None:
+            return pairs, 4
+    return packed, 8
+
+
 @dataclass
 class Accumulators:
-    """The accumulators of one tile and the code that feeds them."""
+    """The accumulators of one tile and the code that feeds them.
+
+    With weights of 4 ``bits`` those of channels A and B, a pair, sum ``16 * a + b`` and ``b`` without biases.
+    """
 
     f: Function
     tile: Tile
     sums: Buffer
+    bits: Literal[8, 4] = 8
+    bias: tuple[Buffer, Expr] | None = None
 
     @staticmethod
-    def allocate(f: Function, tile: Tile) -> Accumulators:
-        return Accumulators(f, tile, f.local("acc", "int32", tile.pixels * tile.channels))
+    def allocate(f: Function, tile: Tile, bits: Literal[8, 4] = 8) -> Accumulators:
+        return Accumulators(f, tile, f.local("acc", "int32", tile.pixels * tile.channels), bits)
+
+    @property
+    def width(self) -> int:
+        """Elements of the packed weights that a step takes."""
+        return self.tile.channels * self.bits // 8
 
     def start(self, bias: Buffer, channel: Expr) -> None:
         """Every accumulator begins at its channel's bias."""
+        self.bias = (bias, channel)
         for p in range(self.tile.pixels):
-            self._over_channels(lambda c, p=p: (self._at(p, c), bias[channel + c]))
+            if self.bits == 8:
+                self._over_channels(lambda c, p=p: (self._at(p, c), bias[channel + c]))
+            else:
+                self._over_channels(lambda c, p=p: (self._at(p, c), i32(0)))
 
     def run(self, x: Buffer, at: Sequence[Expr], weight: Buffer, w: Expr, steps: Expr) -> None:
         """Feed one run of bytes: pixel p reads from byte ``at[p]``, weights from element ``w``."""
@@ -150,14 +180,22 @@ class Accumulators:
                 self._step(x, at, weight, w, k * unroll + u)
 
     def value(self, pixel: int, channel: Any) -> Expr:
-        return self.sums[self._at(pixel, channel)]
+        """The finished sum of one channel, bias included."""
+        own = self.sums[self._at(pixel, channel)]
+        if self.bits == 8:
+            return own
+        assert self.bias is not None
+        bias, first = self.bias
+        if channel % 2 == 0:
+            own = (own - self.sums[self._at(pixel, channel + 1)]) >> 4
+        return own + bias[first + channel]
 
     def _at(self, pixel: int, channel: Any) -> Expr:
         index = channel + pixel * self.tile.channels
         return i32(index)
 
     def _step(self, x: Buffer, at: Sequence[Expr], weight: Buffer, w: Expr, step: Any) -> None:
-        xs, w = [p + step * self.tile.step_bytes for p in at], w + step * self.tile.channels
+        xs, w = [p + step * self.tile.step_bytes for p in at], w + step * self.width
         if self.tile.style == "dsp":
             self._step_dsp(x, xs, weight, w)
         else:
@@ -189,6 +227,9 @@ class Accumulators:
             for p, xv in enumerate(values):
                 f.call("irs_mla16", address(self.sums, i32(p * VECTOR)), xv, address(weight, w))
             return
+        if self.bits == 4:
+            self._step_pairs(values, weight, w)
+            return
         for p, xv in enumerate(values):
             self._over_channels(
                 lambda c, p=p, xv=xv: (
@@ -196,6 +237,17 @@ class Accumulators:
                     self.sums[self._at(p, c)] + xv * cast("int32", weight[w + c]),
                 )
             )
+
+    def _step_pairs(self, values: Sequence[Expr], weight: Buffer, w: Expr) -> None:
+        """A byte of two channels against all pixels, as it is and its lower half."""
+        f = self.f
+        for pair in range(self.width):
+            both = f.bind(f"w{pair}", cast("int32", weight[w + pair]))
+            low = f.bind(f"w{pair}_low", inline("int32", "irs_low_nibble", both))
+            for p, x in enumerate(values):
+                for c, operand in ((2 * pair, both), (2 * pair + 1, low)):
+                    at = self._at(p, c)
+                    f.store(self.sums, at, self.sums[at] + x * operand)
 
     def _over_channels(self, assign: Any) -> None:
         """A loop where the compiler shall vectorize, straight code where sums shall stay in registers."""

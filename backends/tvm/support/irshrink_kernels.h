@@ -79,6 +79,9 @@ IRS_INLINE int32_t irs_load32(const int8_t *p)
 
 IRS_INLINE void irs_store32(int8_t *p, int32_t v) { __builtin_memcpy(p, &v, 4); }
 
+/* The lowest four bits of v, two's complement. */
+IRS_INLINE int32_t irs_low_nibble(int32_t v) { return (int32_t)((uint32_t)v << 28) >> 28; }
+
 /* acc[i] += x * w[i] for 16 i, in vectors of whatever size the core has. */
 typedef int8_t irs_i8x16 __attribute__((vector_size(16)));
 typedef int32_t irs_i32x16 __attribute__((vector_size(64)));

@@ -80,6 +80,19 @@ IRS_INLINE irs_int8x16 irs_mve_weights(const int32_t *p)
 #endif
 }
 
+/* 16 times the lowest four bits of every byte, two's complement. */
+IRS_INLINE irs_int8x16 irs_mve_low_nibbles(irs_int8x16 v)
+{
+#ifdef IRS_MVE
+    return vshlq_n_s8(v, 4);
+#else
+    for (int i = 0; i < 16; ++i) {
+        v[i] = (int8_t)((uint8_t)v[i] << 4);
+    }
+    return v;
+#endif
+}
+
 /* 8 bytes as int16. */
 IRS_INLINE irs_int16x8 irs_mve_widened(const int8_t *p)
 {

@@ -19,17 +19,16 @@ from typing import Any, Literal
 
 from irshrink.backends.tvm.kernels.call import Constant, Input, KernelCall, Output, RowCall, Workspace
 from irshrink.backends.tvm.kernels.mve.dot import (
-    TABLE_ORDER,
     VECTOR,
     DotTile,
     Sums,
     choose_tile,
     overread,
-    pack_weights,
     steps_of,
+    stored,
     tile_candidates,
 )
-from irshrink.backends.tvm.kernels.mve.epilogue import BLOCK, VectorEpilogue, pack_table
+from irshrink.backends.tvm.kernels.mve.epilogue import BLOCK, VectorEpilogue
 from irshrink.backends.tvm.kernels.overlap import tiles_distance
 from irshrink.backends.tvm.tir import (
     Buffer,
@@ -86,15 +85,16 @@ def select_convolution(op: ConvInt8, program: Program, schedule: DotTile | None 
         "pad_value": op.input_zero_point, "in_channels": x[3], "groups": op.groups,
         "group_in": x[3] // op.groups,
     }  # fmt: skip
+    weights = stored(op, tile)
     overlaps = pixels % tile.pixels != 0
     first = tiles_distance(window, x, y, tile.pixels, reads_first=geometry == "patch")
     residual = [(1, tile.pixels * y[3])] if op.residual is not None else []
     return KernelCall(
-        function=convolution(tile, geometry, epilogue),
+        function=convolution(tile, geometry, epilogue, weights.bits),
         arguments=(
             Input(0),
-            Constant("weight", pack_weights(op.weight.reshape(op.groups, group_out, depth), tile)),
-            Constant("table", pack_table(op.bias, requantization, TABLE_ORDER, op.groups)),
+            Constant("weight", weights.weight, weights.bits),
+            Constant("table", weights.table),
             *epilogue.arguments(requantization, op.residual),
             Output(),
             *(pixels, channels, group_out, steps_of(depth), pitch if copied else depth),
@@ -135,12 +135,13 @@ def select_dense(op: DenseInt8, program: Program, schedule: DotTile | None = Non
     pixels = program.tensors[op.output].elements // channels
     tile = schedule or choose_tile(pixels, depth)
     epilogue = VectorEpilogue.of(op.requantization, None, channels % BLOCK != 0)
+    weights = stored(op, tile)
     return KernelCall(
-        function=convolution(tile, "direct", epilogue),
+        function=convolution(tile, "direct", epilogue, weights.bits),
         arguments=(
             Input(0),
-            Constant("weight", pack_weights(op.weight[None], tile)),
-            Constant("table", pack_table(op.bias, op.requantization, TABLE_ORDER)),
+            Constant("weight", weights.weight, weights.bits),
+            Constant("table", weights.table),
             *epilogue.arguments(op.requantization),
             Output(),
             *(pixels, channels, channels, steps_of(depth), depth),
@@ -161,11 +162,13 @@ def _geometry(op: ConvInt8) -> Geometry:
 
 
 @cache
-def convolution(tile: DotTile, geometry: Geometry, epilogue: VectorEpilogue) -> TirFunction:
-    """The C function for one tile, geometry and epilogue; all sizes are arguments."""
+def convolution(
+    tile: DotTile, geometry: Geometry, epilogue: VectorEpilogue, bits: Literal[8, 4] = 8
+) -> TirFunction:
+    """The C function for one tile, geometry, epilogue and width of weights; all sizes are arguments."""
     kind = "" if geometry == "direct" else f"_{geometry}"
     extra = epilogue.parameters()
-    name = f"conv_s8_mve_{tile.suffix}{kind}{epilogue.suffix}"
+    name = f"conv_s8_mve_{tile.suffix}{kind}{epilogue.suffix}{'' if bits == 8 else f'_w{bits}'}"
     with Function(name, "Convolution of int8: dot products of contiguous bytes.") as f:
         x, weight, table, *rest = f.parameters(
             read("x", "int8"),
@@ -181,7 +184,7 @@ def convolution(tile: DotTile, geometry: Geometry, epilogue: VectorEpilogue) -> 
         y, pixels, channels, group_out, steps, pitch, *window = rest
         patch = window.pop(0) if geometry in ("patch", "apart") else None
         sizes = dict(zip(_EXTRA[geometry], window, strict=True))
-        sums = Sums(f, tile, weight, steps)
+        sums = Sums(f, tile, weight, steps, bits)
         layer = _Layer(f, tile, x, y, channels, group_out, pitch, sizes)
         layer.blocks = f.bind("blocks", quotient(group_out + (BLOCK - 1), BLOCK))
         bound = epilogue.bind(given)

@@ -10,22 +10,30 @@ into lanes of the vectors that the epilogue takes: VMOV puts two registers into 
 | 1 pixel  | 4 channels | 5 loads, 4 VMLADAVA |
 
 Weights are packed ``[group][block][run][step][channel of the run][16]``: a block reads them once, forward.
+
+Two channels of a run share bytes ``16 * A + B`` where weights have 4 bits (:func:`~irshrink.backends.tvm.
+kernels.packed.in_bytes`). VSHL by 4 leaves ``16 * B``: as many instructions as with bytes of their own, and
+one for two sums at the end; results are scaled by a sixteenth of their multipliers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from irshrink.backends.tvm.kernels.mve.epilogue import BLOCK, BoundEpilogue, scaled, words
+from irshrink.backends.tvm.kernels.mve.epilogue import BLOCK, BoundEpilogue, pack_table, scaled, words
+from irshrink.backends.tvm.kernels.packed import in_bytes
 from irshrink.backends.tvm.tir import Buffer, Expr, Function, address, i32, inline, quotient
+from irshrink.program.ops import ConvInt8, DenseInt8, Requantization
 
 #: Bytes of a vector.
 VECTOR = 16
+#: Multipliers from here on can be divided by 16 and stay normal.
+_SMALLEST = 2.0**-122
 #: Channels of a block as runs sum them up: lanes 0, 2, 1, 3 of the even ones and of the odd.
 ORDER = (0, 4, 2, 6, 1, 5, 3, 7)
 #: Channels of a block in the order of the epilogue's table: lanes of the even ones, then of the odd.
@@ -93,6 +101,37 @@ def pack_weights(weights: NDArray[np.int8], tile: DotTile) -> NDArray[np.int32]:
     return np.ascontiguousarray(runs.transpose(0, 1, 2, 4, 3, 5)).reshape(-1).view(np.int32)
 
 
+@dataclass(frozen=True)
+class Stored:
+    """What a kernel is called with: weights of ``bits`` bits, and the table for the sums that it computes."""
+
+    weight: NDArray[np.int32]
+    table: NDArray[np.int32]
+    bits: Literal[8, 4] = 8
+
+
+def stored(op: ConvInt8 | DenseInt8, tile: DotTile) -> Stored:
+    """Weights and table of a layer; two channels of 4 bits share bytes where their sums allow it."""
+    groups = op.groups if isinstance(op, ConvInt8) else 1
+    weights = op.weight.reshape(groups, len(op.weight) // groups, -1)
+    packed, form, both = pack_weights(weights, tile), op.requantization, None
+    if op.weight_bits < 8 and isinstance(form, Requantization) and _exact(op, form):
+        both = in_bytes(packed.view(np.int8).reshape(-1, 2, VECTOR).transpose(0, 2, 1).reshape(-1))
+    if both is None or not isinstance(form, Requantization):
+        return Stored(packed, pack_table(op.bias, form, TABLE_ORDER, groups))
+    scaled_form = replace(form, multiplier=form.multiplier / np.float32(16))
+    table = pack_table((op.bias * 16).astype(np.int32), scaled_form, TABLE_ORDER, groups)
+    return Stored(both.view(np.int32), table, 4)
+
+
+def _exact(op: ConvInt8 | DenseInt8, form: Requantization) -> bool:
+    """Whether every sum and multiplier stands a factor of 16, and int32 holds ``16 * a + b``."""
+    sizes = np.abs(op.weight.astype(np.int64)).reshape(len(op.weight), -1).sum(axis=1)
+    reach = 128 * sizes + np.abs(op.bias.astype(np.int64))
+    smallest = form.multiplier[form.multiplier != 0].min(initial=1.0)
+    return bool(17 * reach.max(initial=0) < 1 << 31 and smallest >= _SMALLEST)
+
+
 @dataclass
 class Sums:
     """The sums of one tile: code that computes them, block after block."""
@@ -101,6 +140,7 @@ class Sums:
     tile: DotTile
     weight: Buffer
     steps: Expr
+    bits: Literal[8, 4]
     lanes: Buffer = field(init=False)
     count: Expr = field(init=False)
 
@@ -112,7 +152,7 @@ class Sums:
 
     def block(self, x: Buffer, at: Sequence[Expr], block: Expr) -> None:
         """All runs of one block: pixel p reads from byte ``at[p]``."""
-        words = self.steps * (self.tile.run * VECTOR // 4)
+        words = self.steps * (self.tile.run * VECTOR * self.bits // 32)
         held = self._load(x, at, 0) if self.tile.whole and self.tile.unroll == 1 else None
         for run in range(BLOCK // self.tile.run):
             start = self.f.bind("w", (block * (BLOCK // self.tile.run) + run) * words)
@@ -163,6 +203,8 @@ class Sums:
                 for step in range(tile.unroll):
                     place = k * tile.unroll + step
                     self._step(acc, self._load(x, at, place), start, place)
+        if self.bits == 4:
+            self._part(acc)
         for p in range(tile.pixels):
             for pair in range(tile.run // 2):
                 place = run * tile.run // 2 + pair  # of the four pairs of a block
@@ -171,14 +213,28 @@ class Sums:
 
     def _step(self, acc: Buffer, xs: Sequence[Expr], start: Expr, step: Any) -> None:
         f, tile = self.f, self.tile
-        for c in range(tile.run):
-            word = start + (step * tile.run + c) * (VECTOR // 4)
-            w = f.bind(f"w{c}", inline("int8x16", "irs_mve_weights", address(self.weight, word)))
+        begins = tile.whole and step == 0
+        name = "irs_mve_dot_first" if begins else "irs_mve_dot"
+        for c, w in enumerate(self._weights(start, step)):
             for p, vector in enumerate(xs):
                 i = p * tile.run + c
-                first = tile.whole and step == 0
-                name, begin = ("irs_mve_dot_first", ()) if first else ("irs_mve_dot", (acc[i32(i)],))
-                f.store(acc, i, inline("int32", name, *begin, vector, w))
+                before = () if begins else (acc[i32(i)],)
+                f.store(acc, i, inline("int32", name, *before, vector, w))
+
+    def _weights(self, start: Expr, step: Any) -> Iterator[Expr]:
+        """The vectors of all channels of a run for one step, each loaded when it is asked for."""
+        f, run = self.f, self.tile.run
+        for c in range(run * self.bits // 8):
+            word = start + (step * (run * self.bits // 8) + c) * (VECTOR // 4)
+            w = f.bind(f"w{c}", inline("int8x16", "irs_mve_weights", address(self.weight, word)))
+            yield w
+            if self.bits == 4:
+                yield f.bind(f"w{c}_low", inline("int8x16", "irs_mve_low_nibbles", w))
+
+    def _part(self, acc: Buffer) -> None:
+        """Sums ``16 * a + b`` and ``16 * b`` as 16 * a and 16 * b; the table divides them."""
+        for i in range(0, self.tile.pixels * self.tile.run, 2):
+            self.f.store(acc, i, acc[i32(i)] - (acc[i32(i + 1)] >> 4))
 
     def _lanes(self, vector: int, odd: bool, a: Expr, b: Expr) -> None:
         if odd:
