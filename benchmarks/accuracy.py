@@ -113,10 +113,10 @@ def cifar(file: Path, scratch: Path) -> tuple[Path, Path]:
     return calibration, test
 
 
-def photos(folder: Path, scratch: Path) -> tuple[Path, Path]:
-    """64 photos at even distances to calibrate with, the others to score."""
+def photos(folder: Path, scratch: Path, count: int = 64) -> tuple[Path, Path]:
+    """So many photos at even distances to calibrate with, the others to score."""
     files = sorted(folder.glob("*.jpg"))
-    chosen = {files[i * len(files) // 64] for i in range(64)}
+    chosen = {files[i * len(files) // count] for i in range(count)}
     for name, group in (("calibration", chosen), ("scored", set(files) - chosen)):
         (scratch / name).mkdir()
         for file in group:

@@ -125,7 +125,7 @@ def _value(text: str) -> Any:
             return kind(text)
         except ValueError:
             continue
-    return [part for part in text.split(",") if part] if "," in text else text
+    return [_value(part) for part in text.split(",") if part] if "," in text else text
 
 
 def _instruments(verify: bool, samples: Samples | None) -> list[Instrument]:

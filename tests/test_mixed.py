@@ -294,6 +294,9 @@ def test_compile_by_budget_and_again_from_the_lock(tmp_path: Path) -> None:
     (step,) = lock.recipe["steps"]
     assert step["pass"] == "quantize-int8"
     assert report["recipe"] == lock.recipe
+    page = (tmp_path / "a" / "report.html").read_text("utf-8")
+    assert "Bits of the weights of every layer" in page
+    assert all(name in page for name in step["layer_bits"])
     again = make_recipe({**lock.recipe, "calibration": data})
     compile_model(MODELS / "kws.onnx", again, tmp_path / "b")
     assert (tmp_path / "b" / "model.onnx").read_bytes() == model

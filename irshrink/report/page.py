@@ -19,7 +19,7 @@ HERE = Path(__file__).parent
 
 def render_page(report: Mapping[str, Any]) -> str:
     """The page of a report that fits ``schema.json``."""
-    mixed = any(layer["dtype"] == "int8" for layer in report["layers"])
+    mixed = any(layer["dtype"] in ("int8", "int16") for layer in report["layers"])
     only = {"name": None, **report["size"], "arena": report["arena"], "layers": report["layers"]}
     return _template().render(
         r=report,
@@ -29,6 +29,7 @@ def render_page(report: Mapping[str, Any]) -> str:
         flash=_flash(report),
         ram=_ram(report),
         steps=_steps(report["passes"]),
+        decided=_decided(report["passes"]),
         kernels=kernels_chosen(report["choices"]) if report["choices"] else None,
         mixed=mixed,
         timed=any(record["seconds"] is not None for record in report["passes"]),
@@ -106,6 +107,14 @@ def _steps(passes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             }
         )
     return lines
+
+
+def _decided(passes: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Bits of every layer and what others would have cost, where a pass chose them."""
+    rows = [row for record in passes for row in record["stats"].get("layer_decisions", ())]
+    if not rows:
+        return None
+    return {"rows": rows, "widths": sorted({int(bits) for row in rows for bits in row["loss"]}, reverse=True)}
 
 
 def _sum_of_numbers(stats: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
