@@ -1,6 +1,7 @@
 """Every built-in pass: its name on the command line and in recipes, and where it lives."""
 
 BUILTIN_PASSES: dict[str, str] = {
+    "absorb-bias": "irshrink.passes.quantize.absorb_bias:AbsorbBias",
     "cluster-weights": "irshrink.passes.quantize.cluster_weights:ClusterWeights",
     "decompose-dft": "irshrink.passes.decompose_dft:DecomposeDft",
     "decompose-einsum": "irshrink.passes.decompose_einsum:DecomposeEinsum",
@@ -38,6 +39,9 @@ BUILTIN_PASSES: dict[str, str] = {
         "irshrink.passes.remove_initializers_from_inputs:RemoveInitializersFromInputs"
     ),
     "resolve-control-flow": "irshrink.passes.resolve_control_flow:ResolveControlFlow",
+    "shrink-saturated": "irshrink.passes.quantize.shrink_saturated:ShrinkSaturated",
+    "smooth": "irshrink.passes.quantize.smooth:Smooth",
+    "split-channels": "irshrink.passes.quantize.split_channels:SplitChannels",
     "squeeze-range-inputs": "irshrink.passes.squeeze_range_inputs:SqueezeRangeInputs",
     "store-weights": "irshrink.passes.quantize.store_weights:StoreWeights",
 }

@@ -43,12 +43,12 @@ LINKS: dict[str, Any] = {
         pads=[1] * 4,
     ),
     "swap": lambda b, x: b.op("Transpose", x, perm=[0, 1, 3, 2]),
-    "halves": lambda b, x: b.op("Concat", *_halves(b, x), axis=1),
+    "halves": lambda b, x: b.op("Concat", *halves(b, x), axis=1),
     "sigmoid": lambda b, x: b.op("Sigmoid", x),
 }
 
 
-def _halves(b: ModelBuilder, x: str) -> tuple[str, str]:
+def halves(b: ModelBuilder, x: str) -> tuple[str, str]:
     """Channels 2 and 3, then 0 and 1 behind a Relu."""
     first = b.op("Slice", x, *map(b.ints, ([0], [2], [1])))
     return b.op("Slice", x, *map(b.ints, ([2], [4], [1]))), b.op("Relu", first)
