@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from irshrink.calibration.observers import Range
-from irshrink.explain.findings import Facts, Finding, Remedy
+from irshrink.explain.findings import Facts, Finding, Recipe, Remedy
 from irshrink.explain.layers import FIXED, Channels, bulk, channels, levels, width
 from irshrink.explain.points import Point
-from irshrink.explain.remedy import best_range, grid_over, keep_float, other_range, step
+from irshrink.explain.remedy import best_range, grid_over, keep_float, other_range
 from irshrink.explain.tally import Tally
 from irshrink.explain.weave import Change
 from irshrink.graph.edit import is_op
@@ -130,7 +130,7 @@ def calibration_sample(facts: Facts) -> Iterator[Finding]:
 def sensitive_layer(facts: Facts) -> Iterator[Finding]:
     """Layers whose rounding makes the most noise, with nothing odd about them."""
     worst = sorted(
-        ((p, t) for p, t in facts.measurement.tallies.items() if t.grid is not None and t.signal > 0),
+        ((p, t) for p, t in facts.measurement.tallies.items() if t.alone > 0 and t.signal > 0),
         key=lambda pair: -_noise(pair[1]),
     )
     for point, tally in worst[:3]:
@@ -250,7 +250,7 @@ def _one_sample(facts: Facts, number: int, points: Sequence[Point]) -> Finding:
     grids = {p: grid_over(r, p.grid) for p, r in others.items() if p.grid is not None}
     remedy = Remedy(
         f"calibrate without {name}; clipping rare values does nearly the same",
-        step(method="percentile", percentile=99.9),
+        Recipe(options={"method": "percentile", "percentile": 99.9}),
         Change(grids=grids),
     )
     evidence = {"sample": number, "name": name, "values": len(points), "times": typical}
@@ -267,7 +267,9 @@ def _other_data(facts: Facts, points: Sequence[Point]) -> Finding:
         "or other preprocessing."
     )
     grids = {p: grid_over(facts.tally(p).seen, p.grid) for p in points if p.grid is not None}
-    remedy = Remedy("calibrate again, on samples like these", step(method="minmax"), Change(grids=grids))
+    remedy = Remedy(
+        "calibrate again, on samples like these", Recipe(options={"method": "minmax"}), Change(grids=grids)
+    )
     noise = sum(_noise(facts.tally(p)) for p in points)
     evidence = {"sample": None, "values": len(points), "times": typical}
     return Finding("calibration-sample", None, noise, sentence, evidence, [remedy], covers=frozenset(points))

@@ -9,8 +9,10 @@ there.
 from __future__ import annotations
 
 import dataclasses
+import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 from irshrink.explain.activations import (
     activation_outlier,
@@ -42,8 +44,8 @@ CAUSES: tuple[tuple[CauseId, Callable[[Facts], Iterable[Finding]]], ...] = (
 
 #: Changes that are measured, all in one pass over the samples: each costs one inference a sample.
 MOST_CHANGES = 16
-#: A change that gains less is not worth a word.
-LEAST_GAIN_DB = 0.5
+#: A change that gains less is not worth a word, nor is what it gains above the other ratio.
+LEAST_GAIN_DB, ENOUGH_DB = 0.5, 50.0
 
 
 @dataclass(frozen=True)
@@ -92,10 +94,10 @@ def together(found: Sequence[Finding]) -> Iterator[Finding]:
             continue
         names = [f.point.name for f in several if f.point is not None]
         listed = ", ".join(f"'{name}'" for name in names[:4]) + (", ..." if len(names) > 4 else "")
-        recipes = {f.remedies[0].recipe for f in several}
+        recipes = [f.remedies[0].recipe for f in several if f.remedies[0].recipe is not None]
         remedy = Remedy(
             f"the first remedy of all {len(several)} layers at once",
-            recipes.pop() if len(recipes) == 1 else None,
+            reduce(operator.or_, recipes) if recipes else None,
             merged([change for f in several if (change := _first_change(f)) is not None]),
         )
         yield Finding(
@@ -151,6 +153,8 @@ def _others(found: Sequence[Finding]) -> list[Finding]:
 
 def _counts(cause: Cause, before: Score) -> bool:
     gain = cause.gain(before)
+    if before.snr_db >= ENOUGH_DB and not cause.finding.certain:
+        return cause.finding.kept
     return cause.finding.kept or cause.finding.certain or gain is None or gain >= LEAST_GAIN_DB
 
 

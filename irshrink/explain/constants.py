@@ -6,17 +6,21 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from irshrink.explain.findings import Facts, Finding, Remedy
+from irshrink.explain.findings import Facts, Finding, Recipe, Remedy
 from irshrink.explain.layers import Bias, bias, is_depthwise, weights
 from irshrink.explain.points import Point
-from irshrink.explain.remedy import Array, floats_of, keep_float, per_channel, step
+from irshrink.explain.remedy import Array, floats_of, keep_float, per_channel
+from irshrink.explain.stored import Stored
 from irshrink.explain.tally import Tally
 from irshrink.explain.weave import Change
 
 #: Channels of one scale whose largest is so many times the median one are badly served.
 _UNEVEN = 8.0
-#: A bias is off when it misses more than so many steps of its own, and this share of the float bias.
-_STEPS, _MISSED = 4.0, 0.02
+#: Less will do where the float weights are known, and so what it costs is measured.
+_UNEVEN_AND_KNOWN = 2.5
+#: A bias is off when it misses more than so many steps of its own, and this share of the largest float bias;
+#: one channel by itself, this share of its own.
+_STEPS, _MISSED, _MISSED_ALONE = 4.0, 0.02, 0.25
 #: Codes that are clipped differ by no more than this from the largest one.
 _SAME_CODE = 0.005
 #: Weights below this signal-to-noise ratio are too coarse.
@@ -93,11 +97,11 @@ def _bias_remedies(facts: Facts, point: Point, saturated: bool) -> list[Remedy]:
     )
     if not saturated and stored not in known:
         what = f"quantize again, the bias of '{point.name}' in steps of input scale times weight scale"
-        return [Remedy(what, step(), None, why_not=ONLY_INTEGERS)]
+        return [Remedy(what, Recipe(options={}), None, why_not=ONLY_INTEGERS)]
     if stored not in known or stored is None:
-        return [Remedy(what, step(), None, why_not=_no_float(facts))]
+        return [Remedy(what, Recipe(options={}), None, why_not=_no_float(facts))]
     change = Change(constants={stored: known[stored]})
-    return [Remedy(what, step(), change), keep_float(facts, point)]
+    return [Remedy(what, Recipe(options={}), change), keep_float(facts, point)]
 
 
 def _missing(facts: Facts, point: Point) -> Array | None:
@@ -117,6 +121,8 @@ def _missing(facts: Facts, point: Point) -> Array | None:
     short = (np.abs(lacks) > _STEPS * steps) & (np.abs(lacks) > _MISSED * np.abs(wanted).max(initial=0))
     short &= (codes >= (1 - _SAME_CODE) * codes.max(initial=0)) & (real * wanted >= 0)
     short &= np.abs(real) < np.abs(wanted)
+    if short.sum() == 1:  # the largest of all, and corrected for rounded weights?
+        short &= np.abs(lacks) > _MISSED_ALONE * np.abs(wanted)
     return np.where(short, lacks, 0.0) if short.any() else None
 
 
@@ -127,7 +133,7 @@ def per_tensor_weights(facts: Facts) -> Iterator[Finding]:
         if stored is None or stored.per_channel or stored.output_axis is None or stored.codes.size < 2:
             continue
         found = weights(stored)
-        if found.ratio < _UNEVEN:
+        if found.ratio < (_UNEVEN_AND_KNOWN if stored in floats_of(facts, point) else _UNEVEN):
             continue
         kind = "depthwise layer" if is_depthwise(point) else "layer"
         sentence = (
@@ -153,9 +159,9 @@ def _per_channel(facts: Facts, point: Point) -> list[Remedy]:
     known = floats_of(facts, point)
     what = f"give every output channel of '{point.name}' a scale of its own"
     if stored not in known:
-        return [Remedy(what, step(per_channel=True), None, why_not=_no_float(facts))]
+        return [Remedy(what, Recipe(options={"per_channel": True}), None, why_not=_no_float(facts))]
     constants = known | {stored: per_channel(stored, known[stored])}
-    return [Remedy(what, step(per_channel=True), Change(constants=constants))]
+    return [Remedy(what, Recipe(options={"per_channel": True}), Change(constants=constants))]
 
 
 def coarse_weights(facts: Facts) -> Iterator[Finding]:
@@ -186,11 +192,19 @@ def _more_bits(facts: Facts, point: Point) -> list[Remedy]:
     known = floats_of(facts, point)
     few = stored.high - stored.low < 255
     what = f"give the weights of '{point.name}' 8 bits" if few else f"keep '{point.name}' in float"
-    recipe = step(layer_bits={point.name: 8}) if few else f'keep_float = ["{point.name}"]'
+    recipe = (
+        Recipe(options={"weight_bits": _bits(stored), "layer_bits": {point.name: 8}})
+        if few
+        else Recipe(keep_float=(point.name,))
+    )
     if stored not in known:
         return [Remedy(what, recipe, None, why_not=_no_float(facts))]
     finer = per_channel(stored, known[stored], most=127) if few else known[stored]
-    return [Remedy(what, recipe, Change(constants={stored: finer}))]
+    return [Remedy(what, recipe, Change(constants=known | {stored: finer}))]
+
+
+def _bits(stored: Stored) -> int:
+    return (stored.high - stored.low).bit_length()
 
 
 def _without_shift(tally: Tally) -> float:

@@ -129,7 +129,7 @@ def _cause(cause: Cause, before: Score) -> dict[str, Any]:
         "remedies": [
             {
                 "what": tried.remedy.what,
-                "recipe": tried.remedy.recipe,
+                "recipe": None if tried.remedy.recipe is None else tried.remedy.recipe.text(),
                 "after": None if tried.after is None else score_data(tried.after),
                 "why_not_measured": tried.remedy.why_not,
             }

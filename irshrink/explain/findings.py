@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -26,19 +27,53 @@ CauseId = Literal[
 
 
 @dataclass(frozen=True)
+class Recipe:
+    """Lines of a recipe; an option belongs to the step of quantize-int8 that it has already.
+
+    Attributes:
+        keep_float: nodes.
+        options: of ``quantize-int8``; None where the step is not meant.
+        images: preprocessing.
+    """
+
+    keep_float: tuple[str, ...] = ()
+    options: Mapping[str, Any] | None = None
+    images: Mapping[str, Any] | None = None
+
+    def __or__(self, other: Recipe) -> Recipe:
+        """Both; maps in options are joined, else the other's wins."""
+        options: dict[str, Any] = dict(self.options or {})
+        for key, value in (other.options or {}).items():
+            both = isinstance(value, Mapping) and key in options
+            options[key] = {**options[key], **value} if both else value
+        names = tuple(dict.fromkeys((*self.keep_float, *other.keep_float)))
+        step = None if self.options is None and other.options is None else options
+        return Recipe(names, step, other.images or self.images)
+
+    def text(self) -> str:
+        """As TOML."""
+        lines = [] if not self.keep_float else [f"keep_float = {_toml(self.keep_float)}"]
+        if self.options is not None:
+            lines += ["[[steps]]", 'pass = "quantize-int8"', *_lines(self.options)]
+        if self.images is not None:
+            lines += ["[images]", *_lines(self.images)]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
 class Remedy:
     """One thing to change.
 
     Attributes:
         what: a sentence.
-        recipe: lines of a recipe that do it, None where it is no matter of the recipe.
+        recipe: what does it, None where it is no matter of a recipe.
         change: the same on the quantized model, to be measured; None where that takes what is not there.
         samples: the changed samples, where it is these that change.
         why_not: why it cannot be measured.
     """
 
     what: str
-    recipe: str | None = None
+    recipe: Recipe | None = None
     change: Change | None = None
     samples: Samples | None = None
     why_not: str | None = None
@@ -88,3 +123,16 @@ class Facts:
         """What a person calls a sample."""
         samples = self.subject.samples
         return samples.source.describe(int(samples.select[number]))
+
+
+def _lines(values: Mapping[str, Any]) -> list[str]:
+    return [f"{key} = {_toml(value)}" for key, value in values.items()]
+
+
+def _toml(value: Any) -> str:
+    """A value of a recipe."""
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{json.dumps(k)} = {_toml(v)}" for k, v in value.items()) + " }"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_toml(v) for v in value) + "]"
+    return json.dumps(value, ensure_ascii=False)

@@ -17,7 +17,7 @@ import numpy as np
 
 from irshrink import onnxrt
 from irshrink.evaluate import is_classifier
-from irshrink.explain.findings import Facts, Finding, Remedy
+from irshrink.explain.findings import Facts, Finding, Recipe, Remedy
 from irshrink.explain.measure import channel_axis
 from irshrink.explain.points import Point
 from irshrink.explain.tally import Tally
@@ -148,7 +148,9 @@ def swapped_colours(facts: Facts) -> Iterator[Finding]:
         f"with red and blue exchanged {what} ({sigmas:.1f} standard deviations): the samples of "
         f"'{point.name}' hold BGR where the model was trained on RGB, or the other way round."
     )
-    remedy = Remedy("exchange red and blue in the samples", '[images]\nchannels = "BGR"', Change(), other)
+    remedy = Remedy(
+        "exchange red and blue in the samples", Recipe(images={"channels": "BGR"}), Change(), other
+    )
     evidence = {"gain": float(gain.mean()), "sigmas": sigmas, "labels": labels is not None}
     yield Finding("wrong-preprocessing", point, np.inf, sentence, evidence, [remedy], certain=True)
 
@@ -212,11 +214,15 @@ def _colour_axis(point: Point) -> int | None:
     return axis if axis is not None and dims[axis] == 3 and dims[0] == 1 else None
 
 
-def _image_lines(point: Point, factor: float, offset: float) -> str | None:
+def _image_lines(point: Point, factor: float, offset: float) -> Recipe | None:
     """The declared preprocessing of pixels that gives the other range: (pixel - mean) / std."""
     if _colour_axis(point) is None or factor <= 0:
         return None
-    return f"[images]\nmean = {-offset / factor:.6g}\nstd = {1 / factor:.6g}"
+    return Recipe(images={"mean": _short(-offset / factor), "std": _short(1 / factor)})
+
+
+def _short(number: float) -> float:
+    return float(f"{number:.6g}")
 
 
 def _changed(samples: Samples, point: Point, function: Callable[[Array], Array]) -> Samples:

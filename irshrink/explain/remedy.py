@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from irshrink.calibration.observers import Range
 from irshrink.explain.counterparts import float_constants
-from irshrink.explain.findings import Facts, Remedy
+from irshrink.explain.findings import Facts, Recipe, Remedy
 from irshrink.explain.points import Point
 from irshrink.explain.stored import Stored
 from irshrink.explain.tally import Tally
@@ -30,7 +29,7 @@ def keep_float(facts: Facts, point: Point) -> Remedy:
     names = list(dict.fromkeys(p.name for p in layers))
     constants = {s: a for p in layers for s, a in floats_of(facts, p).items()}
     what = f"keep {_listed(names)} in float"
-    return Remedy(what, f"keep_float = {_toml(names)}", Change(drop=frozenset({point}), constants=constants))
+    return Remedy(what, Recipe(keep_float=tuple(names)), Change(drop=frozenset({point}), constants=constants))
 
 
 def other_range(point: Point, found: Range, what: str, **options: Any) -> Remedy:
@@ -40,14 +39,7 @@ def other_range(point: Point, found: Range, what: str, **options: Any) -> Remedy
         options: of ``quantize-int8`` that choose such a range.
     """
     assert point.grid is not None, "only what is rounded has a range"
-    return Remedy(what, step(**options), Change(grids={point: grid_over(found, point.grid)}))
-
-
-def step(**options: Any) -> str:
-    """A step of a recipe: ``quantize-int8`` with options."""
-    return "\n".join(
-        ["[[steps]]", 'pass = "quantize-int8"', *(f"{k} = {_toml(v)}" for k, v in options.items())]
-    )
+    return Remedy(what, Recipe(options=options), Change(grids={point: grid_over(found, point.grid)}))
 
 
 def floats_of(facts: Facts, point: Point) -> dict[Stored, Array]:
@@ -108,12 +100,3 @@ def per_channel(stored: Stored, real: Array, most: int | None = None) -> Array:
 def _listed(names: Sequence[str]) -> str:
     quoted = [f"'{name}'" for name in names]
     return quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} and {quoted[-1]}"
-
-
-def _toml(value: Any) -> str:
-    """A value of a recipe."""
-    if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{json.dumps(k)} = {_toml(v)}" for k, v in value.items()) + " }"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(_toml(v) for v in value) + "]"
-    return json.dumps(value, ensure_ascii=False)
