@@ -151,7 +151,7 @@ def _field(byte: Expr, shift: Expr, bits: int) -> Expr:
 def real(form: StoredForm, number: Expr, scale: Expr, zero: Expr) -> Expr:
     """The weight that an integer or 16 bits stand for."""
     if form.bits == 16:
-        return inline("float32", f"irs_from_{form.kind}", number)
+        return inline("float32", f"irs_half_{form.kind}", number)
     if form.bits < 8:
         number = number - (1 << (form.bits - 1))
     if form.zero_points:

@@ -109,24 +109,6 @@ IRS_INLINE void irs_mla16_f32(float *acc, int32_t inside, const float *x, const 
     __builtin_memcpy(acc, &sums, sizeof sums);
 }
 
-/* float32 from the bits of bfloat16, and of a finite float16: 2^112 takes its exponent's bias to float32's. */
-IRS_INLINE float irs_from_bfloat16(int32_t half)
-{
-    uint32_t bits = (uint32_t)half << 16;
-    float value;
-    __builtin_memcpy(&value, &bits, 4);
-    return value;
-}
-
-IRS_INLINE float irs_from_float16(int32_t half)
-{
-    uint32_t bits = ((uint32_t)half & 0x7FFFu) << 13;
-    float value;
-    __builtin_memcpy(&value, &bits, 4);
-    value *= 0x1p112f;
-    return half & 0x8000 ? -value : value;
-}
-
 /* a * b + c, rounded once. */
 IRS_INLINE float irs_fma_f32(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
 
