@@ -192,6 +192,26 @@ def test_the_search_is_the_step_that_it_reports() -> None:
     assert all(list(row["loss"].values()) == sorted(row["loss"].values()) for row in rows)
 
 
+def test_layers_that_make_up_for_each_other_are_judged_together() -> None:
+    module = calibrated()
+    options = {"quantize": {"rounding": "gptq", "bias_correction": "empirical", "compensate": True}}
+    found = run(module, max_drop=0.1, **options)
+    stats = found.history[-1].stats
+    assert stats["expected_drop"] <= 0.1
+    assert stats["step"]["compensate"]
+    assert set(stored_bits(found).values()) != {8}
+    with pytest.raises(BudgetError, match="with the most bits everywhere"):
+        run(module, max_drop=0.0, bits=[4, 2], **options)
+
+
+def test_a_variant_takes_over_what_was_found_on_another() -> None:
+    first = run(calibrated(), max_drop=0.1)
+    second = calibrated(3)
+    second.taken_over = first.measured
+    again = run(second, max_drop=0.1)
+    assert again.text() == first.text()
+
+
 def test_a_larger_drop_gives_no_larger_file() -> None:
     module = calibrated()
     sizes = [file_bytes(run(module, max_drop=drop, bits=[8, 4, 2])) for drop in (0.02, 0.1, 1.0)]
