@@ -198,7 +198,7 @@ def _advice(recipe: Recipe, given: Mapping[str, Samples], program: Program) -> l
         notes.append(f"The test vector holds {plural(len(samples), 'input')}: there are no more samples.")
     if recipe.images is not None and not any(s.path.is_dir() for s in given.values()):
         notes.append("The declared preprocessing of images was not used: no data is a folder of images.")
-    quantized = any(tensor.dtype == "int8" for tensor in program.tensors.values())
+    quantized = any(tensor.dtype in ("int8", "int16") for tensor in program.tensors.values())
     if not quantized and recipe.calibration is None and recipe.steps is None:
         notes.append(
             "For int8, give typical inputs with --calibration samples.npz: arrays named like the model's "

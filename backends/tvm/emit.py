@@ -64,7 +64,7 @@ def emit_sources(
         "target": target.name,
         "arena_bytes": max(variant.plan.nbytes for variant in variants),
         "variants": made,
-        "quantized": any(port["scale"] for v in made for port in v["inputs"] + v["outputs"]),
+        "stored": sorted({p["ctype"] for v in made for p in v["inputs"] + v["outputs"] if p["scale"]}),
         "headers": headers,
         "threads": target.threads,
     }

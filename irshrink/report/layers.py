@@ -10,19 +10,23 @@ from irshrink.backend import OpCost
 from irshrink.program.ops import (
     ConvF32,
     ConvInt8,
+    ConvInt16,
     DenseF32,
     DenseInt8,
+    DenseInt16,
     Dequantize,
+    DequantizeInt16,
     MatMulF32,
     MatMulInt8,
     Op,
     Quantize,
+    QuantizeInt16,
     Reshape,
 )
 from irshrink.program.program import Program, Quantization
 
-#: Operators at the border between int8 and float32, and those that compute nothing: they need no reason.
-_UNREMARKABLE = (Quantize, Dequantize, Reshape)
+#: Operators at the border between integers and float32, and those that compute nothing: they need no reason.
+_UNREMARKABLE = (Quantize, QuantizeInt16, Dequantize, DequantizeInt16, Reshape)
 
 
 def layer_rows(
@@ -42,9 +46,9 @@ def layer_rows(
 def macs(program: Program, op: Op) -> int:
     """Multiply-accumulates of one inference: those of convolutions and matrix products."""
     elements = program.tensors[op.output].elements
-    if isinstance(op, ConvInt8 | ConvF32):
+    if isinstance(op, ConvInt8 | ConvInt16 | ConvF32):
         return elements * int(prod(op.weight.shape[1:]))
-    if isinstance(op, DenseInt8 | DenseF32):
+    if isinstance(op, DenseInt8 | DenseInt16 | DenseF32):
         return elements * int(op.weight.shape[1])
     if isinstance(op, MatMulInt8 | MatMulF32):
         return elements * program.tensors[op.inputs[0]].shape[-1]
@@ -52,10 +56,11 @@ def macs(program: Program, op: Op) -> int:
 
 
 def element_type(program: Program, op: Op) -> str:
-    """The type an operator computes in: ``int8``, or the type of the data that it moves."""
+    """The type an operator computes in, or the type of the data that it moves."""
     name = type(op).__name__
-    if name.endswith("Int8"):
-        return "int8"
+    for ending in ("Int8", "Int16"):
+        if name.endswith(ending):
+            return ending.lower()
     if name.endswith("F32"):
         return "float32"
     return program.tensors[op.output].dtype

@@ -21,7 +21,7 @@ def summary(report: Mapping[str, Any], out: Path) -> str:
     lines.append(table(_rows(report)))
     lines += ["", _variants(report)] if report["variants"] else []
     number = sum(bool(layer["why_float"]) for layer in report["layers"])
-    if number and any(layer["dtype"] == "int8" for layer in report["layers"]):
+    if number and any(layer["dtype"] in ("int8", "int16") for layer in report["layers"]):
         run = "runs" if number == 1 else "run"
         lines += ["", f"{number} of {plural(len(report['layers']), 'layer')} {run} in float:"]
         reasons = float_lines(report["layers"])
