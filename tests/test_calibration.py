@@ -26,11 +26,12 @@ from irshrink.module import Module, module_from_text
 from irshrink.samples import Samples, input_specs, load_samples
 
 Array = np.ndarray[Any, np.dtype[Any]]
-METHODS: tuple[Literal["minmax", "percentile", "entropy", "mse"], ...] = (
+METHODS: tuple[Literal["minmax", "percentile", "entropy", "mse", "output"], ...] = (
     "minmax",
     "percentile",
     "entropy",
     "mse",
+    "output",
 )
 
 NET = """<ir_version: 8, opset_import: ["" : 17]>
@@ -204,3 +205,22 @@ def test_overflow_in_the_model_is_named(tmp_path: Path) -> None:
         ModelError, match=r"value 'r' of the float model is NaN or infinite on calibration sample 1"
     ):
         calibrate(module, samples(tmp_path, module, x), CalibrationMethod(), ["d", "r"])
+
+
+def test_output_clips_what_no_layer_reads_with_large_weights(tmp_path: Path) -> None:
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+    g (float[1, 2, 8, 8] x) => (float[1, 1, 8, 8] y)
+       <float[1, 2, 1, 1] w = {1.0, 0.001}>
+    {
+       r = Relu (x)
+       y = Conv (r, w)
+    }"""
+    module = module_from_text(text)
+    values = normal(16 * 128).reshape(16, 1, 2, 8, 8)
+    values[:, :, 1] *= 20
+    data = samples(tmp_path, module, values)
+    ends = {
+        m: calibrate(module, data, CalibrationMethod(m), ["r"])["r"].max for m in ("minmax", "mse", "output")
+    }
+    assert ends["output"] < 10
+    assert 20 < ends["mse"] <= ends["minmax"]

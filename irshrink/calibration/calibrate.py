@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import onnx_ir as ir
 
+from irshrink.calibration.importance import channel_importance
 from irshrink.calibration.observers import (
     ChannelExtremes,
     Histogram,
@@ -48,12 +49,15 @@ class CalibrationMethod:
     """How a range is chosen from the values seen.
 
     Attributes:
-        name: ``minmax`` everything; ``percentile``, ``entropy`` and ``mse`` clip outliers.
+        name: ``minmax`` everything; ``percentile``, ``entropy``, ``mse`` and ``output`` clip outliers.
+        ``mse`` takes
+            the range with the least squared error of the value, ``output`` that with the least squared
+            error of the layers that read it.
         percentile: of the values that stay unclipped, for ``percentile``.
         symmetric: the quantized range will be symmetric around zero (``mse`` searches accordingly).
     """
 
-    name: Literal["minmax", "percentile", "entropy", "mse"] = "minmax"
+    name: Literal["minmax", "percentile", "entropy", "mse", "output"] = "minmax"
     percentile: float = 99.99
     symmetric: bool = False
 
@@ -107,9 +111,13 @@ def _measure(
     if not clipped:
         return ranges
     histograms = {name: Histogram(ranges[name].min, ranges[name].max) for name in clipped}
+    importance = channel_importance(module.graph, clipped) if method.name == "output" else {}
     for done, arrays in enumerate(each_sample(module, samples, clipped), start=1):
         for name, histogram in histograms.items():
-            histogram.update(arrays[name])
+            if name in importance:
+                histogram.update_weighted(arrays[name], *importance[name])
+            else:
+                histogram.update(arrays[name])
         if progress is not None:
             progress(len(samples) + done, total)
     return ranges | {name: _clipped(histogram, method) for name, histogram in histograms.items()}

@@ -69,11 +69,27 @@ class Histogram:
     counts: Array = field(default_factory=lambda: np.zeros(BINS, np.int64))
 
     def update(self, values: Array) -> None:
+        if not self.is_point:
+            self.counts += np.bincount(self._bins(values), minlength=BINS)
+
+    def update_weighted(self, values: Array, axis: int, weights: Array) -> None:
+        """Count each value as often as the weight of its channel says, float64 [channels].
+
+        Args:
+            axis: of ``values``, the one that counts channels.
+        """
         if self.is_point:
             return
+        rows = np.moveaxis(values, axis, 0).reshape(len(weights), -1)
+        bins = self._bins(rows)
+        repeated = np.repeat(weights, rows.shape[1])
+        self.counts = self.counts + np.bincount(bins, weights=repeated, minlength=BINS)
+
+    def _bins(self, values: Array) -> Array:
+        """The bin of each value, flat."""
         position = (values.ravel() - np.float32(self.low)) * np.float32(BINS / (self.high - self.low))
-        bins = np.clip(position.astype(np.int32), 0, BINS - 1)
-        self.counts += np.bincount(bins, minlength=BINS)
+        bins: Array = np.clip(position.astype(np.int32), 0, BINS - 1)
+        return bins
 
     @property
     def is_point(self) -> bool:
