@@ -30,7 +30,6 @@ from irshrink.passes.quantize.mixed.judge import Counted, Expected
 from irshrink.passes.quantize.mixed.layers import FLOAT, compose, find_layers
 from irshrink.passes.quantize.mixed.search import file_bytes
 from irshrink.passes.quantize.mixed.sensitivity import Method, sensitivity
-from irshrink.passes.quantize.quantize_int8 import QuantizeInt8
 from irshrink.passes.quantize.quantize_mixed import QuantizeMixed
 from irshrink.pipeline import Pipeline
 from irshrink.recipe import Recipe, make_recipe
@@ -270,7 +269,7 @@ def test_a_composed_mixture_is_the_quantized_model() -> None:
     composed = compose(quantized[4], layers, bits)
     names = {layer.name: b for layer, b in zip(layers, bits, strict=True)}
     direct = module.clone()
-    Pipeline([QuantizeInt8(layer_bits=names)]).run(direct, load_target("host"))
+    Pipeline([make_pass("quantize-int8", {"layer_bits": names})]).run(direct, load_target("host"))
     assert composed.text() == direct.text()
 
 

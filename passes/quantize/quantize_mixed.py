@@ -81,7 +81,7 @@ class QuantizeMixed:
         taken = sorted({"weight_bits", "layer_bits", "keep_float"} & set(self.quantize))
         if taken:
             raise ValueError(f"quantize has '{taken[0]}', which this pass decides")
-        self._quantizer(8)
+        _pass(self._uniform(8))
 
     def run(self, module: Module, ctx: Context) -> PassResult:
         stats: dict[str, Any] = {}
@@ -105,12 +105,11 @@ class QuantizeMixed:
             )
         search = self._search(module, module.calibration, ctx)
         if search is None:
-            return self._step(Counter(), (), ()), {}
+            return self._uniform(max(set(self.bits) - {FLOAT})), {}
         found = self._found(search)
-        step = self._step(Counter(found.bits), search.layers, found.bits)
         ctx.note(_sentence(found, search))
-        return step, {
-            "mixture": ", ".join(f"{n} layers at {b} bits" for b, n in sorted(Counter(found.bits).items())),
+        return self._step(search.layers, found.bits), {
+            "mixture": _widths(found.bits),
             "file_bytes": found.nbytes,
             "predicted_loss": found.predicted,
             "expected_drop": found.drop,
@@ -126,7 +125,7 @@ class QuantizeMixed:
         choosing, judging = _split(samples) if self.judge == "expected" else (samples, samples)
         original.calibration = choosing
         quantized = {
-            bits: _quantized(_alone(self._step(Counter({bits: 1}), (), ())), original, ctx)
+            bits: _quantized(_alone(self._uniform(bits)), original, ctx)
             for bits in sorted(set(self.bits) - {FLOAT}, reverse=True)
         }
         ways = {FLOAT: original, **quantized} if FLOAT in self.bits else quantized
@@ -139,13 +138,13 @@ class QuantizeMixed:
             lambda done, total: ctx.progress(f"measuring sensitivity, {done:,} of {total:,}"),
         )  # fmt: skip
         judge: Judge = (Expected if self.judge == "expected" else Counted)(original, judging)
-        whole = self._step(Counter({fewest: 1}), (), ())
-        real = None if _alone(whole) == whole else partial(self._real, original, layers, ctx)
+        alone = _alone(self.quantize) == self.quantize
+        real = None if alone else partial(self._real, original, layers, ctx)
         return Search(quantized[fewest], layers, losses, judge, ctx.progress, real)
 
     def _real(self, original: Module, layers: Sequence[Layer], ctx: Context, bits: Sequence[int]) -> Module:
         """The model quantized with these bits, on the samples that choose."""
-        return _quantized(self._step(Counter(bits), layers, bits), original, ctx)
+        return _quantized(self._step(layers, bits), original, ctx)
 
     def _found(self, search: Search) -> Mixture:
         """
@@ -164,36 +163,31 @@ class QuantizeMixed:
             )
         return found
 
-    def _quantizer(self, bits: int) -> QuantizeInt8:
-        """All layers alike.
+    def _uniform(self, bits: int) -> dict[str, Any]:
+        """The entry of a recipe's ``steps`` with all layers alike."""
+        given = {"weight_bits": bits, "layer_bits": {}, "keep_float": list(self.keep_float)}
+        return {"pass": QuantizeInt8.name, **self.quantize, **given}
 
-        Raises:
-            RecipeError: an option of ``quantize`` does not exist or does not fit.
-        """
-        return _pass(self._step(Counter({bits: 1}), (), ()))
-
-    def _step(self, count: Counter[int], layers: Sequence[Layer], bits: Sequence[int]) -> dict[str, Any]:
-        """The entry of a recipe's ``steps``: the most frequent width for all, the others by name."""
-        whole = {width: n for width, n in count.items() if width != FLOAT} or {
-            max(set(self.bits) - {FLOAT}): 1
-        }
-        usual = max(whole, key=lambda width: (whole[width], width))
+    def _step(self, layers: Sequence[Layer], bits: Sequence[int]) -> dict[str, Any]:
+        """The same with the most frequent width for all, and the others by name."""
+        count = Counter(width for width in bits if width != FLOAT)
+        usual = max(count, key=lambda width: (count[width], width), default=max(set(self.bits) - {FLOAT}))
         named = dict(zip((layer.name for layer in layers), bits, strict=True))
-        patterns = any(set(name) & set("*?[") for name in named)
-        return {
-            "pass": QuantizeInt8.name,
-            **self.quantize,
-            "weight_bits": usual,
-            "layer_bits": {name: b for name, b in named.items() if b != FLOAT and (b != usual or patterns)},
-            "keep_float": [*self.keep_float, *(name for name, b in named.items() if b == FLOAT)],
-        }
+        patterns = any(set(name) & set("*?[") for name in named)  # a name that may fit others: name them all
+        step = self._uniform(usual)
+        step["layer_bits"] = {name: b for name, b in named.items() if b != FLOAT and (b != usual or patterns)}
+        step["keep_float"] += [name for name, b in named.items() if b == FLOAT]
+        return step
 
 
 def _alone(step: Mapping[str, Any]) -> dict[str, Any]:
     """A step that rounds each layer for itself, whatever was done to those before it."""
-    without = {"compensate": False, "bias_correction": "analytic"}
-    sequential = {"compensate": True, "bias_correction": "empirical"}
-    return {key: without[key] if sequential.get(key) == value else value for key, value in step.items()}
+    alone = dict(step)
+    if alone.get("compensate"):
+        alone["compensate"] = False
+    if alone.get("bias_correction") == "empirical":
+        alone["bias_correction"] = "analytic"
+    return alone
 
 
 def _quantized(step: Mapping[str, Any], original: Module, ctx: Context) -> Module:
@@ -221,15 +215,17 @@ def _split(samples: Samples) -> tuple[Samples, Samples]:
 
 def _sentence(found: Mixture, search: Search) -> str:
     """What was decided, for the report."""
-    count = Counter(found.bits)
-    widths = ", ".join(
-        f"{n} in {'float' if bits == FLOAT else f'{bits} bits'}" for bits, n in sorted(count.items())
-    )
     return (
-        f"Weights of {plural(len(search.layers), 'layer')}: {widths}; the model takes {found.nbytes:,} bytes "
-        f"and is expected to lose {found.drop * 100:.2f} {search.judge.points} (estimated on "
-        f"{plural(search.judge.samples, 'sample')})."
+        f"Weights of {plural(len(search.layers), 'layer')}: {_widths(found.bits)}; the model takes "
+        f"{found.nbytes:,} bytes and is expected to lose {found.drop * 100:.2f} {search.judge.points} "
+        f"(estimated on {plural(search.judge.samples, 'sample')})."
     )
+
+
+def _widths(bits: Sequence[int]) -> str:
+    """``12 in 4 bits, 3 in 8 bits``."""
+    count = sorted(Counter(bits).items())
+    return ", ".join(f"{n} in {'float' if width == FLOAT else f'{width} bits'}" for width, n in count)
 
 
 def _decisions(layers: Sequence[Layer], losses: Sequence[Losses], found: Mixture) -> list[dict[str, Any]]:
