@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from irshrink.pipeline import Pass
     from irshrink.recipe import Recipe
 
-Quantize = Literal["int8", "w4a8", "mixed", "w8", "none"]
+Quantize = Literal["int8", "w4a8", "mixed", "w8a16", "w8", "none"]
 #: A pass by name with its options, as in a recipe's ``steps``.
 StepTable = dict[str, Any]
 
@@ -57,6 +57,10 @@ SHORTHANDS: Mapping[Quantize, Shorthand] = {
     "int8": Shorthand("weights and activations in int8", always({"pass": "quantize-int8"})),
     "w4a8": Shorthand(
         "weights in 4 bits, activations in int8", always({"pass": "quantize-int8", "weight_bits": 4})
+    ),
+    "w8a16": Shorthand(
+        "weights in int8, activations in int16",
+        always({"pass": "quantize-int8", "activation_bits": 16, "method": "minmax"}),
     ),
     "mixed": Shorthand(
         "weights of each layer in as few bits as --max-drop, --max-size or --flash allow", within_budget

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,19 @@ from irshrink.graph.edit import opset
 from irshrink.module import Module
 from irshrink.passes.quantize.weights import largest_weight, quantize_weights
 from irshrink.program.lower import lower
-from irshrink.program.ops import ConvInt8, DenseInt8
+from irshrink.program.ops import (
+    AddInt16,
+    AveragePoolInt16,
+    ConvInt8,
+    ConvInt16,
+    DenseInt8,
+    DenseInt16,
+    Reshape,
+    Transpose,
+)
 from irshrink.program.reference.evaluate import run_program
 from irshrink.registry import make_pass
-from irshrink.testing.small_net import error, outputs, quantized, small_net
+from irshrink.testing.small_net import Node, error, outputs, quantized, small_net
 
 
 def stored(module: Module) -> dict[str, ir.DataType]:
@@ -90,3 +100,38 @@ def test_no_weight_is_off_by_more_than_half_a_step(seed: int, bits: int, axis: A
     off = np.abs(result.dequantized(0) - weight)
     steps = result.scale.reshape(-1, 1) if axis == 0 else result.scale
     assert (off <= 0.5001 * steps).all()
+
+
+def test_sixteen_bits_lose_far_less_than_eight() -> None:
+    assert error(small_net(), activation_bits=16, method="minmax") < 0.5 * error(small_net())
+
+
+def test_activations_in_16_bits_run_between_int16() -> None:
+    program = lower(quantized(small_net(), activation_bits=16))
+    kinds = [type(op) for op in program if not isinstance(op, Reshape | Transpose)]
+    assert kinds == [ConvInt16, ConvInt16, AddInt16, AveragePoolInt16, DenseInt16]
+    assert {program.tensors[port.tensor].dtype for port in (*program.inputs, *program.outputs)} == {"int16"}
+
+
+def test_the_reference_of_int16_computes_what_onnx_runtime_computes() -> None:
+    result = quantized(small_net(), activation_bits=16, method="minmax")
+    program, samples = lower(result, io="float"), result.calibration
+    assert samples is not None
+    ours = np.stack([run_program(program, [feeds["x"]])[0] for feeds in samples.feeds()])
+    assert np.abs(ours - outputs(result)).max() <= 2 * float(np.ptp(outputs(result))) / 65535
+
+
+def test_what_has_no_int16_form_runs_in_float() -> None:
+    nodes: list[Node] = [
+        ("Conv", ["x", "w1", "b1"], "c", {"pads": [1, 1, 1, 1]}),
+        ("Sigmoid", ["c"], "s", {}),
+        ("Mul", ["c", "s"], "m", {}),
+        ("GlobalAveragePool", ["m"], "p", {}),
+        ("Flatten", ["p"], "f", {}),
+        ("Gemm", ["f", "w3", "b3"], "y", {}),
+    ]
+    program = lower(quantized(small_net(nodes), activation_bits=16))
+    kinds = Counter(type(op).__name__ for op in program)
+    assert kinds["UnaryF32"] == kinds["BinaryF32"] == 1
+    assert kinds["QuantizeInt16"] == 1  # a sigmoid times its own input is one function
+    assert program.float_reasons.keys() == {"node_s", "node_m"}

@@ -14,7 +14,7 @@ from irshrink.graph.edit import attribute_int, base_name, constant, input_of
 from irshrink.passes.quantize.bias_correction import weight_shift
 from irshrink.passes.quantize.plan import Plan
 from irshrink.passes.quantize.qdq import QdqWriter
-from irshrink.passes.quantize.qparams import QParams, activation_qparams, quantize_tensor
+from irshrink.passes.quantize.qparams import TYPES, Bits, QParams, activation_qparams, quantize_tensor
 from irshrink.passes.quantize.weights import WEIGHT_TYPES, QuantizedWeights, quantize_weights
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -28,6 +28,7 @@ class ConstantQuantizer:
         params: scale of every root of the plan.
         means: mean per channel of the first inputs of linear operators, by name; empty for no bias
             correction.
+        activation_bits: of a constant in the place of an activation: 8 or 16.
         bits: of the weights of a node: 8, 4 or 2.
         adds_bias: give every Conv and Gemm a bias, for one that is corrected later.
         raised: nodes some of whose weight scales had to grow for the sake of the bias.
@@ -38,6 +39,7 @@ class ConstantQuantizer:
     means: Mapping[str, Array]
     per_channel: bool
     symmetric: bool
+    activation_bits: Bits
     bits: Callable[[ir.Node], int]
     adds_bias: bool
     writer: QdqWriter
@@ -83,15 +85,16 @@ class ConstantQuantizer:
             self.writer.constant(node, 2, values=result.bias, scale=result.bias_scale, zero_point=None)
 
     def _operand(self, node: ir.Node, index: int, array: Array) -> None:
-        """A constant in the place of an activation: int8 with one scale."""
+        """A constant in the place of an activation: one scale."""
         values = Range(float(array.min(initial=0)), float(array.max(initial=0)))
-        params = activation_qparams(values, self.symmetric) or QParams(1.0, 0)
+        params = activation_qparams(values, self.symmetric, self.activation_bits)
+        params = params or QParams(1.0, 0, self.activation_bits)
         self.writer.constant(
             node,
             index,
             values=quantize_tensor(array, params),
             scale=np.array(params.scale, np.float32),
-            zero_point=np.array(params.zero_point, np.int8),
+            zero_point=np.array(params.zero_point, TYPES[params.bits].numpy()),
         )
 
 

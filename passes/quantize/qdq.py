@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from irshrink.graph.edit import Array, Names, add_constant, base_name
-from irshrink.passes.quantize.qparams import QParams
+from irshrink.passes.quantize.qparams import TYPES, QParams
 
 
 class QdqWriter:
@@ -37,7 +37,7 @@ class QdqWriter:
         scale, zero_point = self._qparams(params, owner)
         quantize = self._node("QuantizeLinear", [value, scale, zero_point], f"{name}_quantize", value.shape)
         stored = quantize.outputs[0]
-        stored.name, stored.dtype = self._names.value(f"{name}_quantized"), ir.DataType.INT8
+        stored.name, stored.dtype = self._names.value(f"{name}_quantized"), TYPES[params.bits]
         dequantize = self._node(
             "DequantizeLinear", [stored, scale, zero_point], f"{name}_dequantize", value.shape
         )
@@ -63,7 +63,7 @@ class QdqWriter:
         """Replace input ``index`` of ``node`` by a dequantized constant.
 
         Args:
-            values: int8, int4, int2 or int32.
+            values: int16, int8, int4, int2 or int32.
             scale, zero_point: scalars, or one number per channel along ``axis``.
         """
         if index >= len(node.inputs):
@@ -100,7 +100,7 @@ class QdqWriter:
         if key not in self._params:
             self._params[key] = (
                 self._stored(np.array(params.scale, np.float32), f"{owner}_scale"),
-                self._stored(np.array(params.zero_point, np.int8), f"{owner}_zero_point"),
+                self._stored(np.array(params.zero_point, TYPES[params.bits].numpy()), f"{owner}_zero_point"),
             )
         return self._params[key]
 

@@ -22,10 +22,11 @@ from irshrink.graph.edit import drop_unread_constants
 from irshrink.graph.opset import raise_opset
 from irshrink.graph.shapes import infer_shapes
 from irshrink.module import Module
+from irshrink.passes.quantize import qparams
 from irshrink.passes.quantize.constants import ConstantQuantizer, linear_weight, output_axis
 from irshrink.passes.quantize.plan import Plan, listed, make_plan, matches, require_matches
 from irshrink.passes.quantize.qdq import QdqWriter
-from irshrink.passes.quantize.qparams import QParams, activation_qparams, fixed_qparams
+from irshrink.passes.quantize.qparams import QParams
 from irshrink.passes.quantize.refine import BiasCorrection, Layer, Refinement
 from irshrink.passes.quantize.rounding import RoundingName
 from irshrink.passes.quantize.weight_range import WeightRange
@@ -37,6 +38,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 #: By the fewest bits of a weight: DequantizeLinear has an axis, which per-channel scales need, since opset
 #: 13, and reads int4 since 21, int2 since 25.
 OPSETS = {8: 13, 4: 21, 2: 25}
+INT16_OPSET = 21
 Bits = Literal[2, 4, 8]
 
 
@@ -45,7 +47,9 @@ class QuantizeInt8:
     """Attributes:
     method: how ranges are chosen from calibration data; see :class:`irshrink.calibration.CalibrationMethod`.
     percentile: of the values that stay unclipped, for ``percentile``.
-    activations: ``asymmetric`` uses all 256 levels; ``symmetric`` has the zero point 0.
+    activations: ``asymmetric`` uses all 256 levels; ``symmetric`` has the zero point 0, as int16 always has.
+    activation_bits: 8 or 16, int16; layers, sums, averages and maxima then run between int16, the rest in
+        float32.
     weight_bits: of every weight: 8, 4 or 2; fewer bits take less flash, the arithmetic stays that of int8.
     layer_bits: bits of the weights of some nodes, by name or operator type (``*`` and ``?`` as in file
         names); the first pattern that fits a node decides.
@@ -65,9 +69,10 @@ class QuantizeInt8:
     name: ClassVar[str] = "quantize-int8"
     lossy: ClassVar[bool] = True
 
-    method: Literal["minmax", "percentile", "entropy", "mse"] = "percentile"
+    method: Literal["minmax", "percentile", "entropy", "mse", "output"] = "percentile"
     percentile: float = 99.999
     activations: Literal["asymmetric", "symmetric"] = "asymmetric"
+    activation_bits: qparams.Bits = 8
     weight_bits: Bits = 8
     layer_bits: dict[str, Bits] = field(default_factory=dict)
     per_channel: bool = True
@@ -91,7 +96,8 @@ class QuantizeInt8:
         samples = self._samples(module)
         require_matches(module.graph, tuple(self.layer_bits), "layer_bits")
         widths = {self.weight_bits, *self.layer_bits.values()}
-        raised = raise_opset(module, max(OPSETS[bits] for bits in widths))
+        opsets = [OPSETS[bits] for bits in widths] + [INT16_OPSET] * (self.activation_bits == 16)
+        raised = raise_opset(module, max(opsets))
         infer_shapes(module.model)
         plan = make_plan(module.graph, self.keep_float, ctx.note)
         if not plan.nodes:
@@ -108,6 +114,7 @@ class QuantizeInt8:
             {} if refinement.is_needed else self._means(module, samples, plan, ctx),
             self.per_channel,
             self.activations == "symmetric",
+            self.activation_bits,
             self.bits_of,
             refinement.is_needed and self.bias_correction != "none",
             writer,
@@ -174,10 +181,12 @@ class QuantizeInt8:
     ) -> dict[ir.Value, QParams]:
         """The scale of every root."""
         params: dict[ir.Value, QParams] = {}
-        symmetric = self.activations == "symmetric"
+        symmetric, bits = self.activations == "symmetric", self.activation_bits
         for root in plan.roots():
             producer = root.producer()
-            fixed = fixed_qparams(producer.op_type, symmetric) if producer in plan.nodes else None
+            fixed = (
+                qparams.fixed_qparams(producer.op_type, symmetric, bits) if producer in plan.nodes else None
+            )
             if fixed is not None:
                 params[root] = fixed
         ranges = calibrate(
@@ -191,10 +200,10 @@ class QuantizeInt8:
         for root in plan.roots():
             if root in params:
                 continue
-            found = activation_qparams(ranges[str(root.name)], symmetric)
+            found = qparams.activation_qparams(ranges[str(root.name)], symmetric, bits)
             if found is None:
                 ctx.note(f"value '{root.name}' is 0 on every calibration sample: its scale is set to 1")
-            params[root] = found or QParams(1.0, 0)
+            params[root] = found or QParams(1.0, 0, bits)
         return params
 
     def _means(self, module: Module, samples: Samples, plan: Plan, ctx: Context) -> dict[str, Array]:
