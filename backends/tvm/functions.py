@@ -26,6 +26,7 @@ HEADERS = {
     "planes": "irs_planes_",
     "nibbles": "irs_nibble_",
     "packed": "irs_packed_",
+    "shared": "irs_shared_",
     "halves": "irs_half_",
 }
 #: Headers that others include.

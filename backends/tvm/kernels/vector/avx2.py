@@ -71,11 +71,7 @@ class Avx2Sums(VnniSums):
     unit: ClassVar[int] = 2
 
     def step(self, x: Buffer, at: Sequence[Expr], weight: Buffer, w: Expr) -> None:
-        f = self.f
-        weights = [
-            f.bind(f"w{v}", inline(self.dtype, "irs_x86_widen8", address(weight, w + 16 * v)))
-            for v in range(self.vectors)
-        ]
+        f, weights = self.f, self.weights(weight, w)
         for p, place in enumerate(at):
             pair = f.bind(f"x{p}", inline(self.dtype, "irs_x86_pair8", address(x, place)))
             for v, vector in enumerate(weights):
@@ -83,6 +79,12 @@ class Avx2Sums(VnniSums):
                 f.store(
                     self.acc, here, inline(self.dtype, "irs_x86_pairs8", self.acc[i32(here)], pair, vector)
                 )
+
+    def weights(self, weight: Buffer, w: Expr) -> list[Expr]:
+        return [
+            self.f.bind(f"w{v}", inline(self.dtype, "irs_x86_widen8", address(weight, w + 16 * v)))
+            for v in range(self.vectors)
+        ]
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,7 @@ from irshrink.backends.tvm.kernels.vector.micro import (
     VectorTile,
     blocks_of,
 )
+from irshrink.backends.tvm.kernels.vector.nibbles import nibble_kernel
 from irshrink.backends.tvm.kernels.vector.requantize import reachable
 from irshrink.backends.tvm.kernels.vector.results import Results
 from irshrink.backends.tvm.kernels.vector.sets import fitted, leaner, micro_kernel
@@ -95,17 +96,21 @@ class Form:
 
 def candidates(op: ConvInt8 | DenseInt8, program: Program, target: Target) -> list[VectorTile]:
     """The tiles this family has for an operator; empty where it does not cover it."""
-    micro = covered(op, target)
-    return [] if micro is None else tiles_of(micro, Layer.of(op, program))
+    layer = Layer.of(op, program)
+    micro = covered(op, target, layer)
+    return [] if micro is None else tiles_of(micro, layer)
 
 
-def covered(op: ConvInt8 | DenseInt8, target: Target) -> MicroKernel | None:
+def covered(op: ConvInt8 | DenseInt8, target: Target, layer: Layer) -> MicroKernel | None:
     """The micro-kernel for an operator; None where the general kernels have it."""
     if not isinstance(op.requantization, Requantization):
         return None
     if isinstance(op, ConvInt8) and (op.depthwise or (op.residual is not None and op.residual.shift < 1)):
         return None
     groups = op.groups if isinstance(op, ConvInt8) else 1
+    nibbles = nibble_kernel(target, op.weight, layer) if op.weight_bits < 8 else None
+    if nibbles is not None:
+        return nibbles
     micro = micro_kernel(target, op.weight, groups)
     if micro is None:
         return None
@@ -116,15 +121,15 @@ def select(
     op: ConvInt8 | DenseInt8, program: Program, target: Target, tile: VectorTile | None = None
 ) -> KernelCall | None:
     """The kernel for one image of a convolution, or for a dense layer; None where ``covered`` says so."""
-    micro = covered(op, target)
+    layer = Layer.of(op, program)
+    micro = covered(op, target, layer)
     if micro is None:
         return None
-    layer = Layer.of(op, program)
     if tile is not None:
         return _call(op, _fitted(op, micro, layer, tile), layer, tile)
     tile = best_tile(micro, layer)
     lean = leaner(micro, tiles_of(micro, layer))
-    if lean:
+    if lean and op.weight_bits == 8:
         other = min(lean, key=lambda t: instructions(micro, layer, t))
         form = _fitted(op, micro, layer, other)
         if form != micro:
@@ -171,7 +176,8 @@ def layer_call(
     form = Form(micro, tile, rows, parts, run, layer.groups > 1, shared_by(layer, tile), results)
     arguments: list[Argument] = [
         Input(0),
-        *(Constant(role, array) for role, array in zip(("weight", "bias"), constants, strict=True)),
+        Constant("weight", constants[0], getattr(micro, "bits", 8)),
+        Constant("bias", constants[1]),
         *result_arguments,
         Output(),
         *(out_h, out_w, channels, pitch, window.strides[1] * step, window.dilations[1] * step),

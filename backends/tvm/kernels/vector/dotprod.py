@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -69,7 +70,9 @@ class DotProduct:
 
 
 class DotSums:
-    """See :class:`~irshrink.backends.tvm.kernels.vector.micro.Sums`."""
+    """See :class:`~irshrink.backends.tvm.kernels.vector.micro.Sums`; ``share`` channels are in one byte."""
+
+    share: ClassVar[int] = 1
 
     def __init__(self, f: Function, tile: VectorTile) -> None:
         self.f, self.tile = f, tile
@@ -86,7 +89,7 @@ class DotSums:
         self, x: Buffer, at: Sequence[Expr], weight: Buffer, w: Expr, nbytes: int, first: bool = False
     ) -> None:
         whole, tail = nbytes // 16, nbytes % 16
-        step = 16 * self.tile.channels
+        step = 16 * self.tile.channels // self.share
         if whole <= _WRITTEN_OUT:
             for k in range(whole):
                 self._chunk(x, [a + 16 * k for a in at], weight, w + step * k, 4)
@@ -107,9 +110,7 @@ class DotSums:
         vectors = self.tile.channels // 4
         for first in range(0, words * vectors, 2):
             several = range(first, min(first + 2, words * vectors))
-            loaded = [f.bind("w", inline("int8x16", load, address(weight, w + 16 * i))) for i in several]
-            if len(loaded) == 2:
-                f.call("irs_neon_both", *loaded)
+            loaded = self.weights(weight, w, several)
             for i, weights in zip(several, loaded, strict=True):
                 lane, v = divmod(i, vectors)
                 for p, pixel in enumerate(pixels):
@@ -117,6 +118,16 @@ class DotSums:
                     acc = self.acc[i32(at_acc)]
                     total = inline("int32x4", "irs_neon_dot_lane", acc, weights, pixel, lane)
                     f.store(self.acc, at_acc, total)
+
+    def weights(self, weight: Buffer, w: Expr, several: range) -> list[Expr]:
+        """One or two neighbouring vectors of a chunk whose weights begin at ``weight[w]``."""
+        f = self.f
+        loaded = [
+            f.bind("w", inline("int8x16", "irs_neon_load", address(weight, w + 16 * i))) for i in several
+        ]
+        if len(loaded) == 2:
+            f.call("irs_neon_both", *loaded)
+        return loaded
 
     def values(self, pixel: int) -> list[Expr]:
         return [self.acc[i32(self._at(pixel, v))] for v in range(self.tile.channels // 4)]

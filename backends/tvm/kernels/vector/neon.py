@@ -7,8 +7,9 @@ vector of partial sums for every pixel and channel; they are added across when t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -83,7 +84,9 @@ class Neon:
 
 
 class NeonSums:
-    """See :class:`~irshrink.backends.tvm.kernels.vector.micro.Sums`."""
+    """See :class:`~irshrink.backends.tvm.kernels.vector.micro.Sums`; ``share`` channels are in one byte."""
+
+    share: ClassVar[int] = 1
 
     def __init__(self, f: Function, tile: VectorTile, pairs: bool) -> None:
         self.f, self.tile, self.pairs = f, tile, pairs
@@ -105,7 +108,7 @@ class NeonSums:
     ) -> None:
         rest = nbytes % 16
         whole, half = nbytes // 16 + (rest > 8), 0 < rest <= 8
-        step = 16 * self.tile.channels
+        step = 16 * self.tile.channels // self.share
         ahead = whole if whole <= _WRITTEN_OUT else 2 - whole % 2 if first else whole % 2
         for k in range(ahead):
             self._chunk(x, [a + 16 * k for a in at], weight, w + step * k, first and k == 0)
@@ -121,13 +124,23 @@ class NeonSums:
         f, load = self.f, "irs_neon_load"
         pixels = [f.bind(f"x{p}", inline("int8x16", load, address(x, a))) for p, a in enumerate(at)]
         for start in range(0, self.tile.channels, 2):
-            both = [
-                f.bind("w", inline("int8x16", load, address(weight, w + 16 * c))) for c in (start, start + 1)
-            ]
-            f.call("irs_neon_both", *both)
+            both = self.weights(weight, w, start)
             for c, weights in zip((start, start + 1), both, strict=True):
                 for p, pixel in enumerate(pixels):
                     self._multiply(p, c, pixel, weights, first)
+
+    def weights(self, weight: Buffer, w: Expr, channel: int) -> list[Expr]:
+        """The chunks of two neighbouring channels; those of all begin at ``weight[w]``."""
+        f, load = self.f, "irs_neon_load"
+        places = [address(weight, w + 16 * c) for c in (channel, channel + 1)]
+        both = [f.bind("w", inline("int8x16", load, place)) for place in places]
+        f.call("irs_neon_both", *both)
+        return both
+
+    def half_weights(self, weight: Buffer, w: Expr) -> Iterator[Expr]:
+        """Half a chunk of every channel, each loaded when it is asked for."""
+        for c in range(self.tile.channels):
+            yield self.f.bind("w", inline("int8x8", "irs_neon_load8", address(weight, w + 8 * c)))
 
     def _multiply(self, p: int, c: int, pixel: Expr, weights: Expr, first: bool) -> None:
         """16 products of one pixel and channel."""
@@ -141,8 +154,7 @@ class NeonSums:
     def _half(self, x: Buffer, at: Sequence[Expr], weight: Buffer, w: Expr, first: bool) -> None:
         f, load = self.f, "irs_neon_load8"
         pixels = [f.bind(f"x{p}", inline("int8x8", load, address(x, a))) for p, a in enumerate(at)]
-        for c in range(self.tile.channels):
-            weights = f.bind("w", inline("int8x8", load, address(weight, w + 8 * c)))
+        for c, weights in enumerate(self.half_weights(weight, w)):
             for p, pixel in enumerate(pixels):
                 self._add(p, c, inline("int16x8", "irs_neon_products8", pixel, weights), first)
 

@@ -70,9 +70,13 @@ class Vnni:
 
 
 class VnniSums:
-    """See :class:`~irshrink.backends.tvm.kernels.vector.micro.Sums`; steps of ``unit`` bytes."""
+    """See :class:`~irshrink.backends.tvm.kernels.vector.micro.Sums`; steps of ``unit`` bytes of a pixel.
+
+    ``share`` channels are in one byte of the weights.
+    """
 
     unit: ClassVar[int] = 4
+    share: ClassVar[int] = 1
 
     def __init__(self, f: Function, tile: VectorTile, lanes: int) -> None:
         self.f, self.tile, self.lanes = f, tile, lanes
@@ -91,7 +95,7 @@ class VnniSums:
         self, x: Buffer, at: Sequence[Expr], weight: Buffer, w: Expr, nbytes: int, first: bool = False
     ) -> None:
         unit = self.unit
-        steps, size = -(-nbytes // unit), unit * self.tile.channels
+        steps, size = -(-nbytes // unit), unit * self.tile.channels // self.share
         looped = steps // _UNROLL * _UNROLL if steps > _WRITTEN_OUT else 0
         if looped:
             with self.f.loop("k", looped // _UNROLL) as k:
@@ -103,18 +107,22 @@ class VnniSums:
 
     def step(self, x: Buffer, at: Sequence[Expr], weight: Buffer, w: Expr) -> None:
         """One word of every pixel."""
-        f, n = self.f, self.lanes
-        load = f"irs_x86_load_i32x{n}_s8"
-        weights = [
-            f.bind(f"w{v}", inline(self.dtype, load, address(weight, w + 4 * n * v)))
-            for v in range(self.vectors)
-        ]
+        f, n, weights = self.f, self.lanes, self.weights(weight, w)
         for p, place in enumerate(at):
             spread = f.bind(f"x{p}", inline(self.dtype, f"irs_x86_spread{n}", address(x, place), self.signs))
             for v, vector in enumerate(weights):
                 here = self._at(p, v)
                 total = inline(self.dtype, f"irs_x86_dot{n}", self.acc[i32(here)], spread, vector)
                 f.store(self.acc, here, total)
+
+    def weights(self, weight: Buffer, w: Expr) -> list[Expr]:
+        """The vectors of one word."""
+        f, n = self.f, self.lanes
+        load = f"irs_x86_load_i32x{n}_s8"
+        return [
+            f.bind(f"w{v}", inline(self.dtype, load, address(weight, w + 4 * n * v)))
+            for v in range(self.vectors)
+        ]
 
     def values(self, pixel: int) -> list[Expr]:
         return [self.acc[i32(self._at(pixel, v))] for v in range(self.vectors)]
