@@ -59,11 +59,13 @@ def main() -> None:
     parser.add_argument("--ranks", action="store_true", help="compare sensitivities instead")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        given = nets(options, Path(name))
-        if options.ranks:
-            print(table([row for net in given for row in ranks(net)], RANKS))
-        else:
-            print(table([row for net in given for row in rows(net, Path(name))], HEADER))
+        for net in nets(options, Path(name)):
+            found = (
+                table(list(ranks(net)), RANKS)
+                if options.ranks
+                else table(list(rows(net, Path(name))), HEADER)
+            )
+            print(found, flush=True)
 
 
 def nets(options: argparse.Namespace, scratch: Path) -> Iterator[Net]:
