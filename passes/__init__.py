@@ -28,6 +28,7 @@ BUILTIN_PASSES: dict[str, str] = {
     "matmul-add-to-gemm": "irshrink.passes.matmul_add_to_gemm:MatMulAddToGemm",
     "move-transposes": "irshrink.passes.move_transposes:MoveTransposes",
     "qoperator-to-qdq": "irshrink.passes.qoperator_to_qdq:QOperatorToQdq",
+    "quantize-dynamic": "irshrink.passes.quantize.quantize_dynamic:QuantizeDynamic",
     "quantize-int8": "irshrink.passes.quantize.quantize_int8:QuantizeInt8",
     "quantize-weights": "irshrink.passes.quantize.quantize_weights:QuantizeWeights",
     "quantize-mixed": "irshrink.passes.quantize.quantize_mixed:QuantizeMixed",
