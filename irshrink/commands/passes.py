@@ -7,7 +7,7 @@ import inspect
 import json
 import re
 import textwrap
-from typing import Any, cast
+from typing import Any, cast, get_type_hints
 
 import click
 
@@ -43,12 +43,16 @@ def describe(name: str, cls: type[Any]) -> dict[str, Any]:
     doc = "\n\n".join(part.strip() for part in (of_class, of_module) if part.strip())
     doc = doc.replace("``", "`")
     said = _attributes(attributes)
+    kinds = get_type_hints(cls)  # with names like Bits resolved
     return {
         "name": name,
         "lossy": cls.lossy,
         "summary": " ".join(doc.partition("\n\n")[0].split()),
         "doc": doc,
-        "options": [_option(field, said.get(field.name, "")) for field in dataclasses.fields(cast(Any, cls))],
+        "options": [
+            _option(field, kinds[field.name], said.get(field.name, ""))
+            for field in dataclasses.fields(cast(Any, cls))
+        ],
     }
 
 
@@ -58,13 +62,13 @@ def _attributes(text: str) -> dict[str, str]:
     return {name: re.sub(r":\w+:|`", "", " ".join(words.split())) for name, words in entries}
 
 
-def _option(field: dataclasses.Field[Any], what: str) -> dict[str, Any]:
+def _option(field: dataclasses.Field[Any], kind: Any, what: str) -> dict[str, Any]:
     default = field.default
     if default is dataclasses.MISSING and field.default_factory is not dataclasses.MISSING:
         default = field.default_factory()
     return {
         "name": field.name.replace("_", "-"),
-        "type": field.type if isinstance(field.type, str) else field.type.__name__,
+        "type": kind.__name__ if type(kind) is type else str(kind).replace("typing.", ""),
         "default": None if default is dataclasses.MISSING else default,
         "required": default is dataclasses.MISSING,
         "what": what,
@@ -88,8 +92,12 @@ def _type(annotation: str) -> str:
     choices = re.fullmatch(r"Literal\[(.*)\]", annotation)
     if choices is not None:
         return " or ".join(choices[1].replace("'", '"').split(", "))
-    words = {"bool": "true or false", "int": "number", "float": "number", "tuple[str, ...]": "list of text"}
     kind = annotation.removesuffix(" | None")
+    held = re.fullmatch(r"(?:tuple\[(.*), \.\.\.|dict\[str, (.*))\]", kind)
+    if held is not None:
+        held_kind = _type(held[1] or held[2]).replace("number", "numbers")
+        return f"{'list' if held[1] else 'table'} of {held_kind}"
+    words = {"bool": "true or false", "int": "number", "float": "number", "str": "text", "Any": "values"}
     return words.get(kind, kind)
 
 
