@@ -86,7 +86,7 @@ def select_convolution(
     x, y = program.tensors[op.inputs[0]], program.tensors[op.output]
     channels, depth = len(op.weight), op.weight[0].size
     pixels, group_out = y.elements // y.shape[0] // channels, channels // op.groups
-    tile = schedule or choose_tile(target, pixels, group_out, depth)
+    tile = schedule or choose_tile(target, pixels, group_out, depth, op.weight_bits)
     direct = op.window.kernel == (1, 1) and op.window.strides == (1, 1) and not any(op.window.pads)
     patch = not direct or op.groups > 1
     in_order = patch or tile.style != "simd"

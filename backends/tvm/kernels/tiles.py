@@ -70,13 +70,19 @@ class Tile:
         return self.steps(depth) * self.step_bytes - depth
 
 
-def choose_tile(target: Target, pixels: int, channels: int, depth: int) -> Tile:
-    """The tile for ``pixels`` x ``channels`` sums of ``depth`` products (benchmarks/kernels.py)."""
+def choose_tile(target: Target, pixels: int, channels: int, depth: int, bits: int = 8) -> Tile:
+    """The tile for ``pixels`` x ``channels`` sums of ``depth`` products (benchmarks/kernels.py).
+
+    Args:
+        bits: of the weights; two of 4 bits are read together.
+    """
     if target.has("simd"):
         return Tile("simd", min(4, pixels), VECTOR if channels >= VECTOR else 1)
     style: Style = "dsp" if target.has("dsp") else "plain"
     if pixels == 1:
         size = (1, min(4, channels))
+    elif target.has("thumb1"):  # eight registers: more sums would spill
+        size = (1, 1) if bits == 8 else (1, min(4, channels))
     elif channels == 1:
         size = (min(4, pixels), 1)
     else:
