@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from irshrink.errors import RecipeError
 from irshrink.graph.edit import opset
 from irshrink.module import Module
-from irshrink.passes.quantize.weights import largest_weight, quantize_weights
+from irshrink.passes.quantize.weights import WEIGHT_LIMITS, quantize_weights
 from irshrink.program.lower import lower
 from irshrink.program.ops import (
     AddInt16,
@@ -96,7 +96,8 @@ def test_no_weight_is_off_by_more_than_half_a_step(seed: int, bits: int, axis: A
     rng = np.random.default_rng(seed)
     weight = rng.standard_normal((3, 5)).astype(np.float32)
     result = quantize_weights(weight, None, 0.1, axis, bits)
-    assert np.abs(result.weight).max() <= largest_weight(bits)
+    low, high = WEIGHT_LIMITS[bits]
+    assert low <= result.weight.min() and result.weight.max() <= high
     off = np.abs(result.dequantized(0) - weight)
     steps = result.scale.reshape(-1, 1) if axis == 0 else result.scale
     assert (off <= 0.5001 * steps).all()

@@ -29,7 +29,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 LEARNED: tuple[RoundingName, ...] = ("gptq", "quantease", "adaround")
 
 
-def problem(seed: int, groups: int = 2, outputs: int = 3, size: int = 12, limit: int = 7) -> Problem:
+def problem(seed: int, groups: int = 2, outputs: int = 3, size: int = 12, high: int = 7) -> Problem:
     """Weights and correlated inputs, one of which is always 0."""
     rng = np.random.default_rng(seed)
     rows = rng.standard_normal((groups, outputs, size))
@@ -37,17 +37,18 @@ def problem(seed: int, groups: int = 2, outputs: int = 3, size: int = 12, limit:
     x += 0.3 * rng.standard_normal(x.shape)
     x[:, :, size // 2] = 0
     hessian = x.swapaxes(1, 2) @ x / 40 + 1e-3 * np.eye(size)
-    scale = np.abs(rows).max(axis=2, keepdims=True) / limit
-    return Problem(rows, scale, hessian, limit)
+    scale = np.abs(rows).max(axis=2, keepdims=True) / high
+    return Problem(rows, scale, hessian, -high - 1, high)
 
 
 @pytest.mark.parametrize("name", LEARNED)
 @settings(deadline=None, max_examples=12, derandomize=True)
 @given(st.integers(0, 1000), st.sampled_from([1, 7]))
-def test_learned_integers_are_better_than_the_nearest(name: RoundingName, seed: int, limit: int) -> None:
-    asked = problem(seed, limit=limit)
+def test_learned_integers_are_better_than_the_nearest(name: RoundingName, seed: int, high: int) -> None:
+    asked = problem(seed, high=high)
     found = ROUNDINGS[name](asked)
-    assert np.abs(found).max() <= limit
+    assert found.min() >= -high - 1
+    assert found.max() <= high
     np.testing.assert_array_equal(found, np.rint(found))
     nearest = asked.error(asked.nearest()).sum()
     assert asked.error(found).sum() <= nearest * (1 + 1e-9)
@@ -60,7 +61,7 @@ def test_learned_integers_are_better_than_the_nearest(name: RoundingName, seed: 
 def test_where_inputs_are_independent_nearest_is_best(name: RoundingName, seed: int) -> None:
     asked = problem(seed)
     diagonal = np.random.default_rng(seed).uniform(0.1, 2, (2, 12))[:, :, np.newaxis] * np.eye(12)
-    asked = Problem(asked.rows, asked.scale, diagonal, asked.limit)
+    asked = Problem(asked.rows, asked.scale, diagonal, asked.low, asked.high)
     np.testing.assert_array_equal(ROUNDINGS[name](asked), asked.nearest())
 
 
@@ -76,7 +77,7 @@ def test_descent_never_climbs_and_ends_where_no_step_helps(seed: int) -> None:
     for j in range(asked.rows.shape[2]):
         for step in (-1, 1):
             moved = settled.copy()
-            moved[:, :, j] = np.clip(moved[:, :, j] + step, -7, 7)
+            moved[:, :, j] = np.clip(moved[:, :, j] + step, -8, 7)
             assert (asked.error(moved) >= asked.error(settled) - 1e-9).all()
 
 
@@ -84,21 +85,21 @@ def test_gptq_is_the_same_for_each_group_alone() -> None:
     asked = problem(3)
     both = ROUNDINGS["gptq"](asked)
     for g in range(2):
-        alone = Problem(asked.rows[g : g + 1], asked.scale[g : g + 1], asked.hessian[g : g + 1], asked.limit)
+        alone = Problem(asked.rows[g : g + 1], asked.scale[g : g + 1], asked.hessian[g : g + 1], -8, 7)
         np.testing.assert_array_equal(ROUNDINGS["gptq"](alone)[0], both[g])
 
 
 @settings(deadline=None, max_examples=10, derandomize=True)
 @given(st.integers(0, 1000), st.booleans())
 def test_a_searched_span_is_no_worse(seed: int, per_channel: bool) -> None:
-    asked = problem(seed, groups=4, limit=1)
-    asked = Problem(asked.rows, np.full_like(asked.scale, asked.scale.max()), asked.hessian, 1)
+    asked = problem(seed, groups=4, high=1)
+    asked = Problem(asked.rows, np.full_like(asked.scale, asked.scale.max()), asked.hessian, -2, 1)
     for kind in ("mse", "output"):
-        scale = search_scale(asked, kind, 2, per_channel)
+        scale = search_scale(asked, kind, Problem.nearest, 2, per_channel)
         assert (scale <= asked.scale).all()
         assert len(np.unique(scale.reshape(2, 2, 3), axis=1)[0]) == 1  # parts of one output share it
         assert len(np.unique(scale)) == 1 or per_channel
-    found = Problem(asked.rows, scale, asked.hessian, 1)
+    found = Problem(asked.rows, scale, asked.hessian, -2, 1)
     assert found.error(found.nearest()).sum() <= asked.error(asked.nearest()).sum() * (1 + 1e-9)
 
 
@@ -120,12 +121,12 @@ def test_a_walk_reads_what_the_whole_model_computes(kept_bytes: int) -> None:
             np.testing.assert_allclose(x, arrays[name], atol=1e-6)
 
 
-@pytest.mark.parametrize("bits", [2, 4])
-def test_four_bits_lose_less_when_layers_are_looked_at(bits: Any) -> None:
+@pytest.mark.parametrize(("bits", "share"), [(2, 0.8), (4, 0.95)])
+def test_few_bits_lose_less_when_layers_are_looked_at(bits: Any, share: float) -> None:
     plain = np.mean([error(small_net(seed=s), weight_bits=bits) for s in range(4)])
     best = {"rounding": "quantease", "weight_range": "output", "weight_bits": bits}
     better = np.mean([error(small_net(seed=s), **best) for s in range(4)])
-    assert better < 0.8 * plain
+    assert better < share * plain
 
 
 @pytest.mark.parametrize("name", LEARNED)

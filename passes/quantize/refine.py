@@ -32,10 +32,11 @@ from irshrink.module import Module
 from irshrink.passes.quantize.rounding import ROUNDINGS, Problem, RoundingName
 from irshrink.passes.quantize.weight_range import WeightRange, search_scale
 from irshrink.passes.quantize.weights import (
+    WEIGHT_LIMITS,
     WEIGHT_TYPES,
     QuantizedWeights,
     bounded_scale,
-    largest_weight,
+    full_span,
     with_bias,
 )
 from irshrink.pipeline import Context
@@ -155,10 +156,13 @@ class Refinement:
             moved = shift.reshape(groups, parts, outputs).sum(axis=1).reshape(-1)
             return np.asarray(moved if flat is None else flat + moved)
 
-        limit = largest_weight(layer.bits)
-        span = _largest(target, parts, layer.per_channel) / limit
-        problem = Problem(target, np.where(span > 0, span, 1.0), hessian, limit)
-        searched = np.where(span > 0, search_scale(problem, self.weight_range, parts, layer.per_channel), 0.0)
+        span = _spans(target, parts, layer)
+        problem = Problem(target, np.where(span > 0, span, 1.0), hessian, *WEIGHT_LIMITS[layer.bits])
+        searched = np.where(
+            span > 0,
+            search_scale(problem, self.weight_range, ROUNDINGS[self.rounding], parts, layer.per_channel),
+            0.0,
+        )
         channels = searched.reshape(groups, parts, outputs)[:, 0].reshape(-1)
         if not layer.per_channel:
             channels = channels[:1]
@@ -214,12 +218,13 @@ def _joined(rows: Array, parts: int) -> Array:
     return np.asarray(apart.reshape(groups // parts, outputs, parts * size))
 
 
-def _largest(rows: Array, parts: int, per_channel: bool) -> Array:
-    """The largest magnitude of every output, or of all, [g * parts, o, 1]."""
-    largest = np.abs(_joined(rows, parts)).max(axis=2, initial=0, keepdims=True)
-    if not per_channel:
-        largest = np.full_like(largest, largest.max(initial=0))
-    return np.repeat(largest, parts, axis=0)
+def _spans(rows: Array, parts: int, layer: Layer) -> Array:
+    """The least scale of every output that clips none of its weights, [g * parts, o, 1]."""
+    joined = _joined(rows, parts)
+    spans = full_span(joined, layer.bits, axis=2)[:, :, np.newaxis]
+    if not layer.per_channel:
+        spans = np.full_like(spans, spans.max(initial=0))
+    return np.repeat(spans, parts, axis=0)
 
 
 def _write(layer: Layer, settled: QuantizedWeights) -> None:

@@ -1,6 +1,6 @@
 """Weights in 8, 4 or 2 bits, one scale per output channel, and their bias in int32.
 
-    w ~ sw[c] * q,  |q| <= 2**(bits - 1) - 1;      b ~ (sx * sw[c]) * qb,  qb in int32
+    w ~ sw[c] * q;      b ~ (sx * sw[c]) * qb,  qb in int32
 
 The bias has the scale of the accumulator, so it is added without any conversion.
 """
@@ -23,6 +23,9 @@ WEIGHT_TYPES: dict[int, np.dtype[Any]] = {
     4: np.dtype(ml_dtypes.int4),
     2: np.dtype(ml_dtypes.int2),
 }
+#: The least and the largest integer. Of 256 levels one can be spared, so that the products of two pairs fit
+#: int16; of 16 or 4 none.
+WEIGHT_LIMITS = {8: (-127, 127), 4: (-8, 7), 2: (-2, 1)}
 #: Largest bias in accumulator units; the other half of int32 is left to the products.
 BIAS_LIMIT = 2.0**30
 #: Bias of a channel whose weights are all 0, in accumulator units: fine enough for any int8 output.
@@ -56,14 +59,21 @@ class QuantizedWeights:
 
 
 def largest_weight(bits: int) -> int:
-    """The largest magnitude that symmetric weights of so many bits use: 127, 7 or 1."""
-    return (1 << (bits - 1)) - 1
+    """The largest integer that weights of so many bits use: 127, 7 or 1."""
+    return WEIGHT_LIMITS[bits][1]
+
+
+def full_span(rows: Array, bits: int, axis: int | None = None) -> Array:
+    """The least scale with which no weight is clipped, along ``axis`` or of all; 0 where all are 0."""
+    low, high = WEIGHT_LIMITS[bits]
+    above, below = rows.max(axis=axis, initial=0) / high, rows.min(axis=axis, initial=0) / low
+    return np.asarray(np.maximum(above, below), np.float64)
 
 
 def quantize_weights(
     weight: Array, bias: Array | None, x_scale: float, axis: int | None, bits: int = 8
 ) -> QuantizedWeights:
-    """Quantize the weights of Conv, Gemm or MatMul to the nearest integers, the largest one at the limit.
+    """Quantize the weights of Conv, Gemm or MatMul to the nearest integers, none of them clipped.
 
     Args:
         weight: float32.
@@ -77,13 +87,11 @@ def quantize_weights(
         if axis is None
         else np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1)
     )
-    limit = largest_weight(bits)
-    largest = np.abs(rows).max(axis=1, initial=0).astype(np.float64)
-    scale, raised = bounded_scale(largest / limit, bias, x_scale)
+    scale, raised = bounded_scale(full_span(rows.astype(np.float64), bits, axis=1), bias, x_scale)
     shape = [1] * weight.ndim
     if axis is not None:
         shape[axis] = -1
-    quantized = np.clip(np.rint(weight / scale.reshape(shape)), -limit, limit)
+    quantized = np.clip(np.rint(weight / scale.reshape(shape)), *WEIGHT_LIMITS[bits])
     return with_bias(quantized, scale if axis is not None else scale.reshape(()), bias, x_scale, raised)
 
 

@@ -1,6 +1,6 @@
 """Learning whether each weight is rounded down or up (AdaRound).
 
-The weights are ``scale * clip(floor(w / scale) + h(v), -limit, limit)`` with the rectified sigmoid
+The weights are ``scale * clip(floor(w / scale) + h(v), low, high)`` with the rectified sigmoid
 
     h(v) = clip(1.2 sigmoid(v) - 0.1, 0, 1)
 
@@ -40,7 +40,7 @@ def adaround(problem: Problem) -> Array:
     fraction = np.clip(problem.rows / problem.scale - floor, 0.01, 0.99)
     v = np.log((fraction - LOW) / (HIGH - fraction)).astype(np.float32)
     h = _descend(problem, floor, v)
-    learned = np.clip(floor + (h >= 0.5), -problem.limit, problem.limit)
+    learned = np.clip(floor + (h >= 0.5), problem.low, problem.high)
     nearest = problem.nearest()
     worse = problem.error(learned) > problem.error(nearest)
     return np.where(worse[:, :, np.newaxis], nearest, learned)
@@ -57,9 +57,9 @@ def _descend(problem: Problem, floor: Array, v: Array) -> Array:
         sigmoid = 1 / (1 + np.exp(-v))
         stretched = sigmoid * np.float32(HIGH - LOW) + np.float32(LOW)
         h = np.clip(stretched, 0, 1)
-        reached = np.clip(base + h, -problem.limit, problem.limit)
+        reached = np.clip(base + h, problem.low, problem.high)
         gradient = 2 * weight * ((reached * scale - rows) @ hessian) * scale
-        gradient *= np.abs(base + h) <= problem.limit
+        gradient *= (base + h >= problem.low) & (base + h <= problem.high)
         gradient += _pull(h, step)
         gradient *= ((stretched > 0) & (stretched < 1)) * np.float32(HIGH - LOW) * sigmoid * (1 - sigmoid)
         first = first * np.float32(0.9) + gradient * np.float32(0.1)

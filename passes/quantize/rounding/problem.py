@@ -13,24 +13,25 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 @dataclass(frozen=True)
 class Problem:
-    """Find integers q, |q| <= limit, that make ``tr(D H D^T)`` small for ``D = scale * q - rows``.
+    """Find integers q, low <= q <= high, that make ``tr(D H D^T)`` small for ``D = scale * q - rows``.
 
     Attributes:
         rows: the weights wanted, float64 [g, o, n]: groups, outputs of a group, inputs of a group.
         scale: the real number that 1 stands for, float64 [g, o, 1], positive.
         hessian: float64 [g, n, n], symmetric and positive definite.
-        limit: the largest magnitude of an integer.
+        low, high: the least and the largest integer.
     """
 
     rows: Array
     scale: Array
     hessian: Array
-    limit: int
+    low: int
+    high: int
 
     def nearest(self, rows: Array | None = None) -> Array:
         """Integers nearest to ``rows`` (to the wanted ones, without)."""
         wanted = self.rows if rows is None else rows
-        return np.asarray(np.clip(np.rint(wanted / self.scale), -self.limit, self.limit))
+        return np.asarray(np.clip(np.rint(wanted / self.scale), self.low, self.high))
 
     def error(self, integers: Array) -> Array:
         """``D H D^T`` of every output, [g, o]."""

@@ -39,7 +39,7 @@ def descend(problem: Problem, start: Array) -> Array:
         for j in range(integers.shape[2]):
             curvature = problem.hessian[:, j, j][:, np.newaxis]
             best = np.rint(integers[:, :, j] - gradient[:, :, j] / (curvature * scale))
-            step = np.clip(best, -problem.limit, problem.limit) - integers[:, :, j]
+            step = np.clip(best, problem.low, problem.high) - integers[:, :, j]
             groups, outputs = np.nonzero(step)
             if len(groups) == 0:
                 continue
