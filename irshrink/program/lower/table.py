@@ -15,6 +15,7 @@ from irshrink.program.lower.rules import (
     conversion,
     convolution,
     dense,
+    dynamic,
     functions,
     indexing,
     integers,
@@ -46,6 +47,8 @@ RULES: dict[str, Rule] = {
     "MatMul": dense.matmul,
     "QuantizeLinear": quantization.quantize_linear,
     "DequantizeLinear": quantization.dequantize_linear,
+    "DynamicQuantizeLinear": dynamic.dynamic_quantize_linear,
+    "MatMulInteger": dynamic.matmul_integer,
     "Cast": conversion.cast,
     "CastLike": conversion.cast_like,
     "Relu": unary.clip,
@@ -134,7 +137,10 @@ ML_RULES: dict[str, Rule] = {
 
 #: Operators of which more than the first output is computed.
 SEVERAL_OUTPUTS = frozenset(
-    {"GRU", "LSTM", "LinearClassifier", "RNN", "SVMClassifier", "Split", "TopK", "TreeEnsembleClassifier"}
+    {
+        *("DynamicQuantizeLinear", "GRU", "LSTM", "RNN", "Split", "TopK"),
+        *("LinearClassifier", "SVMClassifier", "TreeEnsembleClassifier"),
+    }
 )
 
 #: Operators that live in Microsoft's domain too, with the same meaning.
@@ -186,10 +192,8 @@ ADVICE: dict[str, str] = {
     "CategoryMapper": _STRINGS,
     "ConvInteger": _QOPERATOR,
     "DictVectorizer": _MAPS,
-    "DynamicQuantizeLinear": "Quantize statically, with calibration samples.",
     "If": _BRANCHES,
     "Loop": _TURNS,
-    "MatMulInteger": _QOPERATOR,
     "NonZero": "The size of its result is not known before it runs: use Where, or cut the model before it.",
     "NonMaxSuppression": "Cut the model before it and do this step in the application.",
     "QGemm": _QOPERATOR,

@@ -36,6 +36,7 @@ from irshrink.program.ops.classical import (
     TreeEnsemble,
     VectorKernel,
 )
+from irshrink.program.ops.dynamic import DenseInteger, DynamicQuantize, DynamicScale, DynamicZeroPoint
 from irshrink.program.ops.float32 import (
     AveragePoolF32,
     BinaryF32,
@@ -135,8 +136,12 @@ __all__ = [
     "DenseF32",
     "DenseInt8",
     "DenseInt16",
+    "DenseInteger",
     "Dequantize",
     "DequantizeInt16",
+    "DynamicQuantize",
+    "DynamicScale",
+    "DynamicZeroPoint",
     "Expand",
     "FixedPoint",
     "Float32",

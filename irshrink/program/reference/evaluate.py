@@ -13,6 +13,7 @@ from irshrink.program.reference import (  # noqa: F401 - importing a family regi
     classical,
     convolution,
     dense,
+    dynamic,
     elementwise,
     floating,
     indexing,
