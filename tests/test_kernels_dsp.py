@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from irshrink.backends.tvm.backend import TvmBackend
-from irshrink.backends.tvm.kernels.dsp.depthwise import plane_candidates
+from irshrink.backends.tvm.kernels.dsp.depthwise import choose_planes, plane_candidates
 from irshrink.backends.tvm.kernels.dsp.pairs import Pair, plan_runs, streams
 from irshrink.backends.tvm.schedules import plain
 from irshrink.program.ops import Addition, ConvInt8, DenseInt8, Op, Requantization, Window
@@ -124,6 +124,15 @@ def chosen(seed: int = 0) -> KernelBench:
 @pytest.mark.parametrize("target", ["cortex-m4", "cortex-m7", "cortex-m33", "armv7-linux"])
 def test_every_path(target: str, tmp_path: Path) -> None:
     chosen().check(TvmBackend(), load_target(target), tmp_path)
+
+
+@pytest.mark.parametrize(("name", "planes"), [("cortex-m4", True), ("armv7-linux", False)])
+def test_planes_are_chosen_where_their_assembly_is(name: str, planes: bool) -> None:
+    program, target = chosen().program, load_target(name)
+    convolutions = [op for op in program.ops if isinstance(op, ConvInt8)]
+    found = {choose_planes(op, program, target) is not None for op in convolutions}
+    assert planes in found
+    assert found <= {planes, False}
 
 
 @settings(deadline=None, max_examples=2, derandomize=True, database=None)
