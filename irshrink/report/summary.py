@@ -38,8 +38,9 @@ def kernels_chosen(choices: Mapping[str, Any]) -> tuple[str, str]:
     """How many layers go by measurements, and how the others were chosen."""
     by_rule = choices["by_rule"] + choices["outdated"]
     layers = plural(choices["measured"] + by_rule, "layer")
-    outdated = f", {choices['outdated']} outdated" if choices["outdated"] else ""
-    return f"{choices['measured']} of {layers}", f"by measured schedules, {by_rule} by rule{outdated}"
+    rest = f", {by_rule} by rule" if by_rule else ""
+    rest += f", {choices['outdated']} outdated" if choices["outdated"] else ""
+    return f"{choices['measured']} of {layers}", f"by measured schedules{rest}"
 
 
 def arena_bound(nbytes: int, bound: int) -> str:
