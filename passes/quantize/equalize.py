@@ -51,7 +51,7 @@ class Equalize:
     name: ClassVar[str] = "equalize"
     lossy: ClassVar[bool] = True
 
-    margin: float = 0.25
+    margin: float = 1.0
     rounds: int = 50
 
     def __post_init__(self) -> None:
