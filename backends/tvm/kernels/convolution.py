@@ -12,7 +12,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Any
 
 from irshrink.backends.tvm.kernels.call import (
     Argument,
@@ -30,6 +30,7 @@ from irshrink.backends.tvm.kernels.depthwise import (
 )
 from irshrink.backends.tvm.kernels.epilogue import Epilogue, epilogue_arguments
 from irshrink.backends.tvm.kernels.overlap import tiles_distance
+from irshrink.backends.tvm.kernels.packed import SUFFIXES, Form
 from irshrink.backends.tvm.kernels.sharing import shares_blocks
 from irshrink.backends.tvm.kernels.tiles import (
     Accumulators,
@@ -93,10 +94,10 @@ def select_convolution(
     by_blocks = shares_blocks(target, -(-pixels // tile.pixels), -(-group_out // tile.channels))
     epilogue = Epilogue.of(op.requantization, op.residual)
     weights = op.weight.reshape(op.groups, group_out, depth)
-    packed, bits = stored_weights(weights, tile, op.weight_bits)
+    packed, form = stored_weights(weights, tile, op.weight_bits)
     arguments: list[Argument] = [
         Input(0),
-        Constant("weight", packed, bits),
+        Constant("weight", packed, 8 if form == "bytes" else 4),
         Constant("bias", op.bias),
         *epilogue_arguments(op.requantization, channels, op.residual),
         Output(),
@@ -109,7 +110,7 @@ def select_convolution(
         arguments += [op.groups, in_channels // op.groups]
     overlaps = pixels % tile.pixels != 0 or group_out % tile.channels != 0
     return KernelCall(
-        function=convolution(tile, patch, epilogue, in_order, by_blocks, bits),
+        function=convolution(tile, patch, epilogue, in_order, by_blocks, form),
         arguments=tuple(arguments),
         workspace_bytes=tile.pixels * _pitch(depth) + _SLACK if patch else 0,
         overread_bytes=_SLACK if patch else tile.overread(depth),
@@ -194,15 +195,15 @@ def convolution(
     epilogue: Epilogue,
     in_order: bool = False,
     by_blocks: bool = False,
-    bits: Literal[8, 4] = 8,
+    form: Form = "bytes",
 ) -> TirFunction:
-    """The C function for one tile, geometry, epilogue and width of weights; sizes are run-time arguments.
+    """The C function for one tile, geometry, epilogue and form of weights; sizes are run-time arguments.
 
     With ``in_order`` every pixel is finished before the next: the output may overwrite the input behind it.
     Threads share tiles of pixels, with ``by_blocks`` blocks of channels.
     """
     kind = "_patch" if patch else "_ordered" if in_order else ""
-    kind += f"{'_blocks' if by_blocks else ''}{epilogue.suffix}{'' if bits == 8 else f'_w{bits}'}"
+    kind += f"{'_blocks' if by_blocks else ''}{epilogue.suffix}{SUFFIXES[form]}"
     name = f"conv_s8_{tile.suffix}{kind}"
     extra = epilogue.parameters()
     with Function(name, "Convolution of int8: dot products of contiguous bytes.") as f:
@@ -217,7 +218,7 @@ def convolution(
         )
         given, rest = rest[: len(extra)], rest[len(extra) :]
         y, pixels, channels, group_out, steps, pitch, *window = rest
-        sums = Accumulators.allocate(f, tile, bits)
+        sums = Accumulators.allocate(f, tile, form)
         layer = _Layer(f, sums, epilogue, given, weight, bias, y, channels, steps, pitch, by_blocks)
         tiles = f.bind("tiles", quotient(pixels + (tile.pixels - 1), tile.pixels))
         blocks = f.bind("blocks", quotient(group_out + (tile.channels - 1), tile.channels))

@@ -24,17 +24,17 @@ def select_dense(op: DenseInt8, program: Program, target: Target, schedule: Tile
     pixels = program.tensors[op.output].elements // channels
     tile = schedule or choose_tile(target, pixels, channels, depth)
     by_blocks = shares_blocks(target, -(-pixels // tile.pixels), -(-channels // tile.channels))
-    packed, bits = stored_weights(op.weight[None], tile, op.weight_bits)
+    packed, form = stored_weights(op.weight[None], tile, op.weight_bits)
     arguments = (
         Input(0),
-        Constant("weight", packed, bits),
+        Constant("weight", packed, 8 if form == "bytes" else 4),
         Constant("bias", op.bias),
         *epilogue_arguments(op.requantization, channels),
         Output(),
         *(pixels, channels, channels, tile.steps(depth), depth),
     )
     return KernelCall(
-        function=convolution(tile, False, Epilogue.of(op.requantization), by_blocks=by_blocks, bits=bits),
+        function=convolution(tile, False, Epilogue.of(op.requantization), by_blocks=by_blocks, form=form),
         arguments=arguments,
         overread_bytes=tile.overread(depth),
         schedule=tile,

@@ -12,6 +12,7 @@ arena plans, once a call.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,10 @@ from irshrink.backends.tvm.kernels.call import Argument, Constant, KernelCall, W
 from irshrink.backends.tvm.tir import constant, filled_first, scalar
 from irshrink.errors import InternalError
 
+#: How weights lie in bytes: each in one, or two of 4 bits in one (:func:`in_bytes`).
+Form = Literal["bytes", "sums", "fields"]
+#: What forms add to the names of kernels.
+SUFFIXES: dict[Form, str] = {"bytes": "", "sums": "_w4", "fields": "_w4f"}
 #: Bytes that are unpacked together.
 BLOCK = 16
 #: What the weights of a kernel are called among its constants.
@@ -49,16 +54,20 @@ def pack(weights: NDArray[np.int8], bits: int) -> NDArray[np.uint8]:
     return packed.astype(np.uint8).reshape(-1)
 
 
-def in_bytes(packed: NDArray[np.int8]) -> NDArray[np.int8] | None:
-    """Neighbours A and B of flat weights of 4 bits as one byte each, ``16 * A + B``; None where that is none.
+def in_bytes(packed: NDArray[np.int8]) -> tuple[NDArray[np.int8], Form]:
+    """Neighbours A and B of flat weights of 4 bits as one byte each, and what a byte is.
 
-    Multiplied as they are, such bytes sum ``16 * a + b``; the sign-extended lower half of each sums ``b``. So
-    two weights take one load and one more instruction, as two loads do. It is no byte where A is -8 beside a
-    negative B.
+    ``sums``: ``16 * A + B``. Multiplied as they are, such bytes sum ``16 * a + b``; the sign-extended lower
+    half of each sums ``b``. So two weights take one load and one more instruction, as two loads do.
+
+    ``fields``: A in the upper half, B in the lower, for a second instruction. It is needed where A is -8
+    beside a negative B, which is no byte otherwise.
     """
-    pairs = packed.astype(np.int16).reshape(-1, 2)
-    both = 16 * pairs[:, 0] + pairs[:, 1]
-    return None if both.size and both.min() < -128 else both.astype(np.int8)
+    first, second = packed.astype(np.int16).reshape(-1, 2).T
+    both = 16 * first + second
+    if both.min(initial=0) >= -128:
+        return both.astype(np.int8), "sums"
+    return (16 * first + (second & 15)).astype(np.int8), "fields"
 
 
 def unpacked_first(call: KernelCall, bits: int) -> KernelCall:

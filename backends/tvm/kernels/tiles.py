@@ -22,7 +22,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from irshrink.backends.tvm.kernels.packed import in_bytes
+from irshrink.backends.tvm.kernels.packed import Form, in_bytes
 from irshrink.backends.tvm.tir import Buffer, Expr, Function, address, cast, i32, inline, quotient
 from irshrink.target import Target
 
@@ -131,48 +131,44 @@ def pack_weights(weights: NDArray[np.int8], tile: Tile) -> NDArray[np.generic]:
     return packed.view(np.int32).reshape(-1) if tile.style == "dsp" else packed.reshape(-1)
 
 
-def stored_weights(
-    weights: NDArray[np.int8], tile: Tile, bits: int
-) -> tuple[NDArray[np.generic], Literal[8, 4]]:
-    """:func:`pack_weights`, and of how many bits these are: 4 where the tile reads such weights itself."""
+def stored_weights(weights: NDArray[np.int8], tile: Tile, bits: int) -> tuple[NDArray[np.generic], Form]:
+    """:func:`pack_weights`, and how they lie in bytes: two in one where the tile reads such weights."""
     packed = pack_weights(weights, tile)
     if bits < 8 and tile.style == "plain" and tile.channels % 2 == 0 and weights.shape[2] <= _DEEPEST:
-        pairs = in_bytes(packed.view(np.int8))
-        if pairs is not None:
-            return pairs, 4
-    return packed, 8
+        return in_bytes(packed.view(np.int8))
+    return packed, "bytes"
 
 
 @dataclass
 class Accumulators:
     """The accumulators of one tile and the code that feeds them.
 
-    With weights of 4 ``bits`` those of channels A and B, a pair, sum ``16 * a + b`` and ``b`` without biases.
+    With weights in ``sums`` those of channels A and B, a pair, sum ``16 * a + b`` and ``b`` without biases.
     """
 
     f: Function
     tile: Tile
     sums: Buffer
-    bits: Literal[8, 4] = 8
+    form: Form = "bytes"
     bias: tuple[Buffer, Expr] | None = None
 
     @staticmethod
-    def allocate(f: Function, tile: Tile, bits: Literal[8, 4] = 8) -> Accumulators:
-        return Accumulators(f, tile, f.local("acc", "int32", tile.pixels * tile.channels), bits)
+    def allocate(f: Function, tile: Tile, form: Form = "bytes") -> Accumulators:
+        return Accumulators(f, tile, f.local("acc", "int32", tile.pixels * tile.channels), form)
 
     @property
     def width(self) -> int:
         """Elements of the packed weights that a step takes."""
-        return self.tile.channels * self.bits // 8
+        return self.tile.channels if self.form == "bytes" else self.tile.channels // 2
 
     def start(self, bias: Buffer, channel: Expr) -> None:
-        """Every accumulator begins at its channel's bias."""
+        """Every accumulator begins at its channel's bias, if sums are of one channel."""
         self.bias = (bias, channel)
         for p in range(self.tile.pixels):
-            if self.bits == 8:
-                self._over_channels(lambda c, p=p: (self._at(p, c), bias[channel + c]))
-            else:
+            if self.form == "sums":
                 self._over_channels(lambda c, p=p: (self._at(p, c), i32(0)))
+            else:
+                self._over_channels(lambda c, p=p: (self._at(p, c), bias[channel + c]))
 
     def run(self, x: Buffer, at: Sequence[Expr], weight: Buffer, w: Expr, steps: Expr) -> None:
         """Feed one run of bytes: pixel p reads from byte ``at[p]``, weights from element ``w``."""
@@ -188,7 +184,7 @@ class Accumulators:
     def value(self, pixel: int, channel: Any) -> Expr:
         """The finished sum of one channel, bias included."""
         own = self.sums[self._at(pixel, channel)]
-        if self.bits == 8:
+        if self.form != "sums":
             return own
         assert self.bias is not None
         bias, first = self.bias
@@ -233,7 +229,7 @@ class Accumulators:
             for p, xv in enumerate(values):
                 f.call("irs_mla16", address(self.sums, i32(p * VECTOR)), xv, address(weight, w))
             return
-        if self.bits == 4:
+        if self.form != "bytes":
             self._step_pairs(values, weight, w)
             return
         for p, xv in enumerate(values):
@@ -245,11 +241,13 @@ class Accumulators:
             )
 
     def _step_pairs(self, values: Sequence[Expr], weight: Buffer, w: Expr) -> None:
-        """A byte of two channels against all pixels, as it is and its lower half."""
+        """A byte of two channels against all pixels: as it is or its upper half, and its lower half."""
         f = self.f
         for pair in range(self.width):
             both = f.bind(f"w{pair}", cast("int32", weight[w + pair]))
             low = f.bind(f"w{pair}_low", inline("int32", "irs_low_nibble", both))
+            if self.form == "fields":
+                both = f.bind(f"w{pair}_high", both >> 4)
             for p, x in enumerate(values):
                 for c, operand in ((2 * pair, both), (2 * pair + 1, low)):
                     at = self._at(p, c)

@@ -93,6 +93,19 @@ IRS_INLINE irs_int8x16 irs_mve_low_nibbles(irs_int8x16 v)
 #endif
 }
 
+/* Bytes without their lowest four bits. */
+IRS_INLINE irs_int8x16 irs_mve_high_nibbles(irs_int8x16 v)
+{
+#ifdef IRS_MVE
+    return vandq_s8(v, vdupq_n_s8(-16));
+#else
+    for (int i = 0; i < 16; ++i) {
+        v[i] = (int8_t)(v[i] & -16);
+    }
+    return v;
+#endif
+}
+
 /* 8 bytes as int16. */
 IRS_INLINE irs_int16x8 irs_mve_widened(const int8_t *p)
 {

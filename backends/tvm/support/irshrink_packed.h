@@ -16,6 +16,17 @@ IRS_INLINE void irs_packed_store(int8_t *to, uint32_t codes, uint32_t offset)
 IRS_NOINLINE void irs_packed_4(void *to, const uint8_t *from, int32_t bytes)
 {
     int8_t *out = (int8_t *)to;
+#if defined(__ARM_NEON) || defined(__SSE2__)
+    typedef uint8_t vector __attribute__((vector_size(16)));
+    for (; bytes > 0; bytes -= 16, from += 16, out += 32) {
+        vector codes, first, second;
+        __builtin_memcpy(&codes, from, 16);
+        first = (codes & 15) - 8;
+        second = (codes >> 4) - 8;
+        __builtin_memcpy(out, &first, 16);
+        __builtin_memcpy(out + 16, &second, 16);
+    }
+#endif
     for (; bytes > 0; bytes -= 16, from += 16, out += 32) {
         for (int32_t i = 0; i < 16; i += 4) {
             uint32_t word = (uint32_t)irs_load32((const int8_t *)from + i);

@@ -30,6 +30,7 @@ from irshrink.backends.tvm.kernels.mve.dot import (
 )
 from irshrink.backends.tvm.kernels.mve.epilogue import BLOCK, VectorEpilogue
 from irshrink.backends.tvm.kernels.overlap import tiles_distance
+from irshrink.backends.tvm.kernels.packed import SUFFIXES, Form
 from irshrink.backends.tvm.tir import (
     Buffer,
     Expr,
@@ -90,10 +91,10 @@ def select_convolution(op: ConvInt8, program: Program, schedule: DotTile | None 
     first = tiles_distance(window, x, y, tile.pixels, reads_first=geometry == "patch")
     residual = [(1, tile.pixels * y[3])] if op.residual is not None else []
     return KernelCall(
-        function=convolution(tile, geometry, epilogue, weights.bits),
+        function=convolution(tile, geometry, epilogue, weights.form),
         arguments=(
             Input(0),
-            Constant("weight", weights.weight, weights.bits),
+            Constant("weight", weights.weight, 8 if weights.form == "bytes" else 4),
             Constant("table", weights.table),
             *epilogue.arguments(requantization, op.residual),
             Output(),
@@ -137,10 +138,10 @@ def select_dense(op: DenseInt8, program: Program, schedule: DotTile | None = Non
     epilogue = VectorEpilogue.of(op.requantization, None, channels % BLOCK != 0)
     weights = stored(op, tile)
     return KernelCall(
-        function=convolution(tile, "direct", epilogue, weights.bits),
+        function=convolution(tile, "direct", epilogue, weights.form),
         arguments=(
             Input(0),
-            Constant("weight", weights.weight, weights.bits),
+            Constant("weight", weights.weight, 8 if weights.form == "bytes" else 4),
             Constant("table", weights.table),
             *epilogue.arguments(op.requantization),
             Output(),
@@ -163,12 +164,12 @@ def _geometry(op: ConvInt8) -> Geometry:
 
 @cache
 def convolution(
-    tile: DotTile, geometry: Geometry, epilogue: VectorEpilogue, bits: Literal[8, 4] = 8
+    tile: DotTile, geometry: Geometry, epilogue: VectorEpilogue, form: Form = "bytes"
 ) -> TirFunction:
-    """The C function for one tile, geometry, epilogue and width of weights; all sizes are arguments."""
+    """The C function for one tile, geometry, epilogue and form of weights; all sizes are arguments."""
     kind = "" if geometry == "direct" else f"_{geometry}"
     extra = epilogue.parameters()
-    name = f"conv_s8_mve_{tile.suffix}{kind}{epilogue.suffix}{'' if bits == 8 else f'_w{bits}'}"
+    name = f"conv_s8_mve_{tile.suffix}{kind}{epilogue.suffix}{SUFFIXES[form]}"
     with Function(name, "Convolution of int8: dot products of contiguous bytes.") as f:
         x, weight, table, *rest = f.parameters(
             read("x", "int8"),
@@ -184,7 +185,7 @@ def convolution(
         y, pixels, channels, group_out, steps, pitch, *window = rest
         patch = window.pop(0) if geometry in ("patch", "apart") else None
         sizes = dict(zip(_EXTRA[geometry], window, strict=True))
-        sums = Sums(f, tile, weight, steps, bits)
+        sums = Sums(f, tile, weight, steps, form)
         layer = _Layer(f, tile, x, y, channels, group_out, pitch, sizes)
         layer.blocks = f.bind("blocks", quotient(group_out + (BLOCK - 1), BLOCK))
         bound = epilogue.bind(given)

@@ -20,13 +20,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from irshrink.backends.tvm.kernels.mve.epilogue import BLOCK, BoundEpilogue, pack_table, scaled, words
-from irshrink.backends.tvm.kernels.packed import in_bytes
+from irshrink.backends.tvm.kernels.packed import Form, in_bytes
 from irshrink.backends.tvm.tir import Buffer, Expr, Function, address, i32, inline, quotient
 from irshrink.program.ops import ConvInt8, DenseInt8, Requantization
 
@@ -103,25 +103,24 @@ def pack_weights(weights: NDArray[np.int8], tile: DotTile) -> NDArray[np.int32]:
 
 @dataclass(frozen=True)
 class Stored:
-    """What a kernel is called with: weights of ``bits`` bits, and the table for the sums that it computes."""
+    """What a kernel is called with: weights, how they lie in bytes, and the table for the sums of those."""
 
     weight: NDArray[np.int32]
     table: NDArray[np.int32]
-    bits: Literal[8, 4] = 8
+    form: Form = "bytes"
 
 
 def stored(op: ConvInt8 | DenseInt8, tile: DotTile) -> Stored:
     """Weights and table of a layer; two channels of 4 bits share bytes where their sums allow it."""
     groups = op.groups if isinstance(op, ConvInt8) else 1
     weights = op.weight.reshape(groups, len(op.weight) // groups, -1)
-    packed, form, both = pack_weights(weights, tile), op.requantization, None
-    if op.weight_bits < 8 and isinstance(form, Requantization) and _exact(op, form):
-        both = in_bytes(packed.view(np.int8).reshape(-1, 2, VECTOR).transpose(0, 2, 1).reshape(-1))
-    if both is None or not isinstance(form, Requantization):
+    packed, form = pack_weights(weights, tile), op.requantization
+    if op.weight_bits == 8 or not isinstance(form, Requantization) or not _exact(op, form):
         return Stored(packed, pack_table(op.bias, form, TABLE_ORDER, groups))
+    both, kind = in_bytes(packed.view(np.int8).reshape(-1, 2, VECTOR).transpose(0, 2, 1).reshape(-1))
     scaled_form = replace(form, multiplier=form.multiplier / np.float32(16))
     table = pack_table((op.bias * 16).astype(np.int32), scaled_form, TABLE_ORDER, groups)
-    return Stored(both.view(np.int32), table, 4)
+    return Stored(both.view(np.int32), table, kind)
 
 
 def _exact(op: ConvInt8 | DenseInt8, form: Requantization) -> bool:
@@ -140,7 +139,7 @@ class Sums:
     tile: DotTile
     weight: Buffer
     steps: Expr
-    bits: Literal[8, 4]
+    form: Form
     lanes: Buffer = field(init=False)
     count: Expr = field(init=False)
 
@@ -150,9 +149,14 @@ class Sums:
             count = inline("int32", "irs_mve_count", quotient(self.steps, self.tile.unroll))
             self.count = self.f.bind("count", count)
 
+    @property
+    def _vectors(self) -> int:
+        """Vectors of weights of a run and step."""
+        return self.tile.run if self.form == "bytes" else self.tile.run // 2
+
     def block(self, x: Buffer, at: Sequence[Expr], block: Expr) -> None:
         """All runs of one block: pixel p reads from byte ``at[p]``."""
-        words = self.steps * (self.tile.run * VECTOR * self.bits // 32)
+        words = self.steps * (self._vectors * VECTOR // 4)
         held = self._load(x, at, 0) if self.tile.whole and self.tile.unroll == 1 else None
         for run in range(BLOCK // self.tile.run):
             start = self.f.bind("w", (block * (BLOCK // self.tile.run) + run) * words)
@@ -203,7 +207,7 @@ class Sums:
                 for step in range(tile.unroll):
                     place = k * tile.unroll + step
                     self._step(acc, self._load(x, at, place), start, place)
-        if self.bits == 4:
+        if self.form == "sums":
             self._part(acc)
         for p in range(tile.pixels):
             for pair in range(tile.run // 2):
@@ -223,12 +227,15 @@ class Sums:
 
     def _weights(self, start: Expr, step: Any) -> Iterator[Expr]:
         """The vectors of all channels of a run for one step, each loaded when it is asked for."""
-        f, run = self.f, self.tile.run
-        for c in range(run * self.bits // 8):
-            word = start + (step * (run * self.bits // 8) + c) * (VECTOR // 4)
+        f = self.f
+        for c in range(self._vectors):
+            word = start + (step * self._vectors + c) * (VECTOR // 4)
             w = f.bind(f"w{c}", inline("int8x16", "irs_mve_weights", address(self.weight, word)))
-            yield w
-            if self.bits == 4:
+            if self.form == "fields":
+                yield f.bind(f"w{c}_high", inline("int8x16", "irs_mve_high_nibbles", w))
+            else:
+                yield w
+            if self.form != "bytes":
                 yield f.bind(f"w{c}_low", inline("int8x16", "irs_mve_low_nibbles", w))
 
     def _part(self, acc: Buffer) -> None:
