@@ -25,7 +25,7 @@ _VALUES = frozenset(
 _NAMES = frozenset(field.name for field in dataclasses.fields(Op))
 _INT8 = (-128, 127)
 #: Fields that are named only where they are not this, which nearly all layers are.
-_USUAL = {"weight_bits": 8}
+_USUAL = {"weight_bits": 8, "fourier": 0}
 
 
 def workload(op: Op, program: Program) -> str:

@@ -326,13 +326,18 @@ IRS_INLINE int8x8_t irs_neon_clamp8(int8x8_t v, int8x16_t low, int8x16_t high)
     return vmin_s8(vmax_s8(v, vget_low_s8(low)), vget_low_s8(high));
 }
 
-/* float32: numbers among bytes, fused multiply-add by lane (a literal), the end of a sum (without -0, clipped). */
+/* float32: numbers among bytes, fused multiply-add by lane (a literal) and its negative, the end of a sum (without
+ * -0, clipped). */
 IRS_INLINE float32x4_t irs_neon_load_f32x4(const float *p) { return vld1q_f32(p); }
 IRS_INLINE float32x4_t irs_neon_floats4(const int8_t *p) { return vld1q_f32((const float *)(const void *)p); }
 IRS_INLINE float32x4_t irs_neon_fma4(float32x4_t acc, float32x4_t x, float32x4_t w) { return vfmaq_f32(acc, x, w); }
 #define irs_neon_fma_lane(acc, w, x, lane) vfmaq_laneq_f32(acc, w, x, lane)
 IRS_INLINE float32x4_t irs_neon_plus_f32x4(float32x4_t a, float32x4_t b) { return vaddq_f32(a, b); }
 IRS_INLINE float32x4_t irs_neon_minus_f32x4(float32x4_t a, float32x4_t b) { return vsubq_f32(a, b); }
+IRS_INLINE float32x4_t irs_neon_zero_f32x4(void) { return vdupq_n_f32(0.0f); }
+IRS_INLINE float32x4_t irs_neon_times_f32x4(float32x4_t a, float32x4_t b) { return vmulq_f32(a, b); }
+IRS_INLINE float32x4_t irs_neon_fms4(float32x4_t acc, float32x4_t x, float32x4_t w) { return vfmsq_f32(acc, x, w); }
+IRS_INLINE float32x4_t irs_neon_splat_f32x4(const float *p) { return vld1q_dup_f32(p); }
 IRS_INLINE float32x4_t irs_neon_sum_f32x4(float32x4_t v) { return vaddq_f32(v, vdupq_n_f32(0.0f)); }
 IRS_INLINE float32x4_t irs_neon_atleast_f32x4(float32x4_t v, float low) { return vmaxq_f32(v, vdupq_n_f32(low)); }
 IRS_INLINE float32x4_t irs_neon_atmost_f32x4(float32x4_t v, float high) { return vminq_f32(v, vdupq_n_f32(high)); }

@@ -130,6 +130,10 @@ IRS_INLINE __m256 irs_x86_spread_f32x8(const int8_t *p) { return _mm256_castsi25
 IRS_INLINE __m256 irs_x86_fma8(__m256 acc, __m256 x, __m256 w) { return _mm256_fmadd_ps(x, w, acc); }
 IRS_INLINE __m256 irs_x86_plus_f32x8(__m256 a, __m256 b) { return _mm256_add_ps(a, b); }
 IRS_INLINE __m256 irs_x86_minus_f32x8(__m256 a, __m256 b) { return _mm256_sub_ps(a, b); }
+IRS_INLINE __m256 irs_x86_zero_f32x8(void) { return _mm256_setzero_ps(); }
+IRS_INLINE __m256 irs_x86_times_f32x8(__m256 a, __m256 b) { return _mm256_mul_ps(a, b); }
+IRS_INLINE __m256 irs_x86_fms8(__m256 acc, __m256 x, __m256 w) { return _mm256_fnmadd_ps(x, w, acc); }
+IRS_INLINE __m256 irs_x86_splat_f32x8(const float *p) { return _mm256_set1_ps(*p); }
 IRS_INLINE __m256 irs_x86_sum_f32x8(__m256 v) { return _mm256_add_ps(v, _mm256_setzero_ps()); }
 IRS_INLINE __m256 irs_x86_atleast_f32x8(__m256 v, float low) { return _mm256_max_ps(_mm256_set1_ps(low), v); }
 IRS_INLINE __m256 irs_x86_atmost_f32x8(__m256 v, float high) { return _mm256_min_ps(_mm256_set1_ps(high), v); }
@@ -289,6 +293,10 @@ IRS_INLINE __m512 irs_x86_spread_f32x16(const int8_t *p) { return _mm512_castsi5
 IRS_INLINE __m512 irs_x86_fma16(__m512 acc, __m512 x, __m512 w) { return _mm512_fmadd_ps(x, w, acc); }
 IRS_INLINE __m512 irs_x86_plus_f32x16(__m512 a, __m512 b) { return _mm512_add_ps(a, b); }
 IRS_INLINE __m512 irs_x86_minus_f32x16(__m512 a, __m512 b) { return _mm512_sub_ps(a, b); }
+IRS_INLINE __m512 irs_x86_zero_f32x16(void) { return _mm512_setzero_ps(); }
+IRS_INLINE __m512 irs_x86_times_f32x16(__m512 a, __m512 b) { return _mm512_mul_ps(a, b); }
+IRS_INLINE __m512 irs_x86_fms16(__m512 acc, __m512 x, __m512 w) { return _mm512_fnmadd_ps(x, w, acc); }
+IRS_INLINE __m512 irs_x86_splat_f32x16(const float *p) { return _mm512_set1_ps(*p); }
 IRS_INLINE __m512 irs_x86_sum_f32x16(__m512 v) { return _mm512_add_ps(v, _mm512_setzero_ps()); }
 IRS_INLINE __m512 irs_x86_atleast_f32x16(__m512 v, float low) { return _mm512_max_ps(_mm512_set1_ps(low), v); }
 IRS_INLINE __m512 irs_x86_atmost_f32x16(__m512 v, float high) { return _mm512_min_ps(_mm512_set1_ps(high), v); }

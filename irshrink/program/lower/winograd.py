@@ -1,9 +1,9 @@
 """Which convolutions a target computes in tiles of 2x2 results: those that this made clearly faster.
 
-Measured by `python benchmarks/winograd.py` (decision 22). A tile takes 16 products where the window takes 36,
-and about 15 additions for each of its inputs and outputs: few channels do not pay for them. Tiles that hang
-over the edge are computed in whole. The transformed weights are 16/9 of the size, which costs more than it
-saves where a layer of few pixels has so many that they come from main memory.
+Measured by `python benchmarks/float_convolutions.py` (decision 22). A tile takes 16 products where the window
+takes 36, and about 15 additions for each of its inputs and outputs: few channels do not pay for them. Tiles
+that hang over the edge are computed in whole. The transformed weights are 16/9 of the size, which costs more
+than it saves where a layer of few pixels has so many that they come from main memory.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from irshrink.program.program import Program
 from irshrink.program.winograd import STEP
 from irshrink.target import Target
 
-#: The fewest channels, in and out, by the feature that brings the kernels.
-_LEAST_CHANNELS = {"vnni": 16, "neon": 8}
+#: The fewest channels, in and out. Vectors of 16 channels serve both or none: with 8 in and 16 out, vectors
+#: of 8 would stand against 16 of the direct kernel.
+_LEAST_CHANNELS, _VECTOR = 8, 16
 #: The most pairs of channels in and out: 4 MiB of transformed weights.
 _MOST_WEIGHTS = 1 << 16
 #: The fewest tiles, and the share of their results that must belong to the output.
@@ -33,23 +34,20 @@ def with_winograd(program: Program, target: Target) -> Program:
 
 
 def _pays(op: ConvF32, program: Program, target: Target) -> bool:
-    least = _least_channels(target)
     images, out_h, out_w, co = program.tensors[op.output].shape
     window, ci = op.window, op.weight.shape[3]
-    if least is None or not op.fused or op.codes is not None or images != 1 or op.groups != 1:
+    if not _has_kernels(target) or not op.fused or op.codes is not None or images != 1 or op.groups != 1:
         return False
     if (window.kernel, window.strides, window.dilations) != ((3, 3), (1, 1), (1, 1)):
         return False
-    if min(ci, co) < least or ci * co > _MOST_WEIGHTS:
+    if min(ci, co) < _LEAST_CHANNELS or ci * co > _MOST_WEIGHTS:
+        return False
+    if target.has("vnni") and (ci < _VECTOR) != (co < _VECTOR):
         return False
     tiles = -(-out_h // STEP) * -(-out_w // STEP)
     return tiles >= _LEAST_TILES and out_h * out_w >= _LEAST_FILLED * STEP * STEP * tiles
 
 
-def _least_channels(target: Target) -> int | None:
-    """None for targets without kernels."""
-    if not target.has("fma"):
-        return None
-    if target.has("vnni"):
-        return _LEAST_CHANNELS["vnni"]
-    return _LEAST_CHANNELS["neon"] if target.triple.startswith("aarch64-") and target.has("neon") else None
+def _has_kernels(target: Target) -> bool:
+    neon = target.triple.startswith("aarch64-") and target.has("neon")
+    return target.has("fma") and (target.has("vnni") or neon)

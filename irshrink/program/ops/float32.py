@@ -21,7 +21,8 @@ class ConvF32(Op):
     The accumulator starts at ``bias`` and takes one rounded product after the other in the order ky, kx, ci;
     window positions outside the input contribute a product with 0. Then clip to [low, high].
 
-    ``winograd``: 3x3 windows in tiles of 2x2 results (irshrink/program/winograd.py); always fused.
+    ``winograd``: 3x3 windows in tiles of 2x2 results (irshrink/program/winograd.py); ``fourier``: by
+    transforms of so many values along each row (irshrink/program/fourier.py), 0 without. Both are fused.
     """
 
     weight: Float32
@@ -33,6 +34,7 @@ class ConvF32(Op):
     codes: StoredWeights | None = None
     fused: bool = False
     winograd: bool = False
+    fourier: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -9,6 +9,7 @@ import numpy as np
 from irshrink.program.ops import ConvF32, ConvInt8, Window
 from irshrink.program.program import Program
 from irshrink.program.reference.dispatch import Array, evaluate_op, float32
+from irshrink.program.reference.fourier import fourier
 from irshrink.program.reference.fused import FusedSums, blocks
 from irshrink.program.reference.mathematics import clip
 from irshrink.program.reference.requantize import add, exact_int32, requantize
@@ -56,6 +57,8 @@ def _(op: ConvInt8, arrays: list[Array], program: Program) -> Array:
 def _(op: ConvF32, arrays: list[Array], program: Program) -> Array:
     if op.winograd:
         return clip(winograd(op, arrays[0]), float32(op.low), float32(op.high))
+    if op.fourier:
+        return clip(fourier(op, arrays[0]), float32(op.low), float32(op.high))
     channels, _, _, per_group = op.weight.shape
     weight = op.weight.reshape(op.groups, channels // op.groups, *op.weight.shape[1:])
     acc: Array = op.bias.reshape(op.groups, channels // op.groups)

@@ -13,7 +13,7 @@ import numpy as np
 from irshrink.backends.tvm.kernels import floating as general
 from irshrink.backends.tvm.kernels.call import KernelCall, Schedule
 from irshrink.backends.tvm.kernels.tiles import block_starts
-from irshrink.backends.tvm.kernels.vector import depthwise_floating, winograd
+from irshrink.backends.tvm.kernels.vector import depthwise_floating, fourier, winograd
 from irshrink.backends.tvm.kernels.vector.convolution import layer_call
 from irshrink.backends.tvm.kernels.vector.float_results import FloatResults
 from irshrink.backends.tvm.kernels.vector.fma import NeonFma, X86Fma
@@ -31,8 +31,8 @@ def select_convolution(
     op: ConvF32, program: Program, target: Target, schedule: Schedule | None = None
 ) -> KernelCall:
     """The kernel for a float32 convolution."""
-    if op.winograd:
-        return _winograd(op, program, target, schedule)
+    if op.winograd or op.fourier:
+        return _transformed(op, program, target, schedule)
     found = _select(op, program, target, schedule)
     return found or general.select_convolution_f32(op, program, target)
 
@@ -49,6 +49,8 @@ def candidates(op: _Op, program: Program, target: Target) -> list[Schedule]:
     micro, layer = _micro(op, target), _layer(op, program)
     if isinstance(op, ConvF32) and op.winograd and micro is not None:
         return [*winograd.candidates(winograd.layer_of(op, program), micro, target.threads)]
+    if isinstance(op, ConvF32) and op.fourier and micro is not None:
+        return [*fourier.candidates(op, program, micro)]
     if micro is None or layer is None or layer.group_out < micro.lanes:
         return []
     return [*tiles_of(micro, layer)]
@@ -61,6 +63,8 @@ def _micro(op: _Op, target: Target) -> NeonFma | X86Fma | None:
     per_group = len(op.weight) // (1 if depthwise else groups)
     if isinstance(op, ConvF32) and op.winograd:
         per_group = min(per_group, op.weight.shape[3])  # both are vectors there
+    if isinstance(op, ConvF32) and op.fourier:
+        per_group *= 2  # real and imaginary parts
     if not op.fused or op.codes is not None:
         return None
     if target.has("vnni"):
@@ -70,10 +74,14 @@ def _micro(op: _Op, target: Target) -> NeonFma | X86Fma | None:
     return None
 
 
-def _winograd(op: ConvF32, program: Program, target: Target, schedule: Schedule | None) -> KernelCall:
+def _transformed(op: ConvF32, program: Program, target: Target, schedule: Schedule | None) -> KernelCall:
+    """The kernel for a convolution by tiles of 2x2 or by Fourier transforms."""
     micro = _micro(op, target)
     if micro is None:
-        raise InternalError(f"{op.name}: {target.name} has no kernel for tiles of 2x2")
+        raise InternalError(f"{op.name}: {target.name} has no kernel for its algorithm")
+    if op.fourier:
+        turned = schedule if isinstance(schedule, fourier.FourierTile) else None
+        return fourier.select(op, program, micro, target.threads, turned)
     tile = schedule if isinstance(schedule, winograd.WinogradTile) else None
     return winograd.select(op, program, micro, target.threads, tile)
 

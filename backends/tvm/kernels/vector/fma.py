@@ -107,6 +107,12 @@ class _FmaSums:
             for p in range(self.tile.pixels):
                 self.f.store(self.acc, self._at(p, v), start)
 
+    def start_at_zero(self) -> None:
+        """Instead of ``start``, where the bias is added later."""
+        zero = self.f.bind("zero", inline(self.dtype, f"{self.micro.header}_zero_f32x{self.micro.lanes}"))
+        for place in range(self.tile.pixels * self.vectors):
+            self.f.store(self.acc, place, zero)
+
     def values(self, pixel: int) -> list[Expr]:
         return [self.acc[i32(self._at(pixel, v))] for v in range(self.vectors)]
 
