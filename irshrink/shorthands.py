@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from irshrink.pipeline import Pass
     from irshrink.recipe import Recipe
 
-Quantize = Literal["int8", "w4a8", "mixed", "w8a16", "w8", "none"]
+Quantize = Literal["int8", "w4a8", "mixed", "w8a16", "w8", "w4", "fp16", "none"]
 #: A pass by name with its options, as in a recipe's ``steps``.
 StepTable = dict[str, Any]
 
@@ -67,6 +67,14 @@ SHORTHANDS: Mapping[Quantize, Shorthand] = {
     ),
     "w8": Shorthand(
         "weights in int8, arithmetic in float", always({"pass": "quantize-weights-int8"}), calibrated=False
+    ),
+    "w4": Shorthand(
+        "weights in 4 bits with a scale for each 64, arithmetic in float",
+        always({"pass": "quantize-weights", "bits": 4, "block_size": 64, "weight_range": "mse"}),
+        calibrated=False,
+    ),
+    "fp16": Shorthand(
+        "weights in 16 bits, arithmetic in float32", always({"pass": "store-weights"}), calibrated=False
     ),
     "none": Shorthand("float32", always(), calibrated=False),
 }
