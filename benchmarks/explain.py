@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
 from PIL import Image
 
 import irshrink.onnxrt  # noqa: F401  (turns ONNX Runtime's telemetry off, before it is imported below)
@@ -28,6 +27,7 @@ from irshrink.explain.explain import explain_model
 from irshrink.explain.text import decibel
 from irshrink.optimize import optimize_model
 from irshrink.registry import make_pass
+from irshrink.testing import faults
 
 Array = np.ndarray[Any, np.dtype[Any]]
 _NNCF = """
@@ -53,7 +53,7 @@ def main() -> None:
         for case in bench.cases(options.nncf):
             rows.append(bench.row(*case))
             print(*rows[-1], sep=" | ", flush=True)
-    header = ("model", "output", "answers kept", "first cause", "layer", "what its remedy buys", "seconds")
+    header = ("model", "output", "answers kept", "first cause", "layer", "what its remedy buys", "CPU s")
     print(table(rows, header))
 
 
@@ -85,14 +85,14 @@ class Bench:
         int8 = self.quantized("int8")
         yield "int8", int8, self.good
         outlier = self.scratch / "outlier.onnx"
-        optimize_model(self.model, outlier)
-        plant_outlier(outlier)
+        optimize_model(self.model, outlier, shapes={self.input: (1, 3, 224, 224)})
+        self.changed(outlier, faults.plant_outlier, outlier)
         planted = self.quantized("outlier-int8", model=outlier, method="minmax")
         yield "one channel x 300", planted, self.good, outlier
-        yield "one scale x 40", self.changed(int8, wide_scale), self.good
-        yield "one scale / 8", self.changed(int8, lambda m: wide_scale(m, 1 / 8)), self.good
-        yield "a bias clipped", self.changed(int8, clipped_bias), self.good
-        yield "a bias at the end of int32", self.changed(int8, saturated_bias), self.good
+        yield "one scale x 40", self.changed(int8, lambda m: faults.scale_grid(m, 40)), self.good
+        yield "one scale / 8", self.changed(int8, lambda m: faults.scale_grid(m, 1 / 8)), self.good
+        yield "a bias clipped", self.changed(int8, faults.clip_bias), self.good
+        yield "a bias at the end of int32", self.changed(int8, faults.saturate_bias), self.good
         yield "samples 0..255", int8, self.raw
         yield "samples 0..1", int8, self.unit
         yield "samples BGR", int8, self.swapped
@@ -109,9 +109,9 @@ class Bench:
             yield "NNCF", out, self.good
 
     def row(self, name: str, model: Path, samples: Path, floats: Path | None = None) -> tuple[str, ...]:
-        start = time.perf_counter()
+        start = time.process_time()
         result = explain_model(model, samples, floats=floats or self.model)
-        seconds = time.perf_counter() - start
+        seconds = time.process_time() - start
         score, cause = result["score"], next(iter(result["causes"]), None)
         answers = f"{100 * score['value']:.1f} of {100 * score['best']:.1f} %"
         if cause is None:
@@ -132,13 +132,21 @@ class Bench:
     ) -> Path:
         out = self.scratch / f"{name}.onnx"
         steps = [make_pass("quantize-int8", options)]
-        optimize_model(model or self.model, out, steps, calibration=samples or self.calibration)
+        optimize_model(
+            model or self.model,
+            out,
+            steps,
+            calibration=samples or self.calibration,
+            shapes={self.input: (1, 3, 224, 224)},
+        )
         return out
 
-    def changed(self, model: Path, change: Callable[[onnx.ModelProto], None]) -> Path:
+    def changed(
+        self, model: Path, change: Callable[[onnx.ModelProto], object], out: Path | None = None
+    ) -> Path:
         proto = onnx.load(model)
         change(proto)
-        out = self.scratch / "changed.onnx"
+        out = out or self.scratch / "changed.onnx"
         onnx.save(proto, out)
         return out
 
@@ -166,71 +174,6 @@ class Bench:
         arrays = {self.input: images.astype(np.float32)} | ({} if labels is None else {"y": labels})
         np.savez(path, **arrays)  # type: ignore[arg-type]
         return path
-
-
-def wide_scale(proto: onnx.ModelProto, factor: float = 40.0) -> None:
-    """The scale of one activation in the middle, times a factor."""
-    made = {out for node in proto.graph.node for out in node.output}
-    quantizers = [n for n in proto.graph.node if n.op_type == "QuantizeLinear" and n.input[0] in made]
-    scale = tensor(proto, quantizers[len(quantizers) // 2].input[1])
-    scale.CopyFrom(
-        numpy_helper.from_array(np.asarray(numpy_helper.to_array(scale) * np.float32(factor)), scale.name)
-    )
-
-
-def clipped_bias(proto: onnx.ModelProto) -> None:
-    """The bias of one layer in the middle, no channel beyond a quarter of the largest."""
-    bias = biases(proto)[len(biases(proto)) // 2]
-    codes = numpy_helper.to_array(bias)
-    limit = int(np.abs(codes).max() // 4)
-    bias.CopyFrom(numpy_helper.from_array(np.clip(codes, -limit, limit), bias.name))
-
-
-def saturated_bias(proto: onnx.ModelProto) -> None:
-    """One channel of a bias at the end of int32."""
-    bias = biases(proto)[len(biases(proto)) // 2]
-    codes = numpy_helper.to_array(bias).copy()
-    codes[0] = np.iinfo(np.int32).max
-    bias.CopyFrom(numpy_helper.from_array(codes, bias.name))
-
-
-def biases(proto: onnx.ModelProto) -> list[onnx.TensorProto]:
-    return [t for t in proto.graph.initializer if t.data_type == onnx.TensorProto.INT32 and len(t.dims) == 1]
-
-
-def tensor(proto: onnx.ModelProto, name: str) -> onnx.TensorProto:
-    return next(t for t in proto.graph.initializer if t.name == name)
-
-
-def plant_outlier(model: Path, factor: float = 300.0) -> None:
-    """Make one channel of a float model large and its reader's weights small by as much, in the file.
-
-    The model computes the same. Of the first convolution that one other alone reads, nothing between them.
-    """
-    proto = onnx.load(model)
-    nodes = list(proto.graph.node)
-    readers: dict[str, list[onnx.NodeProto]] = {}
-    for node in nodes:
-        for name in node.input:
-            readers.setdefault(name, []).append(node)
-    for node in nodes:
-        behind = readers.get(node.output[0], [])
-        if node.op_type != "Conv" or len(behind) != 1 or behind[0].op_type != "Conv":
-            continue
-        if len(node.input) < 3 or behind[0].input[0] != node.output[0]:
-            continue
-        for name, where, by in ((node.input[1], (0,), factor), (node.input[2], (0,), factor)):
-            scale_part(tensor(proto, name), where, by)
-        scale_part(tensor(proto, behind[0].input[1]), (slice(None), 0), 1 / factor)
-        onnx.save(proto, model)
-        return
-    raise SystemExit("no two convolutions in a row without an activation between them")
-
-
-def scale_part(weights: onnx.TensorProto, where: tuple[Any, ...], by: float) -> None:
-    array = numpy_helper.to_array(weights).copy()
-    array[where] *= by
-    weights.CopyFrom(numpy_helper.from_array(array, weights.name))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+
 from irshrink.calibration.observers import Range
 from irshrink.explain.findings import Facts, Finding, Recipe, Remedy
 from irshrink.explain.layers import FIXED, Channels, bulk, channels, levels, width
@@ -31,13 +33,15 @@ _MANY = 0.3
 
 
 def activation_outlier(facts: Facts) -> Iterator[Finding]:
-    """A grid over a range that hardly any value needs: few levels are left for the others."""
+    """A grid over a range that hardly any value needs, or one channel alone: the others get few levels."""
     for point, tally in _rounded(facts):
-        ends, used = bulk(tally), levels(tally)
+        used, found = levels(tally), channels(tally)
         grid = tally.grid
         assert grid is not None
-        wide = width(grid.range)
-        if used is None or width(ends) <= 0 or wide < _TOO_WIDE * width(ends) or used.bulk > _ENOUGH:
+        ends, wide = bulk(tally), width(grid.range)
+        by_channel = found is not None and found.outliers and _half_of_them(tally) * _TOO_WIDE < wide
+        by_value = used is not None and used.bulk <= _ENOUGH and 0 < width(ends) * _TOO_WIDE < wide
+        if used is None or not (by_channel or by_value):
             continue
         evidence = {
             "grid_width": wide,
@@ -48,18 +52,29 @@ def activation_outlier(facts: Facts) -> Iterator[Finding]:
             "snr_rounding_db": tally.snr(tally.rounding),
         }
         why, more = _why_wide(facts, tally, wide)
-        sentence = (
-            f"{_what(point)} is rounded in steps of {grid.scale:.4g}, over {_range(grid.range)}, but 99.9 % "
-            f"of its values lie in {_range(ends)}: {used.bulk} of {used.of} levels are left for them. {why}"
-        )
+        rounded = f"{_what(point)} is rounded in steps of {grid.scale:.4g}, over {_range(grid.range)}"
+        few = f"99.9 % of its values lie in {_range(ends)}: {used.bulk} of {used.of} levels are left for them"
+        if not by_value:
+            needed = _half_of_them(tally) / grid.scale
+            few = f"half of its channels have to do with {needed:.0f} of {used.of} levels or less"
+        noise = max(_noise(tally), found.noise if found is not None and by_channel else 0.0)
         yield Finding(
             "activation-outlier",
             point,
-            _noise(tally),
-            sentence,
+            noise,
+            f"{rounded}, but {few}. {why}",
             evidence | more,
             _narrower(facts, point, tally),
         )
+
+
+def _half_of_them(tally: Tally) -> float:
+    """The width that half of the channels get by with, of those that are not always 0."""
+    assert tally.channel_low is not None
+    assert tally.channel_high is not None
+    widths = np.maximum(tally.channel_high, 0) - np.minimum(tally.channel_low, 0)
+    alive = widths[widths > 0]
+    return float(np.median(alive)) if alive.size else 0.0
 
 
 def saturated_activation(facts: Facts) -> Iterator[Finding]:
@@ -88,10 +103,10 @@ def dead_channel(facts: Facts) -> Iterator[Finding]:
     """Channels that carry something in float, all of whose values round to one number."""
     for point, tally in _rounded(facts):
         found = channels(tally)
-        if found is None or not found.vanished or tally.channel_energy is None:
+        if found is None or not found.vanished or tally.channel_noise is None:
             continue
-        lost = float(tally.channel_energy[list(found.vanished)].sum())
-        if lost < _LOST_SHARE * tally.alone:
+        lost = float(tally.channel_noise[list(found.vanished)].sum())
+        if lost < _LOST_SHARE * float(tally.channel_noise.sum()):
             continue
         grid = tally.grid
         assert grid is not None
@@ -103,7 +118,7 @@ def dead_channel(facts: Facts) -> Iterator[Finding]:
         )
         evidence = {"channels": list(found.vanished[:16]), "count": len(found.vanished), "step": grid.scale}
         yield Finding(
-            "dead-channel", point, lost / tally.signal, sentence, evidence, [keep_float(facts, point)]
+            "dead-channel", point, lost / tally.power, sentence, evidence, [keep_float(facts, point)]
         )
 
 
@@ -248,11 +263,7 @@ def _one_sample(facts: Facts, number: int, points: Sequence[Point]) -> Finding:
         "damaged, or prepared differently?"
     )
     grids = {p: grid_over(r, p.grid) for p, r in others.items() if p.grid is not None}
-    remedy = Remedy(
-        f"calibrate without {name}; clipping rare values does nearly the same",
-        Recipe(options={"method": "percentile", "percentile": 99.9}),
-        Change(grids=grids),
-    )
+    remedy = Remedy(f"take {name} out of the calibration data", None, Change(grids=grids))
     evidence = {"sample": number, "name": name, "values": len(points), "times": typical}
     noise = sum(_noise(facts.tally(p)) for p in points)
     return Finding("calibration-sample", None, noise, sentence, evidence, [remedy], covers=frozenset(points))

@@ -46,6 +46,8 @@ CAUSES: tuple[tuple[CauseId, Callable[[Facts], Iterable[Finding]]], ...] = (
 MOST_CHANGES = 16
 #: A change that gains less is not worth a word, nor is what it gains above the other ratio.
 LEAST_GAIN_DB, ENOUGH_DB = 0.5, 50.0
+#: Several layers go before the worst of them when they gain so much more together.
+_MUCH_MORE = 1.3
 
 
 @dataclass(frozen=True)
@@ -76,12 +78,16 @@ def find_causes(facts: Facts) -> list[Finding]:
     inputs = {f.point for f in found if f.cause == "wrong-preprocessing"}
     blamed = {f.point for f in found if f.point is not None and f.cause != "sensitive-layer"}
     near = {p for p in facts.points if blamed & {p, *facts.subject.rounded.readers(p)}} | covered
+    named = {f.point for f in found if f.cause in ("bias-overflow", "per-tensor-weights")}
+    wide = {f.point for f in found if f.cause == "activation-outlier"}
     kept = [
         f
         for f in found
         if not (f.cause == "activation-outlier" and f.point in covered)
         and not (f.cause not in ("wrong-preprocessing", "bias-overflow") and f.point in inputs)
         and not (f.cause == "sensitive-layer" and f.point in near)
+        and not (f.cause == "coarse-weights" and f.point in named)
+        and not (f.cause == "dead-channel" and f.point in wide)
     ]
     return sorted(kept, key=lambda f: (not f.certain, -f.severity))
 
@@ -140,7 +146,17 @@ def rank_causes(facts: Facts, progress: Counter = lambda done, total: None) -> l
         for f, t in tried.items()
     ]
     kept = [c for c in causes if _counts(c, before)]
-    return sorted(kept, key=lambda c: (not c.finding.certain, -(c.gain(before) or 0.0), -c.finding.severity))
+    return sorted(kept, key=lambda c: (not c.finding.certain, -_weight(c, kept, before), -c.finding.severity))
+
+
+def _weight(cause: Cause, causes: Sequence[Cause], before: Score) -> float:
+    """What a cause is ranked by: its gain; of several layers, less than that of one which gains as much."""
+    finding, gain = cause.finding, cause.gain(before) or 0.0
+    if "layers" not in finding.evidence:
+        return gain
+    others = [c for c in causes if c.finding.cause == finding.cause and c is not cause]
+    best = max((c.gain(before) or 0.0 for c in others), default=0.0)
+    return gain if gain > _MUCH_MORE * best else min(gain, best - 0.01)
 
 
 def _certain(found: Sequence[Finding]) -> list[Finding]:

@@ -11,7 +11,6 @@ from irshrink.explain.layers import Bias, bias, is_depthwise, weights
 from irshrink.explain.points import Point
 from irshrink.explain.remedy import Array, floats_of, keep_float, per_channel
 from irshrink.explain.stored import Stored
-from irshrink.explain.tally import Tally
 from irshrink.explain.weave import Change
 
 #: Channels of one scale whose largest is so many times the median one are badly served.
@@ -77,7 +76,7 @@ def _bias_finding(facts: Facts, point: Point, found: Bias, missing: Array | None
     return Finding(
         "bias-overflow",
         point,
-        shift / tally.signal if tally.signal > 0 else 0.0,
+        shift / tally.power if tally.power > 0 else 0.0,
         " ".join(parts) + ".",
         evidence,
         _bias_remedies(facts, point, bool(found.saturated)),
@@ -172,7 +171,7 @@ def coarse_weights(facts: Facts) -> Iterator[Finding]:
             continue
         found, tally = weights(stored), facts.tally(point)
         known = point in facts.subject.matched
-        noise = _without_shift(tally)
+        noise = tally.weights - tally.shift
         ratio = tally.snr(noise) if known else found.expected_db
         if ratio > _COARSE_DB or (known and noise < tally.rounding):
             continue
@@ -205,14 +204,6 @@ def _more_bits(facts: Facts, point: Point) -> list[Remedy]:
 
 def _bits(stored: Stored) -> int:
     return (stored.high - stored.low).bit_length()
-
-
-def _without_shift(tally: Tally) -> float:
-    """The noise of rounded constants without that of the means of channels, which is the bias's."""
-    if tally.channel_error is None or not tally.ends:
-        return tally.weights
-    means = np.square(tally.channel_error / len(tally.ends))
-    return max(0.0, tally.weights - float(means.sum()) * tally.count / means.size)
 
 
 def _weight_noise(facts: Facts, point: Point, expected_db: float) -> float:

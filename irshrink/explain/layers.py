@@ -31,12 +31,14 @@ class Channels:
         largest: magnitude that each reaches, [channels].
         median: of those that are not always 0.
         outliers: channels that reach :data:`OUTLIER` times the median, the largest first.
+        noise: mean over channels of the layer's noise, relative to the channel's own energy, at most 1 each.
         constant: channels that never change, on no sample.
         vanished: channels that do change, but all of whose values round to one number.
     """
 
     largest: Array
     median: float
+    noise: float
     outliers: tuple[int, ...]
     constant: tuple[int, ...]
     vanished: tuple[int, ...]
@@ -57,8 +59,13 @@ def channels(tally: Tally) -> Channels | None:
     if tally.grid is not None:
         codes = [np.rint(ends / np.float32(tally.grid.scale)) for ends in (low, high)]
         vanished = np.flatnonzero((codes[0] == codes[1]) & (high > low))
+    noise, power = tally.channel_noise, tally.channel_power
+    assert noise is not None
+    assert power is not None
+    ratios = np.minimum(noise[power > 0] / power[power > 0], 1.0)
+    mean = float(ratios.mean()) if ratios.size else 0.0
     return Channels(
-        largest, median, outliers, tuple(int(c) for c in constant), tuple(int(c) for c in vanished)
+        largest, median, mean, outliers, tuple(int(c) for c in constant), tuple(int(c) for c in vanished)
     )
 
 
@@ -195,6 +202,7 @@ def figures(point: Point, tally: Tally, matched: bool) -> dict[str, Any]:
         "value": str(point.value.name),
         "compared_with": "float model" if matched else "itself in float",
         "snr_alone_db": _rounded(tally.snr(tally.alone)),
+        "snr_channels_db": None if ch is None else _rounded(decibels(1.0, ch.noise)),
         "snr_weights_db": _rounded(tally.snr(tally.weights)) if matched else None,
         "snr_rounding_db": _rounded(tally.snr(tally.rounding)) if point.grid else None,
         "snr_whole_db": _rounded(tally.snr(tally.whole)),

@@ -45,8 +45,8 @@ _OUTSIDE = 0.05
 _FILLED, _FILLED_BY_PHOTOS = 1 / 16, 0.6
 #: Samples that the question of colours needs, and standard deviations that count as an answer.
 _FEW, _SIGMAS = 8, 3.0
-#: Mean confidence that the other order of colours must win.
-_MARGIN = 0.05
+#: Mean probability that the other order of colours must win: of the right class, else of the likeliest.
+_MARGIN = 0.03
 
 
 @dataclass(frozen=True)
@@ -130,19 +130,15 @@ def swapped_colours(facts: Facts) -> Iterator[Finding]:
         return
     labels = samples.labels
     if labels is None:
-        gain = np.array([max(b) - max(a) for a, b in answers])
-        sure = gain.mean() > _MARGIN
+        gain = np.array([b.max() - a.max() for a, b in answers])
         what = f"the float model is {100 * gain.mean():.3g} points more confident"
     else:
-        right = [
-            (int(np.argmax(a) == y), int(np.argmax(b) == y))
-            for (a, b), y in zip(answers, labels, strict=True)
-        ]
-        gain = np.array([b - a for a, b in right])
-        sure = bool(gain.any())
-        what = f"the float model is right on {gain.sum()} more of {len(gain)} samples"
-    sigmas = float(np.sign(gain).sum() / max(np.sqrt(np.count_nonzero(gain)), 1))
-    if not sure or sigmas < _SIGMAS:
+        gain = np.array([b[y] - a[y] for (a, b), y in zip(answers, labels, strict=True)])
+        pairs = list(zip(answers, labels, strict=True))
+        right = sum(int(b.argmax() == y) - int(a.argmax() == y) for (a, b), y in pairs)
+        what = f"the float model is right on {right} more of {len(gain)} samples"
+    sigmas = float(gain.mean() / max(gain.std(ddof=1) / np.sqrt(len(gain)), 1e-9))
+    if gain.mean() < _MARGIN or sigmas < _SIGMAS:
         return
     sentence = (
         f"with red and blue exchanged {what} ({sigmas:.1f} standard deviations): the samples of "

@@ -1,4 +1,7 @@
-"""How far the outputs of one model are from another's, over all samples."""
+"""How far outputs are from those of another model: the mean over samples of signal-to-noise ratios in dB.
+
+A mean of ratios in dB, so that one sample that is off weighs as one sample.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,8 @@ from irshrink.explain.tally import decibels
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Metric = Literal["top-1", "agreement", "none"]
+#: What no noise at all counts as.
+MOST_DB = 100.0
 
 
 @dataclass(frozen=True)
@@ -46,8 +51,7 @@ class Scorer:
     def __init__(self, names: Sequence[str], labels: Array | None) -> None:
         self._names = names
         self._labels = labels
-        self._signal = np.zeros(len(names))
-        self._noise = np.zeros(len(names))
+        self._ratios = np.zeros(len(names))
         self._answers = True
         self._count = self._right = self._float_right = 0
 
@@ -55,8 +59,8 @@ class Scorer:
         """The outputs of one sample, in the order of the names."""
         for i, (a, b) in enumerate(zip(real, given, strict=True)):
             x, y = np.asarray(a, np.float64).ravel(), np.asarray(b, np.float64).ravel()
-            self._signal[i] += x @ x
-            self._noise[i] += (x - y) @ (x - y)
+            power, noise = float(x @ x), float((x - y) @ (x - y))
+            self._ratios[i] += min(decibels(power, noise), MOST_DB)
         self._answers &= is_classifier(feeds, dict(zip(self._names, real, strict=True)))
         if self._answers:
             expected, answer = int(np.argmax(real[0])), int(np.argmax(given[0]))
@@ -66,7 +70,8 @@ class Scorer:
         self._count += 1
 
     def score(self) -> Score:
-        ratios = {n: decibels(s, e) for n, s, e in zip(self._names, self._signal, self._noise, strict=True)}
+        means = zip(self._names, self._ratios / self._count, strict=True)
+        ratios = {name: float(mean) for name, mean in means}
         worst = min(ratios.values())
         if not self._answers:
             return Score(worst, "none", None, None, ratios)

@@ -1,8 +1,9 @@
 """Running sums over samples about one value of a graph, in float and rounded. Memory does not grow with data.
 
-    signal-to-noise ratio = 10 log10(sum f^2 / sum (f - q)^2) dB
+    signal-to-noise ratio = -10 log10(mean over samples of sum (f - q)^2 / sum f^2) dB
 
-with f the value in float and q what stands for it in the quantized model, over all elements of all samples.
+with f the value in float and q what stands for it in the quantized model, over all elements of a sample: a
+sample counts the same however large its values are.
 An ideal rounding of values that are spread evenly over n levels has 20 log10(n) dB: 48 dB for 8 bits (Jayant
 and Noll, *Digital Coding of Waveforms*, 1984, section 4.2).
 """
@@ -73,12 +74,17 @@ class Tally:
         grid: what it is rounded to.
         axis: that counts channels in the arrays; None where there are none.
         ends: the smallest and largest float value of each sample.
-        signal, alone, weights, whole, rounding: energies of the float value, and of its difference to: the
+        power: energy of the float value, over all samples.
+        signal, alone, weights, whole, rounding: of each sample, relative to its energy (so that ``signal``
+        counts
+            samples that are not 0), energies of the float value, and of its difference to: the
             layer's result from float inputs, rounded; that before rounding it; the whole quantized model's;
             and of rounding alone.
-        clip: energy of what lies outside of the grid, ``clipped`` how many values lie below and above.
-        channel_low, channel_high, channel_error, channel_energy: per channel: ends of the float value, sum of
-            the error that rounded constants make, energy of all that the layer's rounding makes.
+        shift: the same of the mean error of each channel that rounded constants make: what a bias could mend.
+        clip: the same of what lies outside of the grid, ``clipped`` how many values lie below and above.
+        channel_low, channel_high, channel_noise, channel_power: per channel: ends of the float value, energy
+        of
+            the layer's error, and of the float value.
     """
 
     grid: Affine | None
@@ -87,7 +93,9 @@ class Tally:
     ends: list[tuple[float, float]] = field(default_factory=list)
     magnitudes: Magnitudes = field(default_factory=Magnitudes)
     codes: Array | None = None
+    power: float = 0.0
     signal: float = 0.0
+    shift: float = 0.0
     alone: float = 0.0
     weights: float = 0.0
     whole: float = 0.0
@@ -96,8 +104,8 @@ class Tally:
     clipped: tuple[int, int] = (0, 0)
     channel_low: Array | None = None
     channel_high: Array | None = None
-    channel_error: Array | None = None
-    channel_energy: Array | None = None
+    channel_noise: Array | None = None
+    channel_power: Array | None = None
 
     def add(self, real: Array, computed: Array, whole: Array) -> None:
         """One sample.
@@ -115,13 +123,18 @@ class Tally:
         self.magnitudes.update(real)
         rounded = self._round(computed)
         error = rounded - real
-        self.signal += energy(real)
-        self.alone += energy(error)
-        self.weights += energy(computed - real) if computed is not real else 0.0
-        self.rounding += energy(rounded - computed)
-        self.whole += energy(whole - real)
-        self._clip(real)
-        self._channels(real, computed, error)
+        power = energy(real)
+        self.power += power
+        self._channels(real, error)
+        if power == 0:
+            return
+        self.signal += 1
+        self.alone += energy(error) / power
+        self.weights += energy(computed - real) / power
+        self.rounding += energy(rounded - computed) / power
+        self.whole += energy(whole - real) / power
+        self.clip += self._clip(real) / power
+        self.shift += self._shift(computed - real) / power
 
     def snr(self, noise: float) -> float:
         return decibels(self.signal, noise)
@@ -145,31 +158,42 @@ class Tally:
         self.codes += np.bincount(places, minlength=self.codes.size)
         return np.asarray((codes - np.float32(self.grid.zero_point)) * scale)
 
-    def _clip(self, real: Array) -> None:
+    def _clip(self, real: Array) -> float:
+        """Energy of what lies outside of the grid; the values are counted."""
         if self.grid is None:
-            return
+            return 0.0
         low, high = self.grid.range
         below, above = real < low - self.grid.scale / 2, real > high + self.grid.scale / 2
         self.clipped = self.clipped[0] + int(below.sum()), self.clipped[1] + int(above.sum())
-        self.clip += energy(real[below] - np.float32(low)) + energy(real[above] - np.float32(high))
+        return energy(real[below] - np.float32(low)) + energy(real[above] - np.float32(high))
 
-    def _channels(self, real: Array, computed: Array, error: Array) -> None:
-        if self.axis is None or real.ndim <= self.axis:
+    def _shift(self, error: Array) -> float:
+        """Energy of the mean of each channel."""
+        if self.axis is None:
+            return 0.0
+        means = error.mean(axis=self._others(error), dtype=np.float64)
+        return energy(means) * float(error.size / means.size)
+
+    def _others(self, values: Array) -> tuple[int, ...]:
+        """The axes that do not count channels."""
+        return tuple(i for i in range(values.ndim) if i != self.axis)
+
+    def _channels(self, real: Array, error: Array) -> None:
+        if self.axis is None:
             return
-        others = tuple(i for i in range(real.ndim) if i != self.axis)
+        others = self._others(real)
         low, high = real.min(axis=others), real.max(axis=others)
-        shift = (computed - real).mean(axis=others, dtype=np.float64)
-        noise = np.square(error).sum(axis=others, dtype=np.float64)
+        noise, power = (np.square(values).sum(axis=others, dtype=np.float64) for values in (error, real))
         if self.channel_low is None:
             self.channel_low, self.channel_high = low, high
-            self.channel_error, self.channel_energy = shift, noise
+            self.channel_noise, self.channel_power = noise, power
             return
         assert self.channel_high is not None
-        assert self.channel_error is not None
+        assert self.channel_noise is not None
         self.channel_low = np.minimum(self.channel_low, low)
         self.channel_high = np.maximum(self.channel_high, high)
-        self.channel_error = self.channel_error + shift
-        self.channel_energy = self.channel_energy + noise
+        self.channel_noise = self.channel_noise + noise
+        self.channel_power = self.channel_power + power
 
 
 def energy(values: Array) -> float:

@@ -59,7 +59,7 @@ def decibel(ratio: float | None) -> str:
     """``"38.4 dB"``; what is beyond float32's own rounding is no noise."""
     if ratio is None:
         return "-"
-    return "exact" if ratio >= 150 else f"{ratio:.1f} dB"
+    return "exact" if ratio >= 99.95 else f"{ratio:.1f} dB"
 
 
 def effect(after: Mapping[str, Any] | None, before: Mapping[str, Any], why_not: str | None) -> str:

@@ -65,7 +65,7 @@ class Weave:
         self.rounded = rounded
         self.keys: dict[str, str] = {}
         self._inputs = [v for v in rounded.graph.inputs if v.name not in rounded.graph.initializers]
-        taken = [ir.Input(v.name, v.shape, v.type) for v in self._inputs]
+        taken = [ir.Value(name=v.name, shape=v.shape, type=v.type) for v in self._inputs]
         versions = dict(rounded.graph.opset_imports)
         self._graph = ir.Graph(taken, [], nodes=[], opset_imports=versions, name="explained")
         self._given: Map = dict(zip(self._inputs, taken, strict=True))
