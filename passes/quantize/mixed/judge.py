@@ -13,8 +13,9 @@ float answer's probability to that of a rival, ``m_j``, must be overcome by what
     expected loss = mean over samples of  sum_j (p_1 - p_j) Phi(-m_j / s)
 
 which is what is lost if the float model is as often right as it believes, and if quantization disturbs
-log-ratios normally. What goes into a Softmax at the end is looked at, not what comes out, which an int8 model
-rounds to 256ths.
+log-ratios normally. Where confident answers change after all, as those of small networks do, the belief that
+is lost by the answers that changed, ``p_1 - p_answer``, is more, and taken instead. What goes into a Softmax
+at the end is looked at, not what comes out, which an int8 model rounds to 256ths.
 """
 
 from __future__ import annotations
@@ -147,7 +148,7 @@ class Expected:
             return 1.0 - min(output.cosine for output in agreement.scores())
         before = np.stack([_log_probabilities(_scores(one)) for one in self._outputs])
         after = np.stack([_log_probabilities(_scores(one)) for one in given])
-        return _expected_loss(before, after)
+        return max(_expected_loss(before, after), _believed_loss(before, after))
 
 
 def _expected_loss(before: Array, after: Array) -> float:
@@ -163,6 +164,13 @@ def _expected_loss(before: Array, after: Array) -> float:
         return 0.0
     likely = np.exp(old[:, :1]) - np.exp(old[:, 1:])
     return float(np.mean(np.sum(likely * ndtr(-margin / spread), axis=1)))
+
+
+def _believed_loss(before: Array, after: Array) -> float:
+    """How much less the float model believes in the answers of the changed one than in its own."""
+    rows = np.arange(len(before))
+    own, other = before.argmax(axis=1), after.argmax(axis=1)
+    return float(np.mean(np.exp(before[rows, own]) - np.exp(before[rows, other])))
 
 
 def _scores(outputs: Outputs) -> Array:

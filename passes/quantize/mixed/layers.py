@@ -156,7 +156,12 @@ def _real(dequantize: ir.Node) -> Array:
 def _file_bytes(tensor: ir.TensorProtocol) -> int:
     """Bytes of an initializer in a model file: the message, its tag and its length."""
     size = int(ir.to_proto(tensor).ByteSize())
-    return 1 + max(1, -(-size.bit_length() // 7)) + size
+    return 1 + length_bytes(size) + size
+
+
+def length_bytes(size: int) -> int:
+    """Bytes in which protobuf writes that a message takes so many: 7 bits each."""
+    return max(1, -(-size.bit_length() // 7))
 
 
 def _unquantize(graph: ir.Graph, node: ir.Node, stored: Stored) -> None:

@@ -27,7 +27,7 @@ from irshrink.passes.quantize.mixed.assignment import (
     total_loss,
 )
 from irshrink.passes.quantize.mixed.judge import Judge
-from irshrink.passes.quantize.mixed.layers import Layer, compose
+from irshrink.passes.quantize.mixed.layers import Layer, compose, length_bytes
 from irshrink.passes.quantize.mixed.sensitivity import Losses
 
 #: Bisection ends when the sizes differ by less than this part.
@@ -79,9 +79,10 @@ class Search:
             for layer, losses in zip(self.layers, self.losses, strict=True)
         ]
         fewest = sum(layer.stored[min(layer.stored)].nbytes for layer in self.layers)
-        self._others = file_bytes(self.base) - fewest
+        size = file_bytes(self.base)
+        self._others = size - fewest - length_bytes(size)
         largest = sum(max(c.nbytes for c in row) for row in self._candidates)
-        self._sizes = (smallest(self._candidates) + self._others, largest + self._others)
+        self._sizes = (self._file(smallest(self._candidates)), self._file(largest))
 
     def within_size(self, limit: int) -> Mixture:
         """The least loss in a file of at most ``limit`` bytes.
@@ -147,13 +148,19 @@ class Search:
 
     def _at(self, limit: int) -> Mixture:
         """The least predicted loss within a size that is not below the smallest, composed and judged."""
-        choice = assign(self._candidates, limit - self._others)
+        room = limit - self._others - length_bytes(limit)
+        choice = assign(self._candidates, max(room, smallest(self._candidates)))
         assert choice is not None, "the limit is at least the smallest size"
         bits = tuple(candidate.bits for candidate in choice)
         if bits not in self._known:
             self.progress(f"judging mixture {len(self._known) + 1}")
             self._known[bits] = self.judge.drop(compose(self.base, self.layers, bits))
-        return Mixture(choice, total_bytes(choice) + self._others, total_loss(choice), self._known[bits])
+        return Mixture(choice, self._file(total_bytes(choice)), total_loss(choice), self._known[bits])
+
+    def _file(self, layers: int) -> int:
+        """Size of the file in which layers take so many bytes; a graph is stored behind its length."""
+        size = layers + self._others
+        return size + length_bytes(size)
 
     def _as_such(self, mixture: Mixture) -> Mixture:
         """The mixture with the drop of a model that is quantized with its bits."""
