@@ -12,7 +12,6 @@ substitutions (Levenshtein) against what was drawn, by ONNX Runtime on the quant
 from __future__ import annotations
 
 import argparse
-import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -31,7 +30,14 @@ from irshrink.registry import make_pass
 Array = np.ndarray[Any, np.dtype[Any]]
 HEIGHT, WIDTH = 48, 320
 CALIBRATION, SEED = 64, 1000
-WORDS = re.findall(r"\S+", ", ")
+WORDS = (
+    "the quick brown fox jumps over lazy dog invoice total amount due date Street Avenue Hotel Paris "
+    "London Berlin number order receipt price tax net gross table chair window kitchen garden Monday "
+    "Friday March August Winter open closed exit push pull left right north south engine motor voltage "
+    "current water coffee sugar flour bread butter cheese apple orange lemon Mr. Mrs. Dr. Smith Miller "
+    "Johnson University School Library Station Airport Gate Terminal Platform Seat Room Floor Page "
+    "Chapter Volume Price: Total: Date: "
+)
 Reader = Callable[[Array], Array]
 
 
@@ -73,7 +79,7 @@ def drawn(seed: int, fonts: list[Path]) -> tuple[str, Array]:
     text = ""
     while len(text) < 8:
         word = (
-            str(rng.choice(WORDS))
+            str(rng.choice(WORDS.split()))
             if rng.random() < 0.75
             else f"{rng.integers(0, 10 ** int(rng.integers(1, 6)))}"
         )
@@ -99,7 +105,7 @@ def alphabet(model: Path) -> list[str]:
     """The characters that the model knows, in its order."""
     import onnx
 
-    properties = {p.key: p.value for p in onnx.load(str(model)).metadata_props}
+    properties = {str(p.key): str(p.value) for p in onnx.load(str(model)).metadata_props}
     return properties["character"].splitlines()
 
 

@@ -47,15 +47,16 @@ def main() -> None:
     labels = np.array([int(file.stem) for file in scored])
     wanted = logits(options.efficientnet, scored)
     rows = [("float", f"{100 * float((wanted.argmax(1) == labels).mean()):.2f}", "", "")]
-    with tempfile.TemporaryDirectory() as name:
-        calibration, out = Path(name, "calibration.npz"), Path(name, "out.onnx")
+    with tempfile.TemporaryDirectory() as folder:
+        calibration, out = Path(folder, "calibration.npz"), Path(folder, "out.onnx")
         chosen = [aside[i * len(aside) // CALIBRATION] for i in range(CALIBRATION)]
-        np.savez(
-            calibration, **{input_name(options.efficientnet): np.concatenate([pixels(f) for f in chosen])}
-        )
+        name = str(onnxrt.session(options.efficientnet).get_inputs()[0].name)
+        arrays: dict[str, Any] = {name: np.concatenate([pixels(file) for file in chosen])}
+        np.savez(calibration, **arrays)
         for label, steps in ROWS.items():
             passes = [make_pass(*parse_pass(step)) for step in steps]
-            optimize_model(options.efficientnet, out, passes, calibration=calibration)
+            shapes = {name: (1, 3, 224, 224)}
+            optimize_model(options.efficientnet, out, passes, shapes=shapes, calibration=calibration)
             rows.append((label, *compared(logits(out, scored), wanted, labels)))
     print(table(rows, ("int8 with", "top-1, %", "as float, %", "logits, rms")))
 
@@ -70,12 +71,8 @@ def compared(given: Array, wanted: Array, labels: Array) -> tuple[str, str, str]
 def logits(model: Path, files: list[Path]) -> Array:
     session = onnxrt.session(model)
     name = session.get_inputs()[0].name
-    outputs = (next(iter(onnxrt.run(session, {name: pixels(file)}).values())) for file in files)
-    return np.concatenate(list(outputs))
-
-
-def input_name(model: Path) -> str:
-    return str(onnxrt.session(model).get_inputs()[0].name)
+    outputs = [next(iter(onnxrt.run(session, {name: pixels(file)}).values())) for file in files]
+    return np.asarray(np.concatenate(outputs))
 
 
 def pixels(file: Path) -> Array:
@@ -83,7 +80,7 @@ def pixels(file: Path) -> Array:
     from PIL import Image
 
     image = np.asarray(Image.open(file).convert("RGB"), np.float32)
-    return (image.transpose(2, 0, 1)[np.newaxis] - 127) / 128
+    return np.asarray((image.transpose(2, 0, 1)[np.newaxis] - 127) / 128)
 
 
 if __name__ == "__main__":
