@@ -51,7 +51,7 @@ def activation_outlier(facts: Facts) -> Iterator[Finding]:
             "bulk_levels": used.bulk,
             "snr_rounding_db": tally.snr(tally.rounding),
         }
-        why, more = _why_wide(facts, tally, wide)
+        why, more = _why_wide(facts, point, tally)
         rounded = f"{_what(point)} is rounded in steps of {grid.scale:.4g}, over {_range(grid.range)}"
         few = f"99.9 % of its values lie in {_range(ends)}: {used.bulk} of {used.of} levels are left for them"
         if not by_value:
@@ -195,9 +195,14 @@ def _reach(tally: Tally) -> float:
     return width(tally.grid.range) / seen if seen > 0 else 0.0
 
 
-def _why_wide(facts: Facts, tally: Tally, wide: float) -> tuple[str, dict[str, object]]:
+def _why_wide(facts: Facts, point: Point, tally: Tally) -> tuple[str, dict[str, object]]:
     """Who makes a range wide: nobody among the samples, one channel, one sample, or single values."""
     found = channels(tally)
+    shared = next((source for source in point.sources if source.grid == point.grid), None)
+    if _reach(tally) >= _UNREACHED and shared is not None:
+        return f"It was given the grid of what it reads, '{shared.name}', which reaches further.", {
+            "grid_of": shared.name
+        }
     if _reach(tally) >= _UNREACHED:
         times = f"{_reach(tally):.3g} times"
         return f"No sample comes near its ends: the grid is {times} as wide as all that is seen.", {

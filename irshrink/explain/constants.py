@@ -160,7 +160,12 @@ def _per_channel(facts: Facts, point: Point) -> list[Remedy]:
     if stored not in known:
         return [Remedy(what, Recipe(options={"per_channel": True}), None, why_not=_no_float(facts))]
     constants = known | {stored: per_channel(stored, known[stored])}
-    return [Remedy(what, Recipe(options={"per_channel": True}), Change(constants=constants))]
+    evened = Remedy(
+        "where one scale is all that the target has, even the channels out first",
+        Recipe(options={"per_channel": False}, before=("equalize",)),
+        why_not="it changes the float model: quantize that again, and explain what comes out",
+    )
+    return [Remedy(what, Recipe(options={"per_channel": True}), Change(constants=constants)), evened]
 
 
 def coarse_weights(facts: Facts) -> Iterator[Finding]:

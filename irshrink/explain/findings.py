@@ -33,11 +33,13 @@ class Recipe:
     Attributes:
         keep_float: nodes.
         options: of ``quantize-int8``; None where the step is not meant.
+        before: passes that run before it.
         images: preprocessing.
     """
 
     keep_float: tuple[str, ...] = ()
     options: Mapping[str, Any] | None = None
+    before: tuple[str, ...] = ()
     images: Mapping[str, Any] | None = None
 
     def __or__(self, other: Recipe) -> Recipe:
@@ -48,11 +50,14 @@ class Recipe:
             options[key] = {**options[key], **value} if both else value
         names = tuple(dict.fromkeys((*self.keep_float, *other.keep_float)))
         step = None if self.options is None and other.options is None else options
-        return Recipe(names, step, other.images or self.images)
+        before = tuple(dict.fromkeys((*self.before, *other.before)))
+        return Recipe(names, step, before, other.images or self.images)
 
     def text(self) -> str:
         """As TOML."""
         lines = [] if not self.keep_float else [f"keep_float = {_toml(self.keep_float)}"]
+        for name in self.before:
+            lines += ["[[steps]]", f"pass = {_toml(name)}"]
         if self.options is not None:
             lines += ["[[steps]]", 'pass = "quantize-int8"', *_lines(self.options)]
         if self.images is not None:
