@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from irshrink.backend import Inference
 from irshrink.backends.tvm import threads
 from irshrink.backends.tvm.backend import TvmBackend
 from irshrink.backends.tvm.kernels import candidates_for
@@ -151,3 +152,14 @@ def test_where_it_is_chosen() -> None:
     ]
     assert chosen("cortex-a72", *layers) == [128, 0, 0, 0, 0]
     assert chosen("cortex-m4", *layers) == chosen("rv32imc-linux", *layers) == [0] * 5
+
+
+def test_the_report_says_what_weights_take(tmp_path: Path) -> None:
+    bench = KernelBench()
+    add(bench, (2, 40, 8, 8), Window(kernel=(1, 9)), 32)
+    inputs = Inference(bench.values, [np.zeros(p.shape, np.float32) for p in bench.program.outputs])
+    built = TvmBackend().compile(bench.program, load_target("host"), tmp_path, [inputs], "note")
+    assert built.notes[-1] == (
+        "Convolutions of float32 run faster: 1 by Fourier transforms. Their transformed weights take 30,720 "
+        "bytes more."
+    )

@@ -18,6 +18,7 @@ from irshrink.backends.toolchain import zig
 from irshrink.backends.tvm.memory import plan_steps
 from irshrink.backends.tvm.striped import call_order
 from irshrink.backends.tvm.threads import workspace_bytes
+from irshrink.backends.tvm.transformed import transform_notes
 from irshrink.errors import BudgetError, ToolError
 from irshrink.names import DEFAULT_NAMES, Names
 from irshrink.pipeline import Pass
@@ -269,7 +270,7 @@ def _artifact(
         ram_bytes=sizes.ram,
         names=names,
         variant=variant,
-        notes=tuple(chooser.notes()),
+        notes=(*chooser.notes(), *transform_notes(planned.program, {c.op: c.weights_bytes for c in costs})),
         choices=chooser.choices(),
     )
 

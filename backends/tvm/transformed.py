@@ -1,0 +1,20 @@
+"""What a report says of convolutions that run in tiles of 2x2 or by Fourier transforms."""
+
+from __future__ import annotations
+
+from irshrink.program.ops import ConvF32
+from irshrink.program.program import Program
+
+
+def transform_notes(program: Program, weights: dict[str, int]) -> list[str]:
+    """A sentence where there are such; ``weights`` are the bytes of constants of every operator."""
+    ops = [op for op in program.ops if isinstance(op, ConvF32) and (op.winograd or op.fourier)]
+    if not ops:
+        return []
+    tiles = sum(op.winograd for op in ops)
+    ways = [f"{tiles} in tiles of 2x2 (Winograd)"] * (tiles > 0)
+    ways += [f"{len(ops) - tiles} by Fourier transforms"] * (tiles < len(ops))
+    more = sum(weights[op.name] - op.weight.nbytes - op.bias.nbytes for op in ops)
+    return [
+        f"Convolutions of float32 run faster: {', '.join(ways)}. Their transformed weights take {more:,} bytes more."
+    ]
