@@ -42,12 +42,17 @@ def always(*steps: StepTable) -> Callable[[Recipe], tuple[StepTable, ...]]:
     return lambda _: steps
 
 
+#: How the integers of weights in few bits are chosen: what loses least and settles each layer for itself.
+FEW_BITS = {"rounding": "gptq", "weight_range": "mse"}
+
+
 def within_budget(recipe: Recipe) -> tuple[StepTable, ...]:
     """Mixed precision under the recipe's budgets; of none, under the pass's own.
 
     Without evaluation data a budget of accuracy is checked on the calibration data, so it is counted there.
     """
     table: StepTable = {"pass": "quantize-mixed", "max_drop": recipe.max_drop, "max_size": recipe.max_size}
+    table["quantize"] = FEW_BITS
     if recipe.max_drop is not None and recipe.eval is None:
         table["judge"] = "counted"
     return ({key: value for key, value in table.items() if value is not None},)

@@ -301,6 +301,7 @@ def test_drops_are_counted_as_compile_counts_them() -> None:
     assert Expected(module, samples).drop(mixture) > Expected(module, samples).drop(uniform(module, 8))
 
 
+@pytest.mark.long
 def test_compile_by_budget_and_again_from_the_lock(tmp_path: Path) -> None:
     data = str(MODELS / "kws-samples.npz")
     options = {"target": "host", "calibration": data, "test_inputs": 1}
