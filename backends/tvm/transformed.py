@@ -15,6 +15,5 @@ def transform_notes(program: Program, weights: dict[str, int]) -> list[str]:
     ways = [f"{tiles} in tiles of 2x2 (Winograd)"] * (tiles > 0)
     ways += [f"{len(ops) - tiles} by Fourier transforms"] * (tiles < len(ops))
     more = sum(weights[op.name] - op.weight.nbytes - op.bias.nbytes for op in ops)
-    return [
-        f"Convolutions of float32 run faster: {', '.join(ways)}. Their transformed weights take {more:,} bytes more."
-    ]
+    taken = f"Their transformed weights take {more:,} bytes more."
+    return [f"Convolutions of float32 run faster: {', '.join(ways)}. {taken}"]
