@@ -163,3 +163,18 @@ def test_clips_stay_without_data() -> None:
 def test_options_without_sense_are_refused(name: str, options: dict[str, Any], why: str) -> None:
     with pytest.raises(RecipeError, match=why):
         make_pass(name, options)
+
+
+def test_another_variant_is_repaired_alike() -> None:
+    module = net(["clip", "depthwise", "clip", "conv"], 1)
+    steps: list[tuple[str, dict[str, Any]]] = [
+        (name, {}) for name in ("equalize", "shrink-saturated", "smooth", "absorb-bias")
+    ]
+    first = run(module, *steps)
+    other = module.clone()
+    other.taken_over = first.measured
+    other.calibration = random_samples(input_specs(module.graph), 2, seed=9)
+    second = run(other, *steps)
+    for a, b in zip(first.graph, second.graph, strict=True):
+        for x, y in zip(a.inputs, b.inputs, strict=True):
+            np.testing.assert_array_equal(constant(x), constant(y))

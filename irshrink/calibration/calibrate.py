@@ -148,18 +148,19 @@ def channel_means(
 
 
 def channel_extremes(
-    module: Module, samples: Samples, axes: Mapping[str, int], *, progress: Progress | None = None
+    module: Module, samples: Samples, axes: Mapping[str, int], step: str, *, progress: Progress | None = None
 ) -> dict[str, ChannelExtremes]:
     """Smallest and largest value of each channel over the samples.
 
     Args:
         axes: the axis that counts channels, by value.
+        step: the pass that asks: each may find the model changed by those before it.
 
     Raises:
         ModelError: ONNX Runtime cannot run the model, or a value becomes NaN or infinite.
     """
     if module.taken_over is not None:
-        return module.taken_over.extremes_of(list(axes))
+        return module.taken_over.extremes_of(step, list(axes))
     found: dict[str, ChannelExtremes] = {}
     for done, arrays in enumerate(each_sample(module, samples, list(axes)), start=1):
         for name, axis in axes.items():
@@ -170,7 +171,7 @@ def channel_extremes(
             found[name] = seen if name not in found else found[name].joined(seen)
         if progress is not None:
             progress(done, len(samples))
-    module.measured.extremes.update(found)
+    module.measured.extremes.update({(step, name): seen for name, seen in found.items()})
     return found
 
 

@@ -17,12 +17,12 @@ T = TypeVar("T")
 
 @dataclass
 class Measured:
-    """Ranges by method and value, means and extremes of channels by value; a later measurement replaces an
-    earlier one. ``steps`` are what passes that search settled on, by their names."""
+    """Ranges by method and value, means of channels by value, extremes by pass and value; a later measurement
+    replaces an earlier one. ``steps`` are what passes that search settled on, by their names."""
 
     ranges: dict[tuple[Hashable, str], Range] = field(default_factory=dict)
     means: dict[str, Array] = field(default_factory=dict)
-    extremes: dict[str, ChannelExtremes] = field(default_factory=dict)
+    extremes: dict[tuple[str, str], ChannelExtremes] = field(default_factory=dict)
     steps: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def add_ranges(self, method: Hashable, ranges: Mapping[str, Range]) -> None:
@@ -42,12 +42,12 @@ class Measured:
         """
         return {name: _found(self.means, name, name) for name in values}
 
-    def extremes_of(self, values: Sequence[str]) -> dict[str, ChannelExtremes]:
+    def extremes_of(self, step: str, values: Sequence[str]) -> dict[str, ChannelExtremes]:
         """
         Raises:
             ModelError: a value was not measured.
         """
-        return {name: _found(self.extremes, name, name) for name in values}
+        return {name: _found(self.extremes, (step, name), name) for name in values}
 
     def step_of(self, name: str) -> dict[str, Any]:
         """

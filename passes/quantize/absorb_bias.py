@@ -68,6 +68,7 @@ class AbsorbBias:
             module,
             module.calibration,
             axes,
+            self.name,
             progress=lambda done, total: ctx.progress(f"measuring channels, sample {done:,} of {total:,}"),
         )
         absorbed = [

@@ -63,7 +63,7 @@ class Equalize:
     def run(self, module: Module, ctx: Context) -> PassResult:
         groups = ctx.analyses.get(scale_groups)
         note_blocked(groups, ctx)
-        bounds = scale_bounds(module, groups, self.margin, ctx)
+        bounds = scale_bounds(module, groups, self.margin, self.name, ctx)
         if not bounds.free.any():
             return PassResult(False, stats={"channels": 0})
         scale, rounds = _scales(groups, bounds, self.rounds)

@@ -46,11 +46,12 @@ class Bounds:
         return np.asarray(self.low < self.high)
 
 
-def scale_bounds(module: Module, groups: ScaleGroups, margin: float, ctx: Context) -> Bounds:
+def scale_bounds(module: Module, groups: ScaleGroups, margin: float, step: str, ctx: Context) -> Bounds:
     """What is allowed: nothing for blocked groups, and behind a Clip only what calibration says.
 
     Args:
         margin: how far beyond the values of calibration data others may lie, as a part of a channel's range.
+        step: the pass that asks.
     """
     free = groups.free()
     low, high = np.where(free, 1 / LARGEST_SCALE, 1.0), np.where(free, LARGEST_SCALE, 1.0)
@@ -65,7 +66,7 @@ def scale_bounds(module: Module, groups: ScaleGroups, margin: float, ctx: Contex
             f"Clip {names} bounds channels, which are scaled only where calibration data says that it may be"
         )
         return Bounds(low, high)
-    extremes = _extremes(module, groups, clips, ctx)
+    extremes = _extremes(module, groups, clips, f"{step}, clips", ctx)
     fixed = np.zeros(groups.count, bool)
     for site, seen in zip(clips, extremes, strict=True):
         bound = scalar(input_of(site.node, 2)) or 0.0
@@ -78,7 +79,7 @@ def scale_bounds(module: Module, groups: ScaleGroups, margin: float, ctx: Contex
 
 
 def _extremes(
-    module: Module, groups: ScaleGroups, clips: Sequence[Site], ctx: Context
+    module: Module, groups: ScaleGroups, clips: Sequence[Site], step: str, ctx: Context
 ) -> list[ChannelExtremes]:
     """Of what each Clip reads."""
     assert module.calibration is not None
@@ -88,6 +89,7 @@ def _extremes(
         module,
         module.calibration,
         axes,
+        step,
         progress=lambda done, total: ctx.progress(f"measuring channels, sample {done:,} of {total:,}"),
     )
     return [found[str(value.name)] for value in inputs]

@@ -29,7 +29,7 @@ import onnx_ir as ir
 
 from irshrink.calibration import each_sample
 from irshrink.errors import RecipeError
-from irshrink.graph.edit import Refusal, input_of, is_op, scalar
+from irshrink.graph.edit import Refusal, base_name, input_of, is_op, scalar
 from irshrink.graph.linear import LinearOp, is_linear, linear_op, scale_and_shift_output
 from irshrink.module import Module
 from irshrink.pipeline import Context, PassResult
@@ -70,11 +70,25 @@ class ShrinkSaturated:
                 "shrink-saturated needs calibration data. "
                 "Give --calibration with an .npz file or a folder of images."
             )
-        count = len(module.calibration) if self.max_samples is None else self.max_samples
-        _observe(module, module.calibration.spread(count), layers, ctx)
-        shrunk = [layer.shrink() for layer in layers]
+        factors = self._factors(module, module.calibration, layers, ctx)
+        module.measured.steps[self.name] = factors
+        shrunk = [layer.scale(factors[base_name(layer.op.node)]) for layer in layers]
         stats = {"channels": sum(shrunk), "layers": sum(count > 0 for count in shrunk)}
         return PassResult(stats["channels"] > 0, stats=stats)
+
+    def _factors(
+        self, module: Module, samples: Samples, layers: Sequence[_Layer], ctx: Context
+    ) -> dict[str, Array]:
+        """What each layer's channels are multiplied by, [Co], by the layer's name.
+
+        Raises:
+            ModelError: another variant of the model decided, and has no such layer.
+        """
+        if module.taken_over is not None:
+            return module.taken_over.step_of(self.name)
+        count = len(samples) if self.max_samples is None else self.max_samples
+        _observe(module, samples.spread(count), layers, ctx)
+        return {base_name(layer.op.node): layer.factors() for layer in layers}
 
 
 @dataclass
@@ -113,15 +127,18 @@ class _Layer:
         self.power += np.square(inputs, dtype=np.float64).mean(axis=1)
         self.samples += 1
 
-    def shrink(self) -> int:
-        """Scale the weights; returns how many channels changed."""
+    def factors(self) -> Array:
+        """What the weights of each channel are best multiplied by, [Co], at most 1."""
         largest = np.abs(self.op.weight).max(axis=(2, 3)).reshape(-1)
         if not largest.any():
-            return 0
+            return np.ones(len(largest))
         limits = _LIMITS * largest.max()
         costs = [self._cost(limit, largest) for limit in limits]
         limit = limits[int(np.argmin(costs))]
-        factors = np.minimum(1.0, limit / np.maximum(largest, limit))
+        return np.asarray(np.minimum(1.0, limit / np.maximum(largest, limit)))
+
+    def scale(self, factors: Array) -> int:
+        """Multiply the weights; returns how many channels changed."""
         scale_and_shift_output(self.op, factors, np.zeros_like(factors))
         return int((factors < 1).sum())
 

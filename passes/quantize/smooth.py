@@ -65,7 +65,7 @@ class Smooth:
             )
         groups = ctx.analyses.get(scale_groups)
         note_blocked(groups, ctx)
-        bounds = scale_bounds(module, groups, self.margin, ctx)
+        bounds = scale_bounds(module, groups, self.margin, self.name, ctx)
         chosen = bounds.free & (_normalized(groups) if self.layernorm_only else True)
         if not chosen.any():
             return PassResult(False, stats={"channels": 0})
@@ -107,6 +107,7 @@ def _read(module: Module, groups: ScaleGroups, chosen: Array, ctx: Context) -> A
         module,
         module.calibration,
         {name: channels.axis for name, channels in by_name.items()},
+        Smooth.name,
         progress=lambda done, total: ctx.progress(f"measuring channels, sample {done:,} of {total:,}"),
     )
     largest = np.zeros(groups.count)
