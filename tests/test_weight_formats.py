@@ -15,6 +15,7 @@ from irshrink import onnxrt
 from irshrink.errors import RecipeError, UnsupportedModelError
 from irshrink.module import Module, load_module
 from irshrink.optimize import optimize_model
+from irshrink.passes.quantize import weight_only
 from irshrink.passes.quantize.kmeans import kmeans
 from irshrink.passes.quantize.output_error import Grid, fitted_integers, fitted_levels
 from irshrink.program import ops
@@ -88,6 +89,46 @@ def test_the_program_keeps_the_form(
     y, z = run_program(program, [x, i.astype(np.int32)])
     np.testing.assert_allclose(y, expected["y"], atol=1e-5)
     np.testing.assert_allclose(z, expected["z"], atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "options"), [(name, options) for name, options, *_ in FORMS])
+def test_weights_in_runs_of_rows_are_the_same(
+    name: str, options: dict[str, Any], model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A weight beside the model is read in parts, and made again when the file is written."""
+    whole, parts = tmp_path / "whole.onnx", tmp_path / "parts.onnx"
+    beside = tmp_path / "beside.onnx"
+    onnx.save(onnx.load(model), beside, save_as_external_data=True, location="b.bin", size_threshold=0)
+    optimize_model(model, whole, [make_pass(name, {"min_elements": 1, **options})])
+    monkeypatch.setattr(weight_only, "_AT_ONCE", 200)
+    optimize_model(beside, parts, [make_pass(name, {"min_elements": 1, **options})])
+    assert whole.read_bytes() == parts.read_bytes()
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_a_transposed_convolution_keeps_its_numbers(bits: int, tmp_path: Path) -> None:
+    """Its integers lose their zero points on the way to a convolution, and may need more bits then."""
+    proto = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> g (float[1, 3, 4, 4] x) => (float[1, 5, 9, 9] y)'
+        "{ y = ConvTranspose <strides = [2, 2]> (x, k) }"
+    )
+    rng = np.random.default_rng(0)
+    kernel = rng.uniform(0, 1, (3, 5, 3, 3)).astype(np.float32)
+    proto.graph.initializer.append(numpy_helper.from_array(kernel, "k"))
+    onnx.save(proto, tmp_path / "m.onnx")
+    options = {"bits": bits, "formula": "asymmetric", "min_elements": 1}
+    out = tmp_path / "out.onnx"
+    optimize_model(tmp_path / "m.onnx", out, [make_pass("quantize-weights", options)])
+    program = lower(load_module(out))
+    (layer,) = (op for op in program.ops if isinstance(op, ops.ConvF32))
+    assert layer.codes is None or np.array_equal(layer.codes.real(), layer.weight)
+    if isinstance(layer.codes, ops.WeightCodes):
+        half = 1 << (layer.codes.bits - 1)
+        assert -half <= layer.codes.integers.min()
+        assert layer.codes.integers.max() < half
+    x = rng.normal(0, 1, (1, 3, 4, 4)).astype(np.float32)
+    expected = onnxrt.run(onnxrt.session(out, optimize=False), {"x": x})["y"]
+    np.testing.assert_allclose(run_program(program, [x])[0], expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -139,6 +139,8 @@ def weight_codes(weight: Constant) -> StoredWeights | None:
         return plain
     half = 1 << (codes.bits - 1)
     low = half if codes.integers.max(initial=0) >= half else 0
+    if stored_bits(codes.integers - low, codes.bits) != codes.bits:
+        return plain  # they were moved by their zero points
     zero = np.broadcast_to(codes.zero_point.reshape(-1), (len(codes.integers),)) - low
     if codes.bits > 8 or zero.min(initial=0) < -128 or zero.max(initial=0) > 127:
         return plain
