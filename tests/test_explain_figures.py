@@ -170,3 +170,13 @@ def test_moves_between_grids_are_no_points() -> None:
         ("Relu", True),
     ]
     assert len(rounded.points[0].quantizers) == 2
+
+
+def test_an_input_behind_moves_is_the_input() -> None:
+    """Converted models turn images around before they round them."""
+    text = """<ir_version: 9, opset_import: ["" : 20]> g (float[1, 4, 4, 3] x) => (float[1, 3, 4, 4] y)
+    <float s = {0.5}, int8 z = {3}> {
+      t = Transpose <perm = [0, 3, 1, 2]> (x) q = QuantizeLinear (t, s, z) r = DequantizeLinear (q, s, z)
+      y = Relu (r) }"""
+    points = find_points(ir.from_proto(onnx.parser.parse_model(text)).graph, "g").points
+    assert [(point.op_type, point.name) for point in points] == [("input", "x"), ("Relu", points[1].name)]

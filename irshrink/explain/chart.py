@@ -35,8 +35,7 @@ def noise_by_layer(layers: Sequence[Mapping[str, Any]]) -> Markup:
     worst = min(layers, key=lambda layer: float(layer["snr_alone_db"]))
     description = (
         f"Signal-to-noise ratio of {plural(len(layers), 'layer')} in dB. The worst alone is {worst['name']} "
-        f"with {decibel(worst['snr_alone_db'])}; the whole model ends at "
-        f"{decibel(layers[-1]['snr_whole_db'])}. The table below holds the same figures."
+        f"with {decibel(worst['snr_alone_db'])}. The table below holds the same figures."
     )
     return Markup(
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(description)}">'

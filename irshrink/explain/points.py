@@ -36,6 +36,7 @@ class Point:
         value: before rounding.
         grid: None where the value stays float.
         node: the layer; None for an input of the graph.
+        entry: the input of the graph that the value is, behind moves.
         stored: the rounded constants of its segment.
         sources: the points that its segment reads.
         quantizers: the QuantizeLinear nodes of this point, those behind moves included.
@@ -46,6 +47,7 @@ class Point:
     value: ir.Value
     grid: Affine | None
     node: ir.Node | None = None
+    entry: ir.Value | None = None
     stored: list[Stored] = field(default_factory=list)
     sources: list[Point] = field(default_factory=list)
     quantizers: list[ir.Node] = field(default_factory=list)
@@ -55,6 +57,8 @@ class Point:
 
     @property
     def name(self) -> str:
+        if self.entry is not None:
+            return str(self.entry.name)
         return str(self.value.name) if self.node is None else base_name(self.node)
 
     @property
@@ -221,7 +225,8 @@ class _Finder:
         point.sources = [*sources.get(point.value, {})]
         nodes = [n for n in inside.get(point.value, {}) if not is_stored(n)]
         point.stored = [self.stored[v] for n in nodes for v in n.inputs if v in self.stored]
-        point.node = _layer_of(nodes, point)
+        point.entry = None if point.sources else _entry(point.value)
+        point.node = None if point.entry is not None else _layer_of(nodes, point)
         point.low, point.high = _folded_clamp(point, nodes)
 
 
@@ -234,6 +239,15 @@ def _layer_of(nodes: list[ir.Node], point: Point) -> ir.Node | None:
         n for n in nodes if not is_op(n, *MOVES, "Relu", "Clip", "DequantizeLinear", "QuantizeLinear")
     ]
     return computing[-1] if computing else (nodes[0] if nodes else point.value.producer())
+
+
+def _entry(value: ir.Value) -> ir.Value | None:
+    """The input of the graph that a value is, behind moves."""
+    node = value.producer()
+    while node is not None and is_op(node, *MOVES) and node.inputs[0] is not None:
+        value = node.inputs[0]
+        node = value.producer()
+    return value if value.is_graph_input() else None
 
 
 def _folded_clamp(point: Point, nodes: list[ir.Node]) -> tuple[float | None, float | None]:

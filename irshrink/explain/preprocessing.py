@@ -80,7 +80,7 @@ def wrong_preprocessing(facts: Facts) -> Iterator[Finding]:
     """The range of the samples against the range that an input is rounded to."""
     for point in facts.points:
         tally = facts.tally(point)
-        if point.node is not None or tally.grid is None or not tally.count:
+        if point.entry is None or tally.grid is None or not tally.count:
             continue
         found = _mismatch(point, tally)
         if found is None:
@@ -117,7 +117,7 @@ def wrong_preprocessing(facts: Facts) -> Iterator[Finding]:
 
 def swapped_colours(facts: Facts) -> Iterator[Finding]:
     """Whether the float model knows the samples better with red and blue exchanged."""
-    point = next((p for p in facts.points if p.node is None), None)
+    point = next((p for p in facts.points if p.entry is not None), None)
     samples = facts.subject.samples
     if point is None or len(samples.inputs) != 1 or len(samples) < _FEW:
         return
@@ -202,7 +202,7 @@ def _known(ends: tuple[float, float]) -> str | None:
 
 def _colour_axis(point: Point) -> int | None:
     """The axis of three colours of a batch of images."""
-    shape = point.value.shape
+    shape = None if point.entry is None else point.entry.shape
     if shape is None or shape.rank() != 4 or not shape.is_static():
         return None
     dims = shape.numpy()
@@ -222,7 +222,7 @@ def _short(number: float) -> float:
 
 
 def _changed(samples: Samples, point: Point, function: Callable[[Array], Array]) -> Samples:
-    return dataclasses.replace(samples, source=Mapped(samples.source, str(point.value.name), function))
+    return dataclasses.replace(samples, source=Mapped(samples.source, point.name, function))
 
 
 def _answers(facts: Facts, given: Samples, other: Samples) -> Iterator[tuple[Array, Array]]:
