@@ -1,10 +1,10 @@
 """Instructions, flash and arena of the product's models on Cortex-M beside what others take.
 
-    python benchmarks/cortex_m.py [--targets cortex-m4,cortex-m7] [--models kws,ic] [--gcc]
+    python benchmarks/cortex_m.py [--targets cortex-m4,cortex-m7] [--models kws,ic] [--gcc] [--weights int4]
 
 Instructions are counted in the emulator: exact, the same on every machine, and not a time. ``--gcc`` builds
 the same C with arm-none-eabi-gcc -O2, the compiler of the other rows, where it is installed (Debian:
-gcc-arm-none-eabi).
+gcc-arm-none-eabi). ``--weights int4`` compares builds with weights of 4 bits (w4a8) with those of 8.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from irshrink.backends.unicorn.runner import EMULATION_MAIN, FIRMWARE
 from irshrink.compile import compile_model
 from irshrink.console import table
 from irshrink.recipe import Recipe
+from irshrink.shorthands import Quantize
 from irshrink.target import load_target
 
 if sys.version_info >= (3, 11):
@@ -37,6 +38,7 @@ HERE = Path(__file__).parent
 MODELS = HERE.parent / "models"
 SAMPLES = {"lenet-5": "mnist-samples.npz", "lenet-300-100": "mnist-samples.npz"}
 GCC = "arm-none-eabi-gcc"
+WIDTHS: tuple[tuple[str, Quantize], ...] = (("int8", "int8"), ("int4", "w4a8"))
 HEADER = ("model", "by", "instructions", "ratio", "a MAC", "flash", "code", "arena", "bound", "stack")
 
 
@@ -48,7 +50,10 @@ def main() -> None:
     parser.add_argument("--models", default="ad,kws,ic,vww,lenet-5,lenet-300-100")
     parser.add_argument("--float", action="store_true", help="float32 builds")
     parser.add_argument("--gcc", action="store_true", help="also build with arm-none-eabi-gcc -O2")
+    parser.add_argument("--weights", choices=("int8", "int4"), default="int8")
     options = parser.parse_args()
+    if options.weights == "int4":
+        return compare_weights(options.targets.split(","), options.models.split(","))
     if options.gcc and shutil.which(GCC) is None:
         parser.error(f"{GCC} is not installed. Leave --gcc out, or: apt-get install gcc-arm-none-eabi")
     rivals = tomllib.loads((HERE / "rivals.toml").read_text("utf-8"))
@@ -65,10 +70,49 @@ def main() -> None:
         print(f"{target}, {'float32' if options.float else 'int8'}\n\n{table(rows, HEADER)}\n")
 
 
-def measure(name: str, target: str, out: Path, as_float: bool) -> dict[str, Any]:
+def compare_weights(targets: list[str], models: list[str]) -> None:
+    """The same nets with weights of 8 and of 4 bits; every build is checked against the reference."""
+    header = (
+        "model",
+        "weights",
+        "instructions",
+        "ratio",
+        "of weights",
+        "constants",
+        "ratio",
+        "code",
+        "arena",
+    )
+    for target in targets:
+        rows: list[tuple[str, ...]] = []
+        for name in models:
+            base: tuple[int, int] | None = None
+            for label, quantize in WIDTHS:
+                with tempfile.TemporaryDirectory() as folder:
+                    report = measure(name, target, Path(folder) / "build", False, quantize)
+                size, count = report["size"], report["emulation"]["instructions"]
+                stored, spent = size["weights_bytes"], weights_alone(report)
+                base = base or (count, stored)
+                ratios = f"{count / base[0]:.3f}", f"{stored / base[1]:.3f}"
+                row = (f"{count:,}", ratios[0], f"{spent:,}", f"{stored:,}", ratios[1])
+                rows.append((name, label, *row, f"{size['code_bytes']:,}", f"{size['arena_bytes']:,}"))
+        print(f"{target}\n\n{table(rows, header)}\n", flush=True)
+
+
+def weights_alone(report: dict[str, Any]) -> int:
+    """Bytes of the weights of all layers, without biases, multipliers and tables."""
+    layers = (layer for layer in report["layers"] if layer["op"] in ("ConvInt8", "DenseInt8"))
+    return sum(layer["weights_bytes"] - 8 * layer["output_shape"][-1] for layer in layers)
+
+
+def measure(
+    name: str, target: str, out: Path, as_float: bool, quantize: Quantize | None = None
+) -> dict[str, Any]:
     """The report of a build of one model."""
     samples = MODELS / SAMPLES.get(name, f"{name}-samples.npz")
-    recipe = Recipe(target=target, calibration=None if as_float else str(samples), test_inputs=1)
+    recipe = Recipe(
+        target=target, calibration=None if as_float else str(samples), test_inputs=1, quantize=quantize
+    )
     return compile_model(MODELS / f"{name}.onnx", recipe, out)
 
 

@@ -247,6 +247,8 @@ def _artifact(
     variant: int,
     chooser: Chooser,
 ) -> Artifact:
+    from irshrink.backends.tvm.kernels.packed import wider_notes
+
     costs = tuple(
         OpCost(
             op=step.op.name,
@@ -270,7 +272,11 @@ def _artifact(
         ram_bytes=sizes.ram,
         names=names,
         variant=variant,
-        notes=(*chooser.notes(), *transform_notes(planned.program, {c.op: c.weights_bytes for c in costs})),
+        notes=(
+            *chooser.notes(),
+            *wider_notes((step.op, step.call) for step in planned.steps),
+            *transform_notes(planned.program, {c.op: c.weights_bytes for c in costs}),
+        ),
         choices=chooser.choices(),
     )
 

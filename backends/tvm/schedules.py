@@ -139,8 +139,7 @@ class Chooser:
         rule, every = options(op, program, self.target)
         wanted = self.schedules.find(op.name, workload(op, program))
         if wanted is None:
-            self.by_rule.append(op.name)
-            return rule
+            return self._untuned(op, program, rule, every)
         if wanted == BY_RULE:
             self.tuned.append(op.name)
             return rule
@@ -152,6 +151,16 @@ class Chooser:
             raise InternalError(f"{op.name}: {dict(wanted)} is no schedule of its kernels")
         self.stale.append(op.name)
         return rule
+
+    def _untuned(self, op: Op, program: Program, rule: KernelCall, every: list[Option]) -> KernelCall:
+        """The rule's; where packed weights have no kernels of their own, what was tuned for 8 bits."""
+        self.by_rule.append(op.name)
+        if getattr(op, "weight_bits", 8) == 8 or self.target.has("simd"):
+            return rule
+        wide = dataclasses.replace(op, weight_bits=8)  # type: ignore[call-arg]
+        wanted = self.schedules.find(op.name, workload(wide, program))
+        chosen = next((one for one in every if one.plain() == wanted), None)
+        return rule if chosen is None else chosen.call(op, program, self.target)
 
     def choices(self) -> Choices | None:
         """How kernels were chosen so far; None where there was no choice."""

@@ -11,6 +11,7 @@ arena plans, once a call.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Literal
 
@@ -19,7 +20,9 @@ from numpy.typing import NDArray
 
 from irshrink.backends.tvm.kernels.call import Argument, Constant, KernelCall, Workspace
 from irshrink.backends.tvm.tir import constant, filled_first, scalar
+from irshrink.console import plural
 from irshrink.errors import InternalError
+from irshrink.program.ops import Op
 
 #: How weights lie in bytes: each in one, or two of 4 bits in one (:func:`in_bytes`).
 Form = Literal["bytes", "sums", "fields"]
@@ -93,3 +96,16 @@ def unpacked_first(call: KernelCall, bits: int) -> KernelCall:
         workspace_bytes=offset + packed.nbytes * (8 // bits),
         assembly=False,
     )
+
+
+def wider_notes(calls: Iterable[tuple[Op, KernelCall]]) -> list[str]:
+    """A sentence for the report where kernels spend more bits on weights than the model does."""
+    wider = [op.name for op, call in calls if _stored_bits(call) > getattr(op, "weight_bits", 8)]
+    if not wider:
+        return []
+    several = plural(len(wider), "layer")
+    return [f"Kernels for this target hold the 2-bit weights of {several} in 4 bits, from {wider[0]} on."]
+
+
+def _stored_bits(call: KernelCall) -> int:
+    return min((c.bits for c in call.constants()), default=8)
