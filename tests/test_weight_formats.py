@@ -139,6 +139,7 @@ def test_a_transposed_convolution_keeps_its_numbers(bits: int, tmp_path: Path) -
         ("quantize-weights", {"formula": "range", "power_of_two": True}, "'range' has no block_size"),
         ("quantize-weights", {"bits": 3}, "bits"),
         ("cluster-weights", {"bits": 9}, "bits"),
+        ("cluster-weights", {"iterations": -1}, "iterations is a number of steps"),
     ],
 )
 def test_options_that_do_not_fit(name: str, options: dict[str, Any], message: str) -> None:

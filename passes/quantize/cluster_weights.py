@@ -62,6 +62,10 @@ class ClusterWeights:
     min_elements: int = 1024
     keep_float: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        if self.iterations < 0:
+            raise ValueError("iterations is a number of steps, 0 or more.")
+
     def run(self, module: Module, ctx: Context) -> PassResult:
         require_matches(module.graph, self.keep_float)
         if self.fit == "outputs":

@@ -19,7 +19,7 @@ import onnx_ir as ir
 from irshrink.calibration.moments import input_moments
 from irshrink.calibration.patches import weight_rows
 from irshrink.errors import RecipeError
-from irshrink.graph.edit import Array, constant
+from irshrink.graph.edit import Array, attribute_int, constant
 from irshrink.graph.linear import is_linear
 from irshrink.module import Module
 from irshrink.passes.quantize.codebook import nearest_level
@@ -55,7 +55,7 @@ def hessians(module: Module, weights: Iterable[ir.Value], ctx: Context) -> dict[
     readers = {
         value: [node for node, _ in value.uses()]
         for value in weights
-        if all(node.op_type in ("Conv", "Gemm", "MatMul") and is_linear(node) for node, _ in value.uses())
+        if all(_has_rows(node) for node, _ in value.uses())
     }
     nodes = [node for several in readers.values() for node in several]
     ctx.progress("measuring what layers read")
@@ -65,6 +65,15 @@ def hessians(module: Module, weights: Iterable[ir.Value], ctx: Context) -> dict[
         total = sum(moments[str(node.outputs[0].name)].hessian for node in several)
         found[value] = _damped(np.asarray(total))
     return found
+
+
+def _has_rows(node: ir.Node) -> bool:
+    """Whether H is known of what a node reads."""
+    if not is_linear(node) or constant(node.inputs[0]) is not None or attribute_int(node, "transA", 0):
+        return False
+    weight = constant(node.inputs[1])
+    matrix = weight is not None and weight.ndim == 2
+    return node.op_type == "Conv" or (matrix and node.op_type in ("Gemm", "MatMul"))
 
 
 def _damped(hessian: Array) -> Array:

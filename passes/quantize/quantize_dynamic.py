@@ -39,7 +39,7 @@ from irshrink.pipeline import Context, PassResult
 _OPSET = 13
 _FLOAT = ir.DataType.FLOAT
 #: Sums of so many products of 8 bits stay in int32.
-_MOST_FEATURES = (2**31 - 1) // (255 * 127)
+_MOST_FEATURES = (2**31 - 1) // (256 * 127)
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,8 @@ class Choice:
         if value.is_graph_output():
             return "they are an output of the model"
         for node, index in value.uses():
+            if node.graph is not value.graph:
+                return f"{describe(node)} inside of another node reads them too"
             if not is_op(node, *_WEIGHTS) or index not in _WEIGHTS[node.op_type]:
                 return f"{describe(node)} reads them too"
             if matches(node, self.keep_float):
