@@ -115,3 +115,13 @@ def test_weights_that_the_graph_itself_rounds() -> None:
     assert layer.weight is not None
     assert layer.weight.codes.tolist() == [[64, -127 - 1], [32, 127], [0, 96], [-64, 16]]
     assert [point.op_type for point in layer.sources] == ["input"]
+
+
+def test_a_quantized_tflite_model(tmp_path: Path) -> None:
+    """Its values have names of their own, so only the outputs are compared with the float model."""
+    samples = np.load(MODELS / "kws-samples.npz")["input"][:4].astype(np.float32)
+    np.savez(tmp_path / "samples.npz", input_1=samples)
+    result = explain_model(MODELS / "kws.tflite", tmp_path / "samples.npz", floats=MODELS / "kws.onnx")
+    assert len(result["layers"]) == 13
+    assert result["score"]["snr_db"] > 10
+    assert "no counterpart" in result["notes"][0]

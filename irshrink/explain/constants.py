@@ -24,10 +24,6 @@ _STEPS, _MISSED, _MISSED_ALONE = 4.0, 0.02, 0.25
 _SAME_CODE = 0.005
 #: Weights below this signal-to-noise ratio are too coarse.
 _COARSE_DB = 30.0
-#: Relative difference of a bias's scale from the products' that is no rounding.
-_SCALE_OFF = 0.01
-
-ONLY_INTEGERS = "integer kernels add such a bias as it is, the arithmetic of QDQ as written does not"
 
 
 def _no_float(facts: Facts) -> str:
@@ -38,34 +34,26 @@ def _no_float(facts: Facts) -> str:
 
 
 def bias_overflow(facts: Facts) -> Iterator[Finding]:
-    """A bias that was clipped to what its integers hold, or whose scale is not that of the accumulator."""
+    """A bias that was clipped to what its integers hold."""
     for point in facts.points:
-        found = bias(point)
-        if found is None:
-            continue
-        missing = _missing(facts, point)
-        off = found.scale_off is not None and found.scale_off > _SCALE_OFF
-        if not found.saturated and missing is None and not off:
-            continue
-        yield _bias_finding(facts, point, found, missing)
+        found, missing = bias(point), _missing(facts, point)
+        if found is not None and (found.saturated or missing is not None):
+            yield _bias_finding(facts, point, found, missing)
 
 
 def _bias_finding(facts: Facts, point: Point, found: Bias, missing: Array | None) -> Finding:
     tally, stored = facts.tally(point), point.bias
     assert stored is not None
-    clipped = found.saturated or (() if missing is None else tuple(np.flatnonzero(missing).tolist()))
-    parts = [f"the bias of {point.op_type} '{point.name}'"]
-    if clipped:
-        worst = clipped[0] if missing is None else int(np.argmax(np.abs(missing)))
-        end = "at the end of" if found.saturated else "short in"
-        parts.append(f"is {end} its {found.dtype} in {len(clipped)} of {stored.codes.size} channels")
-        real = stored.real.reshape(-1)
-        parts.append(f"(channel {worst} adds {real[worst]:.4g}{_instead(missing, real, worst)})")
-    if found.scale_off is not None and found.scale_off > _SCALE_OFF:
-        also = "and has" if clipped else "has"
-        parts.append(
-            f"{also} a scale that is {100 * found.scale_off:.3g} % off that of the products it is added to"
-        )
+    short = () if missing is None else tuple(np.flatnonzero(missing).tolist())
+    clipped = found.saturated or short
+    worst = clipped[0] if missing is None else int(np.argmax(np.abs(missing)))
+    end = "at the end of" if found.saturated else "short in"
+    real = stored.real.reshape(-1)
+    sentence = (
+        f"the bias of {point.op_type} '{point.name}' is {end} its {found.dtype} in {len(clipped)} of "
+        f"{stored.codes.size} channels: channel {worst} adds {real[worst]:.4g}"
+        f"{_instead(missing, real, worst)}."
+    )
     shift = 0.0 if missing is None else float(np.square(missing).mean()) * tally.count
     evidence = {
         "saturated": list(found.saturated[:16]),
@@ -77,9 +65,9 @@ def _bias_finding(facts: Facts, point: Point, found: Bias, missing: Array | None
         "bias-overflow",
         point,
         shift / tally.power if tally.power > 0 else 0.0,
-        " ".join(parts) + ".",
+        sentence,
         evidence,
-        _bias_remedies(facts, point, bool(found.saturated)),
+        _bias_remedies(facts, point),
         certain=bool(found.saturated),
     )
 
@@ -88,15 +76,12 @@ def _instead(missing: Array | None, real: Array, channel: int) -> str:
     return "" if missing is None else f" instead of {real[channel] + missing[channel]:.4g}"
 
 
-def _bias_remedies(facts: Facts, point: Point, saturated: bool) -> list[Remedy]:
+def _bias_remedies(facts: Facts, point: Point) -> list[Remedy]:
     known, stored = floats_of(facts, point), point.bias
     what = (
         f"give '{point.name}' weight scales that are large enough for its bias to fit int32; quantize-int8 "
         "does so by itself"
     )
-    if not saturated and stored not in known:
-        what = f"quantize again, the bias of '{point.name}' in steps of input scale times weight scale"
-        return [Remedy(what, Recipe(options={}), None, why_not=ONLY_INTEGERS)]
     if stored not in known or stored is None:
         return [Remedy(what, Recipe(options={}), None, why_not=_no_float(facts))]
     change = Change(constants={stored: known[stored]})

@@ -60,6 +60,8 @@ def agreeing(
     Raises:
         ModelError: ONNX Runtime cannot run one of the models.
     """
+    if not found:
+        return {}
     weave = Weave(rounded)
     values = weave.float_model(graph)
     twin = weave.alone({}).computed
