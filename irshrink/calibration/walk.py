@@ -18,8 +18,6 @@ import onnx_ir as ir
 from irshrink.graph.edit import is_constant, is_op
 
 if TYPE_CHECKING:
-    from onnxruntime import InferenceSession
-
     from irshrink.module import Module
     from irshrink.samples import Samples
 
@@ -49,19 +47,20 @@ class LayerWalk:
         self._kept: list[dict[str, Array]] = [{} for _ in range(len(samples))]
         self._at: tuple[ir.Value, ...] = ()
 
-    def read(self, node: ir.Node) -> Iterator[Array]:
+    def read(self, node: ir.Node | None) -> Iterator[Array]:
         """The first input of ``node``, for one sample after the other; the walk then stands before ``node``.
 
-        Nodes are asked for in the order of the graph, each after the last iteration has ended.
+        Nodes are asked for in the order of the graph, each after the last iteration has ended; at the end of
+        all None, for the first output of the model.
 
         Raises:
             ModelError: ONNX Runtime cannot run the model.
         """
         from irshrink import onnxrt
 
-        wanted = node.inputs[0]
+        wanted = self._module.graph.outputs[0] if node is None else node.inputs[0]
         assert wanted is not None, "layers have a first input"
-        alive = self._alive(node)
+        alive = () if node is None else tuple(v for v in self.alive(node) if not v.is_graph_input())
         computed = [
             v for v in dict.fromkeys((wanted, *alive)) if v not in self._at and not v.is_graph_input()
         ]
@@ -82,7 +81,7 @@ class LayerWalk:
         if moved is not None:
             self._kept, self._at = moved, alive
 
-    def _alive(self, node: ir.Node) -> tuple[ir.Value, ...]:
+    def alive(self, node: ir.Node) -> tuple[ir.Value, ...]:
         """What ``node`` and those behind it read of those before it; of a dequantized value the integers."""
         here = self._places[node]
         alive: dict[ir.Value, None] = {}
@@ -92,14 +91,14 @@ class LayerWalk:
             for value in other.inputs:
                 if value is not None and self._is_before(value, here) and value not in self._fixed:
                     alive[_stored(value)] = None
-        return tuple(value for value in alive if not value.is_graph_input())
+        return tuple(alive)
 
     def _is_before(self, value: ir.Value, place: int) -> bool:
         producer = value.producer()
-        return producer is not None and self._places.get(producer, place) < place
+        return value.is_graph_input() if producer is None else self._places.get(producer, place) < place
 
-    def _session(self, outputs: Sequence[ir.Value]) -> InferenceSession:
-        """From where the samples stand to ``outputs``."""
+    def _session(self, outputs: Sequence[ir.Value]) -> Any:
+        """An ONNX Runtime session from where the samples stand to ``outputs``."""
         from irshrink import onnxrt
 
         graph = self._module.graph

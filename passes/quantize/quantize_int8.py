@@ -9,7 +9,7 @@ arXiv:1806.08342.)
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -24,10 +24,12 @@ from irshrink.graph.shapes import infer_shapes
 from irshrink.module import Module
 from irshrink.passes.quantize import qparams
 from irshrink.passes.quantize.constants import ConstantQuantizer, linear_weight, output_axis
+from irshrink.passes.quantize.layer import Layer, read_layer, write_layer
 from irshrink.passes.quantize.plan import Plan, listed, make_plan, matches, require_matches
 from irshrink.passes.quantize.qdq import QdqWriter
 from irshrink.passes.quantize.qparams import QParams
-from irshrink.passes.quantize.refine import BiasCorrection, Layer, Refinement
+from irshrink.passes.quantize.reconstruct import reconstruct, require_torch
+from irshrink.passes.quantize.refine import BiasCorrection, Refinement
 from irshrink.passes.quantize.rounding import RoundingName
 from irshrink.passes.quantize.weight_range import WeightRange
 from irshrink.pipeline import Context, PassResult
@@ -61,6 +63,8 @@ class QuantizeInt8:
     bias_correction: take the mean error of rounding out of the bias: that of the weights alone
         (``analytic``), or of the whole model up to there, layer after layer (``empirical``); or ``none``.
     compensate: let each layer take back, as far as it can, what the layers before it do wrong.
+    reconstruct_steps: so many steps of gradient descent on the roundings of each block of layers together
+        (BRECQ; needs PyTorch, irshrink[pytorch]).
     damping: what is added to the diagonal of a layer's second moments, as a share of its mean.
     keep_float: nodes that stay float, by name or operator type; ``*`` and ``?`` as in file names.
     max_samples: use at most so many samples, at even distances; None for all.
@@ -80,6 +84,7 @@ class QuantizeInt8:
     weight_range: WeightRange = "max"
     bias_correction: BiasCorrection = "analytic"
     compensate: bool = False
+    reconstruct_steps: int = 0
     damping: float = 0.01
     keep_float: tuple[str, ...] = ()
     max_samples: int | None = None
@@ -92,8 +97,13 @@ class QuantizeInt8:
         if not 0 < self.damping <= 1:
             raise ValueError(f"damping is {self.damping}; it must be above 0 and at most 1")
 
+        if self.reconstruct_steps < 0:
+            raise ValueError(f"reconstruct_steps is {self.reconstruct_steps}; it cannot be negative")
+
     def run(self, module: Module, ctx: Context) -> PassResult:
         samples = self._samples(module)
+        if self.reconstruct_steps:
+            require_torch()
         require_matches(module.graph, tuple(self.layer_bits), "layer_bits")
         widths = {self.weight_bits, *self.layer_bits.values()}
         opsets = [OPSETS[bits] for bits in widths] + [INT16_OPSET] * (self.activation_bits == 16)
@@ -105,7 +115,8 @@ class QuantizeInt8:
             return PassResult(raised, stats={"int8_nodes": 0})
         params = self._activations(module, samples, plan, ctx)
         refinement = self._refinement()
-        reference = module.clone() if refinement.is_needed else None
+        settles = refinement.is_needed or self.reconstruct_steps > 0
+        reference = module.clone() if settles else None
         layers = [] if reference is None else self._layers(module, reference, plan, params)
         writer = QdqWriter(module.graph)
         constants = ConstantQuantizer(
@@ -131,7 +142,7 @@ class QuantizeInt8:
             writer.activation(value, params[root], str(root.name), readers)
         drop_unread_constants(module.graph)
         if reference is not None:
-            refinement.run(reference, module, layers, samples, ctx)
+            self._settle(reference, module, layers, samples, ctx)
         stats = {
             "int8_nodes": len(plan.nodes),
             "scales": len(plan.roots()),
@@ -144,6 +155,23 @@ class QuantizeInt8:
         """Bits of the weights of a node."""
         fitting = (bits for pattern, bits in self.layer_bits.items() if matches(node, [pattern]))
         return next(fitting, self.weight_bits)
+
+    def _settle(
+        self, reference: Module, module: Module, layers: Sequence[Layer], samples: Samples, ctx: Context
+    ) -> None:
+        """Choose integers again by what layers compute, or take over those of another variant."""
+        if module.taken_over is not None:
+            settled = module.taken_over.step_of(self.name)
+            for layer in layers:
+                if layer.key in settled:
+                    write_layer(layer, settled[layer.key])
+            return
+        refinement = self._refinement()
+        if refinement.is_needed:
+            refinement.run(reference, module, layers, samples, ctx)
+        if self.reconstruct_steps:
+            reconstruct(reference, module, layers, samples, self.reconstruct_steps, ctx)
+        module.measured.steps[self.name] = {layer.key: read_layer(layer) for layer in layers}
 
     def _refinement(self) -> Refinement:
         return Refinement(

@@ -17,23 +17,22 @@ ICML 2025). Where the bias is corrected, moments are taken about the mean, for t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
-import onnx_ir as ir
 
 from irshrink.calibration.moments import Moments, row_generator, rows_per_sample
 from irshrink.calibration.patches import from_rows, input_rows, weight_rows, why_no_rows
 from irshrink.calibration.walk import LayerWalk
 from irshrink.graph.edit import constant, describe, input_of
 from irshrink.module import Module
+from irshrink.passes.quantize.layer import Layer, write_layer
 from irshrink.passes.quantize.rounding import ROUNDINGS, Problem, RoundingName
 from irshrink.passes.quantize.weight_range import WeightRange, search_scale
 from irshrink.passes.quantize.weights import (
     WEIGHT_LIMITS,
-    WEIGHT_TYPES,
     QuantizedWeights,
     bounded_scale,
     full_span,
@@ -49,25 +48,6 @@ BiasCorrection = Literal["none", "analytic", "empirical"]
 LARGEST_MATRIX = 4096
 #: Of an input's second moment, what is left of a variance that is 0, and then some.
 NOISE = 1e-7
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A layer of the quantized graph.
-
-    Attributes:
-        node: reads dequantized weights and, where the bias is corrected, a dequantized bias.
-        original: the same node of the float graph.
-        x_scale: of what it reads.
-        per_channel: whether every output channel has a scale of its own.
-        bits: of its weights.
-    """
-
-    node: ir.Node
-    original: ir.Node
-    x_scale: float
-    per_channel: bool
-    bits: int
 
 
 @dataclass(frozen=True)
@@ -97,25 +77,16 @@ class Refinement:
         Raises:
             ModelError: ONNX Runtime cannot run one of the models.
         """
-        if module.taken_over is not None:
-            settled: Mapping[str, QuantizedWeights] = module.taken_over.step_of("quantize-int8")
-            for layer in layers:
-                if _key(layer) in settled:
-                    _write(layer, settled[_key(layer)])
-            return
         walks = [LayerWalk(reference, samples)]
         if self.compensate or self.bias_correction == "empirical":
             walks.append(LayerWalk(module, samples, optimize=False))
-        found = {}
         for index, layer in enumerate(layers):
             ctx.progress(f"rounding layer {index + 1:,} of {len(layers):,}")
             reason = why_no_rows(layer.original)
             if reason is not None:
                 ctx.note(f"{describe(layer.original)} is rounded to nearest: {reason}")
                 continue
-            found[_key(layer)] = self._settle(layer, self._moments(index, layer, walks, len(samples)))
-            _write(layer, found[_key(layer)])
-        module.measured.steps["quantize-int8"] = found
+            write_layer(layer, self._settle(layer, self._moments(index, layer, walks, len(samples))))
 
     def _moments(self, index: int, layer: Layer, walks: Sequence[LayerWalk], samples: int) -> Moments:
         """Of what the layer reads in the last walk, beside the first one where there are two."""
@@ -192,11 +163,6 @@ class Refinement:
         return hessian, np.linalg.solve(hessian, right).swapaxes(1, 2)
 
 
-def _key(layer: Layer) -> str:
-    """The name of a layer, the same in all variants of a model."""
-    return str(layer.original.outputs[0].name)
-
-
 def _parts(size: int) -> int:
     """The least number of equal parts that are not too large for a matrix of second moments."""
     return next(
@@ -225,19 +191,3 @@ def _spans(rows: Array, parts: int, layer: Layer) -> Array:
     if not layer.per_channel:
         spans = np.full_like(spans, spans.max(initial=0))
     return np.repeat(spans, parts, axis=0)
-
-
-def _write(layer: Layer, settled: QuantizedWeights) -> None:
-    """Put integers and scales in the place of those that the layer reads."""
-    _replace(layer.node, 1, settled.weight.astype(WEIGHT_TYPES[layer.bits]), settled.scale)
-    if settled.bias is not None:
-        _replace(layer.node, 2, settled.bias, settled.bias_scale)
-
-
-def _replace(node: ir.Node, index: int, integers: Array, scale: Array) -> None:
-    value = node.inputs[index]
-    dequantize = None if value is None else value.producer()
-    assert dequantize is not None, "the graph is quantized"
-    for stored, array in zip(dequantize.inputs[:2], (integers, scale), strict=True):
-        assert stored is not None
-        stored.const_value = ir.tensor(np.ascontiguousarray(array).reshape(array.shape), name=stored.name)
