@@ -44,6 +44,13 @@ def always(*steps: StepTable) -> Callable[[Recipe], tuple[StepTable, ...]]:
 
 #: How the integers of weights in few bits are chosen: what loses least and settles each layer for itself.
 FEW_BITS = {"rounding": "gptq", "weight_range": "mse"}
+#: The same where there is time for one layer after the other, each of which makes up for those before it.
+LAYER_BY_LAYER = {
+    "rounding": "quantease",
+    "weight_range": "output",
+    "bias_correction": "empirical",
+    "compensate": True,
+}
 
 
 def within_budget(recipe: Recipe) -> tuple[StepTable, ...]:
@@ -61,7 +68,8 @@ def within_budget(recipe: Recipe) -> tuple[StepTable, ...]:
 SHORTHANDS: Mapping[Quantize, Shorthand] = {
     "int8": Shorthand("weights and activations in int8", always({"pass": "quantize-int8"})),
     "w4a8": Shorthand(
-        "weights in 4 bits, activations in int8", always({"pass": "quantize-int8", "weight_bits": 4})
+        "weights in 4 bits, activations in int8",
+        always({"pass": "quantize-int8", "weight_bits": 4, **LAYER_BY_LAYER}),
     ),
     "w8a16": Shorthand(
         "weights in int8, activations in int16",
