@@ -15,20 +15,22 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from irshrink.backend import Choices, Inference
-from irshrink.backends.tvm.backend import TvmBackend
+from irshrink.backends.tvm.backend import TvmBackend, choose_kernels
 from irshrink.backends.tvm.schedules import Chooser, plain_options
 from irshrink.cli import run
 from irshrink.program.ops import ConvF32, ConvInt8, DenseInt8, Requantization, Window
+from irshrink.program.program import Program
 from irshrink.program.reference.evaluate import run_program
 from irshrink.recipe import Recipe
 from irshrink.target import load_target, target_names
 from irshrink.testing.kernels import KernelBench
 from irshrink.tune import program_of
 from irshrink.tuning.costs import Command
-from irshrink.tuning.database import Database, Schedules
+from irshrink.tuning.database import Database, Schedules, schedules_for, shipped_database
 from irshrink.tuning.tasks import find_tasks
 from irshrink.tuning.workload import workload
 
+MODELS = Path(__file__).parents[1] / "models"
 MODEL = """
 <ir_version: 9, opset_import: ["" : 20]>
 tiny (float[1, 4, 6, 6] x) => (float[1, 8, 6, 6] y)
@@ -250,6 +252,27 @@ def test_tune_measures_sums_as_compile_builds_them(files: Path, name: str) -> No
     recipe, target = Recipe(target=name), load_target(name)
     program = program_of(files / "tiny.onnx", recipe, TvmBackend(), target)
     assert [op.fused for op in program.ops if isinstance(op, ConvF32)] == [target.has("fma")]
+
+
+@pytest.fixture(scope="module")
+def kws() -> Program:
+    recipe = Recipe(target="cortex-m4", calibration=str(MODELS / "kws-samples.npz"))
+    return program_of(MODELS / "kws.onnx", recipe, TvmBackend(), load_target("cortex-m4"))
+
+
+@pytest.mark.parametrize("name", [name for name in target_names() if shipped_database(name) is not None])
+def test_what_ships_knows_the_nets_that_come_along(name: str, kws: Program) -> None:
+    """A database that kernels or keys have outgrown would be passed over in silence."""
+    database = shipped_database(name)
+    assert database is not None
+    assert "kws" in database.gained
+    if not database.schedules:
+        return
+    target = load_target(name)
+    chooser = Chooser(target, schedules_for(target))
+    choose_kernels(kws, target, chooser)
+    assert chooser.tuned
+    assert (chooser.by_rule, chooser.stale) == ([], [])
 
 
 def test_tune_without_a_trial_is_an_error(
