@@ -117,7 +117,10 @@ def test_the_int8_program_agrees_with_onnx_runtime(seed: int) -> None:
         "method": ("minmax", "percentile", "entropy", "mse")[seed % 4],
         "activations": ("asymmetric", "symmetric")[seed // 4 % 2],
         "per_channel": seed % 3 != 0,
-        "bias_correction": "none" if seed % 5 == 0 else "analytic",
+        "bias_correction": ("none", "analytic", "empirical")[seed % 5 % 3],
+        "rounding": ("nearest", "gptq", "quantease", "adaround")[seed // 2 % 4],
+        "weight_bits": (8, 4)[seed // 3 % 2],
+        "compensate": seed % 7 > 3,
     }
     Pipeline([make_pass("quantize-int8", options)], verify=verify_structure).run(module, load_target("host"))
     verify_static(module)
