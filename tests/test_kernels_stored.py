@@ -93,8 +93,16 @@ def layers(b: KernelBench, make: Make) -> None:
     b.add(ops.GatherRows, picked, shape=(5, 36), dtype="float32", table=table.real(), codes=table)
 
 
+def test_kernels_equal_the_reference(tmp_path: Path) -> None:
+    bench = KernelBench()
+    for form in ("w4-zero-blocks", "w2", "k2-tables", "float16"):
+        layers(bench, FORMS[form])
+    bench.check(TvmBackend(), load_target("host"), tmp_path)
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("target", ["host", "cortex-m4"])
-def test_kernels_equal_the_reference(target: str, tmp_path: Path) -> None:
+def test_every_form_equals_the_reference(target: str, tmp_path: Path) -> None:
     bench = KernelBench()
     for make in FORMS.values():
         layers(bench, make)

@@ -15,11 +15,18 @@ IRS_INLINE float irs_half_bfloat16(int32_t half)
 
 IRS_INLINE float irs_half_float16(int32_t half)
 {
+#if defined(__ARM_FP16_FORMAT_IEEE) && defined(__ARM_FP) && (__ARM_FP & 2) /* an instruction, the same value */
+    uint16_t bits = (uint16_t)half;
+    __fp16 value;
+    __builtin_memcpy(&value, &bits, 2);
+    return (float)value;
+#else
     uint32_t bits = ((uint32_t)half & 0x7FFFu) << 13;
     float value;
     __builtin_memcpy(&value, &bits, 4);
     value *= 0x1p112f;
     return half & 0x8000 ? -value : value;
+#endif
 }
 
 #endif
