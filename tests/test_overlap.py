@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from irshrink.backends.tvm.kernels.overlap import rows_distance, tiles_distance
 from irshrink.backends.tvm.kernels.ring import Ring
+from irshrink.backends.tvm.kernels.vector.geometry import Rows
 from irshrink.program.ops import Window
 
 Shape = tuple[int, int, int, int]
@@ -69,6 +70,38 @@ def test_tiles(case: tuple[Window, Shape, Shape], pixels: int, reads_first: bool
     assert harmless(steps, distance, reads_first)
     behind = distance == -x[1] * x[2] * x[3]
     assert behind or not harmless(steps, distance - 1, reads_first)
+
+
+@settings(deadline=None, max_examples=80, derandomize=True)
+@given(layers(), st.integers(1, 4), st.booleans())
+def test_tiles_that_end_with_rows(case: tuple[Window, Shape, Shape], pixels: int, reads_first: bool) -> None:
+    window, x, y = case
+    assume(pixels <= y[2])
+    firsts = [min(column, y[2] - pixels) for column in range(0, y[2], pixels)]
+    steps = []
+    for row in range(y[1]):
+        for first in firsts:
+            seen = [reads(window, x, (row, column)) for column in range(first, first + pixels)]
+            steps.append((set().union(*seen), (row * y[2] + first + pixels) * y[3]))
+    distance = tiles_distance(window, x, y, pixels, reads_first, by_rows=True)
+    assert harmless(steps, distance, reads_first)
+    behind = distance == -x[1] * x[2] * x[3]
+    assert behind or not harmless(steps, distance - 1, reads_first)
+
+
+@settings(deadline=None, max_examples=60, derandomize=True)
+@given(layers(), st.integers(1, 3))
+def test_padded_rows_of_vectors(case: tuple[Window, Shape, Shape], down: int) -> None:
+    window, x, y = case
+    stride, span = down * window.strides[0], (down - 1) * window.strides[0] + window.extent()[0]
+    rows = Rows(True, window.kernel[0], span, stride, window.dilations[0])
+    distance = rows.distance(window, x, y, down)
+    row, steps, have = x[2] * x[3], [], 0
+    for oy in range(y[1]):
+        until = min(max(oy // down * stride - window.pads[0] + span, 0), x[1])
+        steps.append((set(range(have * row, until * row)), (oy + 1) * y[2] * y[3]))
+        have = max(have, until)
+    assert harmless(steps, distance, reads_first=True)
 
 
 @settings(deadline=None, max_examples=60, derandomize=True)

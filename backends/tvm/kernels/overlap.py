@@ -19,7 +19,13 @@ Shape = Sequence[int]
 
 
 def tiles_distance(
-    window: Window, x: Shape, y: Shape, pixels: int, reads_first: bool, singles: bool = False
+    window: Window,
+    x: Shape,
+    y: Shape,
+    pixels: int,
+    reads_first: bool,
+    singles: bool = False,
+    by_rows: bool = False,
 ) -> int:
     """Distance in elements for steps of ``pixels`` output pixels.
 
@@ -28,10 +34,13 @@ def tiles_distance(
         reads_first: whether a step reads all of its input before it writes.
         singles: whether the pixels left over are steps of their own; else the last step overlaps the one
             before.
+        by_rows: whether steps end with the rows of the output, the last one of each overlapping.
     """
     lowest = _lowest_reads(window, x, y)
     count = len(lowest)
-    starts = np.minimum(np.arange(0, count, pixels), max(count - pixels, 0))
+    row = y[2] if by_rows else count
+    starts = np.minimum(np.arange(0, row, pixels), max(row - pixels, 0))
+    starts = (np.arange(0, count, row)[:, None] + starts).reshape(-1)
     if singles:
         whole = count - count % pixels
         starts = np.append(np.arange(0, whole, pixels), np.arange(whole, count))

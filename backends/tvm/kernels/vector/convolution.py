@@ -25,10 +25,12 @@ from numpy.typing import NDArray
 from irshrink.backends.tvm.kernels.call import Argument, Constant, Input, KernelCall, Output, Workspace
 from irshrink.backends.tvm.kernels.tiles import block_starts
 from irshrink.backends.tvm.kernels.vector.geometry import SLACK, Rows, RowView
+from irshrink.backends.tvm.kernels.vector.i8mm import I8mm
 from irshrink.backends.tvm.kernels.vector.layer import (
     Layer,
     Share,
     best_tile,
+    distances,
     instructions,
     shared_by,
     tiles_of,
@@ -138,7 +140,7 @@ def select(
 
 
 def _fitted(op: ConvInt8 | DenseInt8, micro: MicroKernel, layer: Layer, tile: VectorTile) -> MicroKernel:
-    if op.weight_bits < 8:
+    if op.weight_bits < 8 and not isinstance(micro, I8mm):
         return micro  # packed weights have no room for what a fitted form writes between them
     return fitted(micro, tile, _blocks(op, layer, tile))
 
@@ -189,6 +191,7 @@ def layer_call(
         arguments=tuple(arguments),
         workspace_bytes=rows.nbytes(pitch),
         overread_bytes=16,
+        distances=distances(rows, layer, tile, Input(1) in result_arguments),
         specialized=True,
         schedule=tile,
     )

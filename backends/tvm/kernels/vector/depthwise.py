@@ -13,7 +13,8 @@ from typing import Any
 from irshrink.backends.tvm.kernels.call import Argument, Constant, Input, KernelCall, Output, Workspace
 from irshrink.backends.tvm.kernels.tiles import block_starts
 from irshrink.backends.tvm.kernels.vector.geometry import Rows, RowView
-from irshrink.backends.tvm.kernels.vector.micro import blocks_of
+from irshrink.backends.tvm.kernels.vector.layer import Layer, distances
+from irshrink.backends.tvm.kernels.vector.micro import VectorTile, blocks_of
 from irshrink.backends.tvm.kernels.vector.requantize import reachable
 from irshrink.backends.tvm.kernels.vector.results import Results
 from irshrink.backends.tvm.kernels.vector.sets import taps_kernel
@@ -124,6 +125,7 @@ def select(
         function=depthwise(form),
         arguments=tuple(arguments),
         workspace_bytes=rows.nbytes(pitch),
+        distances=distances(rows, Layer.of(op, program), VectorTile(out_w, 1), op.residual is not None),
         specialized=True,
         schedule=tile,
     )

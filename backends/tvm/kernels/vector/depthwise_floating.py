@@ -17,7 +17,8 @@ from irshrink.backends.tvm.kernels.tiles import block_starts
 from irshrink.backends.tvm.kernels.vector.float_results import FloatResults
 from irshrink.backends.tvm.kernels.vector.fma import NeonFma, X86Fma
 from irshrink.backends.tvm.kernels.vector.geometry import Rows, RowView
-from irshrink.backends.tvm.kernels.vector.micro import blocks_of
+from irshrink.backends.tvm.kernels.vector.layer import Layer, distances
+from irshrink.backends.tvm.kernels.vector.micro import VectorTile, blocks_of
 from irshrink.backends.tvm.tir import (
     Buffer,
     Expr,
@@ -76,7 +77,8 @@ def select(op: ConvF32, program: Program, micro: NeonFma | X86Fma) -> KernelCall
         return None
     window, (_, out_h, out_w, _) = op.window, y
     rows = Rows.of(window)
-    pitch, ring = rows.sizes(window, (1, height, width, 4 * channels), out_w, 0)
+    layer = Layer(window, (1, height, width, 4 * channels), (out_h, out_w, channels), channels, 0, 4)
+    pitch, ring = rows.sizes(window, layer.x, out_w, 0)
     low, high = float(np.float32(op.low)), float(np.float32(op.high))
     results = FloatResults(micro.header, micro.lanes, low != -inf, high != inf)
     form = Form(
@@ -97,6 +99,7 @@ def select(op: ConvF32, program: Program, micro: NeonFma | X86Fma) -> KernelCall
         function=depthwise(form),
         arguments=tuple(arguments),
         workspace_bytes=rows.nbytes(pitch),
+        distances=distances(rows, layer, VectorTile(out_w, 1), False),
         specialized=True,
     )
 

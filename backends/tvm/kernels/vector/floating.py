@@ -92,7 +92,7 @@ def _layer(op: _Op, program: Program) -> Layer | None:
     if isinstance(op, DenseF32):
         channels, depth = op.weight.shape
         pixels = y.elements // channels
-        return Layer(Window(kernel=(1, 1)), (1, 1, pixels, 4 * depth), (1, pixels, channels), 1, 0)
+        return Layer(Window(kernel=(1, 1)), (1, 1, pixels, 4 * depth), (1, pixels, channels), 1, 0, 4)
     images, height, width, ci = x.shape
     _, out_h, out_w, co = y.shape
     window = op.window
@@ -100,7 +100,7 @@ def _layer(op: _Op, program: Program) -> Layer | None:
         height, width, out_h, out_w, images = 1, images * height * width, 1, images * out_h * out_w, 1
     if images != 1:
         return None
-    return Layer(window, (1, height, width, 4 * ci), (out_h, out_w, co), op.groups, 0)
+    return Layer(window, (1, height, width, 4 * ci), (out_h, out_w, co), op.groups, 0, 4)
 
 
 def _select(op: _Op, program: Program, target: Target, schedule: Schedule | None) -> KernelCall | None:

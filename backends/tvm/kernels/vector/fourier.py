@@ -10,6 +10,7 @@ load and a store.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import inf
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from irshrink.backends.tvm.kernels.call import Argument, Constant, Input, KernelCall, Output, Workspace
+from irshrink.backends.tvm.kernels.overlap import rows_distance
 from irshrink.backends.tvm.kernels.vector.float_results import FloatResults
 from irshrink.backends.tvm.kernels.vector.fma import NeonFma, X86Fma
 from irshrink.backends.tvm.kernels.vector.micro import VectorTile
@@ -170,9 +172,17 @@ def select(
         function=convolution(form),
         arguments=tuple(arguments),
         workspace_bytes=form.places[2] + 64,
+        distances=((0, _distance(form, (1, height, width, 4 * ci), (1, out_h, out_w, 4 * co), top)),),
         specialized=True,
         schedule=tile,
     )
+
+
+def _distance(form: Form, x: Sequence[int], y: Sequence[int], top: int) -> int:
+    """How far before the input the output has to begin: rows are transformed before a part is written."""
+    step = form.tile.down * form.rows[1]
+    parts = (row // form.tile.down for row in range(y[1]))
+    return rows_distance(x, y, [max(part * step - top + form.kept, 0) for part in parts])
 
 
 def _matrices(op: ConvF32, parts: int) -> NDArray[np.float32]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from irshrink.backends.tvm.kernels.call import Argument
+from irshrink.backends.tvm.kernels.overlap import rows_distance
 from irshrink.backends.tvm.tir import (
     Buffer,
     Expr,
@@ -69,6 +70,14 @@ class Rows:
         right = max(reach - left - width, 0)
         values = [height, width * channels, top, left * channels, right * channels, pad_value]
         return (left + width + right) * channels, [*values]
+
+    def distance(self, window: Window, x: Sequence[int], y: Sequence[int], down: int = 1) -> int:
+        """How far before the input the output has to begin: rows are copied before ``down`` rows are written.
+
+        Channels of ``x`` [N,H,W,Ci] and ``y`` [N,Ho,Wo,Co] count bytes.
+        """
+        first = [row // down * self.stride - window.pads[0] for row in range(y[1])]
+        return rows_distance(x, y, [max(row + self.span, 0) for row in first])
 
     def nbytes(self, pitch: int) -> int:
         """Of the workspace."""

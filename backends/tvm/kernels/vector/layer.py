@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from irshrink.backends.tvm.kernels.overlap import tiles_distance
+from irshrink.backends.tvm.kernels.vector.geometry import Rows
 from irshrink.backends.tvm.kernels.vector.micro import Source, TileKernel, VectorTile
 from irshrink.program.ops import ConvInt8, DenseInt8, Window
 from irshrink.program.program import Program
@@ -15,13 +17,17 @@ Share = Literal["rows", "tiles", "blocks"]
 
 @dataclass(frozen=True)
 class Layer:
-    """A convolution of one image as the generator needs it; a dense layer is one row of pixels."""
+    """A convolution of one image as the generator needs it; a dense layer is one row of pixels.
+
+    ``element``: bytes of an element of the output; ``x`` has the channels of the input in bytes.
+    """
 
     window: Window
     x: tuple[int, int, int, int]
     out: tuple[int, int, int]
     groups: int
     pad_value: int
+    element: int = 1
 
     @staticmethod
     def of(op: ConvInt8 | DenseInt8, program: Program) -> Layer:
@@ -30,12 +36,12 @@ class Layer:
             channels, depth = op.weight.shape
             pixels = y.elements // channels
             return Layer(Window(kernel=(1, 1)), (1, 1, pixels, depth), (1, pixels, channels), 1, 0)
-        _, height, width, ci = x.shape
+        images, height, width, ci = x.shape
         _, out_h, out_w, co = y.shape
         window = op.window
         if window.kernel == (1, 1) and window.strides == (1, 1) and not any(window.pads):
             height, width, out_h, out_w = 1, height * width, 1, out_h * out_w
-        return Layer(window, (1, height, width, ci), (out_h, out_w, co), op.groups, op.input_zero_point)
+        return Layer(window, (images, height, width, ci), (out_h, out_w, co), op.groups, op.input_zero_point)
 
     @property
     def group_in(self) -> int:
@@ -65,6 +71,22 @@ def tiles_of(micro: TileKernel, layer: Layer) -> list[VectorTile]:
 def best_tile(micro: TileKernel, layer: Layer) -> VectorTile:
     """The tile of fewest instructions, by estimate."""
     return min(tiles_of(micro, layer), key=lambda t: instructions(micro, layer, t))
+
+
+def distances(rows: Rows, layer: Layer, tile: VectorTile, residual: bool) -> tuple[tuple[int, int], ...]:
+    """How far before its inputs the output has to begin, in bytes (decision 19)."""
+    out_h, out_w, channels = layer.out
+    y = (layer.x[0], out_h, out_w, channels * layer.element)
+    if rows.padded:
+        first = rows.distance(layer.window, layer.x, y)
+    else:
+        # a tile that is all there is of its pixels has read everything when it writes
+        whole = layer.groups == 1 and (tile.source == "patch" or tile.channels >= channels)
+        first = tiles_distance(layer.window, layer.x, y, tile.pixels, reads_first=whole, by_rows=True)
+    if not residual:
+        return ((0, first),)
+    other = tiles_distance(Window(kernel=(1, 1)), y, y, tile.pixels, reads_first=False, by_rows=True)
+    return ((0, first), (1, other))
 
 
 def shared_by(layer: Layer, tile: VectorTile) -> Share:

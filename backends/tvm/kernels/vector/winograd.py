@@ -177,6 +177,9 @@ def select(
         arguments=tuple(arguments),
         workspace_bytes=scratch + _POSITIONS * 4 * tile.held * (ci + tile.channels),
         overread_bytes=16,
+        distances=((0, rows.distance(window, (1, height, width, 4 * ci), (1, out_h, out_w, 4 * co), step)),)
+        if rows.padded
+        else (),
         specialized=True,
         schedule=tile,
     )
