@@ -53,7 +53,7 @@ def main() -> None:
         for case in bench.cases(options.nncf):
             rows.append(bench.row(*case))
             print(*rows[-1], sep=" | ", flush=True)
-    header = ("model", "output", "top-1 of float's", "first cause", "layer", "what its remedy buys", "CPU s")
+    header = ("model", "output", "answers", "first cause", "layer", "what its remedy buys", "CPU s")
     print(table(rows, header))
 
 
