@@ -160,7 +160,9 @@ class Chooser:
         wide = dataclasses.replace(op, weight_bits=8)  # type: ignore[call-arg]
         wanted = self.schedules.find(op.name, workload(wide, program))
         chosen = next((one for one in every if one.plain() == wanted), None)
-        return rule if chosen is None else chosen.call(op, program, self.target)
+        call = rule if chosen is None else chosen.call(op, program, self.target)
+        # one that does not read packed weights itself would have to unpack them
+        return call if call.workspace_bytes <= rule.workspace_bytes else rule
 
     def choices(self) -> Choices | None:
         """How kernels were chosen so far; None where there was no choice."""

@@ -25,41 +25,26 @@
     "vmov s0, s1, r2, r5\n"                                                                                 \
     "vmov s2, s3, r3, r6\n"                                                                                 \
     "vmov s4, s5, r4, r7\n"                                                                                 \
-    "vcvt.f32.s32 s0, s0\n"                                                                                 \
-    "vcvt.f32.s32 s1, s1\n"                                                                                 \
-    "vcvt.f32.s32 s2, s2\n"                                                                                 \
-    "vcvt.f32.s32 s3, s3\n"                                                                                 \
-    "vcvt.f32.s32 s4, s4\n"                                                                                 \
-    "vcvt.f32.s32 s5, s5\n"                                                                                 \
-    "vmul.f32 s0, s0, s6\n"                                                                                 \
-    "vmul.f32 s1, s1, s7\n"                                                                                 \
-    "vmul.f32 s2, s2, s6\n"                                                                                 \
-    "vmul.f32 s3, s3, s7\n"                                                                                 \
-    "vmul.f32 s4, s4, s6\n"                                                                                 \
-    "vmul.f32 s5, s5, s7\n"                                                                                 \
-    "vcvtr.s32.f32 s0, s0\n"                                                                                \
-    "vcvtr.s32.f32 s1, s1\n"                                                                                \
-    "vcvtr.s32.f32 s2, s2\n"                                                                                \
-    "vcvtr.s32.f32 s3, s3\n"                                                                                \
-    "vcvtr.s32.f32 s4, s4\n"                                                                                \
-    "vcvtr.s32.f32 s5, s5\n"                                                                                \
+    "vcvt.f32.s32 s0, s0\n" "vcvt.f32.s32 s1, s1\n"                                                         \
+    "vcvt.f32.s32 s2, s2\n" "vcvt.f32.s32 s3, s3\n"                                                         \
+    "vcvt.f32.s32 s4, s4\n" "vcvt.f32.s32 s5, s5\n"                                                         \
+    "vmul.f32 s0, s0, s6\n" "vmul.f32 s1, s1, s7\n"                                                         \
+    "vmul.f32 s2, s2, s6\n" "vmul.f32 s3, s3, s7\n"                                                         \
+    "vmul.f32 s4, s4, s6\n" "vmul.f32 s5, s5, s7\n"                                                         \
+    "vcvtr.s32.f32 s0, s0\n" "vcvtr.s32.f32 s1, s1\n"                                                       \
+    "vcvtr.s32.f32 s2, s2\n" "vcvtr.s32.f32 s3, s3\n"                                                       \
+    "vcvtr.s32.f32 s4, s4\n" "vcvtr.s32.f32 s5, s5\n"                                                       \
     "vmov r2, r5, s0, s1\n"                                                                                 \
     "vmov r3, r6, s2, s3\n"                                                                                 \
     "vmov r4, r7, s4, s5\n"                                                                                 \
     "vmov r10, r11, s10, s11\n"                                                                             \
     "vmov r8, r9, s14, s15\n"                                                                               \
-    "qadd r2, r2, r10\n"                                                                                    \
-    "qadd r3, r3, r10\n"                                                                                    \
-    "qadd r4, r4, r10\n"                                                                                    \
-    "qadd r5, r5, r10\n"                                                                                    \
-    "qadd r6, r6, r10\n"                                                                                    \
-    "qadd r7, r7, r10\n"                                                                                    \
-    "ssat r2, #8, r2\n"                                                                                     \
-    "ssat r3, #8, r3\n"                                                                                     \
-    "ssat r4, #8, r4\n"                                                                                     \
-    "ssat r5, #8, r5\n"                                                                                     \
-    "ssat r6, #8, r6\n"                                                                                     \
-    "ssat r7, #8, r7\n"                                                                                     \
+    "qadd r2, r2, r10\n" "qadd r3, r3, r10\n"                                                               \
+    "qadd r4, r4, r10\n" "qadd r5, r5, r10\n"                                                               \
+    "qadd r6, r6, r10\n" "qadd r7, r7, r10\n"                                                               \
+    "ssat r2, #8, r2\n" "ssat r3, #8, r3\n"                                                                 \
+    "ssat r4, #8, r4\n" "ssat r5, #8, r5\n"                                                                 \
+    "ssat r6, #8, r6\n" "ssat r7, #8, r7\n"                                                                 \
     "add r12, r8, r9, lsl #1\n"                                                                             \
     "strb r4, [r12]\n"                                                                                      \
     "strb r7, [r12, #1]\n"                                                                                  \

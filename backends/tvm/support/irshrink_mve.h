@@ -80,31 +80,14 @@ IRS_INLINE irs_int8x16 irs_mve_weights(const int32_t *p)
 #endif
 }
 
-/* 16 times the lowest four bits of every byte, two's complement. */
-IRS_INLINE irs_int8x16 irs_mve_low_nibbles(irs_int8x16 v)
-{
+/* 16 times the lowest four bits of every byte, two's complement; bytes without them. */
 #ifdef IRS_MVE
-    return vshlq_n_s8(v, 4);
+IRS_INLINE irs_int8x16 irs_mve_low_nibbles(irs_int8x16 v) { return vshlq_n_s8(v, 4); }
+IRS_INLINE irs_int8x16 irs_mve_high_nibbles(irs_int8x16 v) { return vandq_s8(v, vdupq_n_s8(-16)); }
 #else
-    for (int i = 0; i < 16; ++i) {
-        v[i] = (int8_t)((uint8_t)v[i] << 4);
-    }
-    return v;
+IRS_INLINE irs_int8x16 irs_mve_low_nibbles(irs_int8x16 v) { return v << 4; }
+IRS_INLINE irs_int8x16 irs_mve_high_nibbles(irs_int8x16 v) { return v & -16; }
 #endif
-}
-
-/* Bytes without their lowest four bits. */
-IRS_INLINE irs_int8x16 irs_mve_high_nibbles(irs_int8x16 v)
-{
-#ifdef IRS_MVE
-    return vandq_s8(v, vdupq_n_s8(-16));
-#else
-    for (int i = 0; i < 16; ++i) {
-        v[i] = (int8_t)(v[i] & -16);
-    }
-    return v;
-#endif
-}
 
 /* 8 bytes as int16. */
 IRS_INLINE irs_int16x8 irs_mve_widened(const int8_t *p)
