@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import inf
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -83,7 +84,7 @@ def layers(b: KernelBench, make: Make) -> None:
     for ci, co, groups in ((20, 21, 1), (6, 18, 6), (4, 2, 2)):
         window = Window(kernel=(3, 2), strides=(1, 2), pads=(1, 0, 1, 1))
         stored = make(b, (co, 3, 2, ci // groups))
-        weights = {"weight": stored.real(), "codes": stored, "bias": b.f32(co)}
+        weights: dict[str, Any] = {"weight": stored.real(), "codes": stored, "bias": b.f32(co)}
         b.add(
             ops.ConvF32, b.f32(1, 5, 6, ci), shape=(1, *window.output(5, 6), co), dtype="float32",
             window=window, groups=groups, low=0.0, high=inf, **weights,
