@@ -121,8 +121,8 @@ class TestRefusals:
             (
                 "(float[3] x) => (float[3] y)",
                 "q = QuantizeLinear(x, s, z) y = DequantizeLinear(q, s, z)",
-                "float s = {1.0}, int16 z = {0}",
-                "an activation is quantized to int16",
+                "float s = {1.0}, uint16 z = {0}",
+                "an activation is quantized to uint16",
             ),
             (
                 "(float[3] x) => (float[3] y)",
