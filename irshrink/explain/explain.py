@@ -147,12 +147,14 @@ def _notes(subject: Subject, floats: Path | None) -> list[str]:
             "what the rounding of its weights lost is in no figure. Give it with --float."
         )
     elif len(subject.matched) < len(rounded.points):
-        missing = plural(len(rounded.points) - len(subject.matched), "value")
+        missing = len(rounded.points) - len(subject.matched)
         notes.append(
-            f"{missing} of {len(rounded.points)} have no counterpart in the float model (by name, with the "
-            "same numbers up to rounding); there the layer is compared with itself in float."
+            f"{missing} of {plural(len(rounded.points), 'value')} {'has' if missing == 1 else 'have'} no "
+            "counterpart in the float model (by name, with the same numbers up to rounding); there the layer is "
+            "compared with itself in float."
         )
     folded = sum(point.low is not None for point in rounded.points)
     if folded:
-        notes.append(f"{plural(folded, 'grid')} that begin at 0 were read as the ReLU of their layer.")
+        begin = "begins at 0 was" if folded == 1 else "begin at 0 were"
+        notes.append(f"{plural(folded, 'grid')} that {begin} read as the ReLU of the layer.")
     return notes
