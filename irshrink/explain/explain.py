@@ -150,8 +150,8 @@ def _notes(subject: Subject, floats: Path | None) -> list[str]:
         missing = len(rounded.points) - len(subject.matched)
         notes.append(
             f"{missing} of {plural(len(rounded.points), 'value')} {'has' if missing == 1 else 'have'} no "
-            "counterpart in the float model (by name, with the same numbers up to rounding); there the layer is "
-            "compared with itself in float."
+            "counterpart in the float model (by name, with the same numbers up to rounding); there the layer "
+            "is compared with itself in float."
         )
     folded = sum(point.low is not None for point in rounded.points)
     if folded:

@@ -79,14 +79,17 @@ def tensor(proto: onnx.ModelProto, name: str) -> onnx.TensorProto:
     Raises:
         ValueError: there is none.
     """
-    for one in proto.graph.initializer:
-        if one.name == name:
-            return one
-    raise ValueError(f"no initializer is named '{name}'")
+    found: list[onnx.TensorProto] = [t for t in proto.graph.initializer if t.name == name]
+    if not found:
+        raise ValueError(f"no initializer is named '{name}'")
+    return found[0]
 
 
 def _bias(proto: onnx.ModelProto, number: int | None) -> onnx.TensorProto:
-    found = [t for t in proto.graph.initializer if t.data_type == onnx.TensorProto.INT32 and len(t.dims) == 1]
+    kind = onnx.TensorProto.INT32
+    found: list[onnx.TensorProto] = [
+        t for t in proto.graph.initializer if t.data_type == kind and len(t.dims) == 1
+    ]
     return found[len(found) // 2 if number is None else number]
 
 
