@@ -28,7 +28,7 @@ TENSOR = "per-channel=false"
 EXACT = ("equalize", "shrink-saturated")
 ROWS: dict[str, tuple[str, ...]] = {
     "a scale per channel": ("quantize-int8",),
-    "a scale per channel, equalize": ("equalize", "quantize-int8"),
+    "a scale per channel, GPTQ, compensated": ("quantize-int8 rounding=gptq compensate=true",),
     "a scale per tensor": (f"quantize-int8 {TENSOR}",),
     "a scale per tensor, equalize": ("equalize", f"quantize-int8 {TENSOR}"),
     "a scale per tensor, shrink-saturated": ("shrink-saturated", f"quantize-int8 {TENSOR}"),
