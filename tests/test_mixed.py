@@ -26,7 +26,7 @@ from irshrink.passes.quantize.mixed.assignment import (
     total_bytes,
     total_loss,
 )
-from irshrink.passes.quantize.mixed.judge import Counted, Expected
+from irshrink.passes.quantize.mixed.judge import Counted, Expected, _expected_loss
 from irshrink.passes.quantize.mixed.layers import FLOAT, compose, find_layers
 from irshrink.passes.quantize.mixed.search import file_bytes
 from irshrink.passes.quantize.mixed.sensitivity import Method, sensitivity
@@ -299,6 +299,19 @@ def test_drops_are_counted_as_compile_counts_them() -> None:
     assert counted.drop(mixture) == pytest.approx(np.mean(np.array(answers[0]) != np.array(answers[1])))
     assert Expected(module, samples).drop(module) == 0
     assert Expected(module, samples).drop(mixture) > Expected(module, samples).drop(uniform(module, 8))
+
+
+def test_a_sure_answer_that_changes_counts() -> None:
+    """No small noise explains it, so what the float model believed is lost; a toss-up costs next to nothing."""
+    sure = np.log(np.array([[0.998, 0.001, 0.001]] * 100))
+    changed = sure.copy()
+    changed[3] = sure[3, [1, 0, 2]]
+    assert _expected_loss(sure, sure) == 0
+    assert _expected_loss(sure, changed) == pytest.approx(0.997 / 100)
+    near = np.log(np.array([[0.36, 0.34, 0.30]] * 100))
+    noisy = near + np.random.default_rng(0).normal(0, 0.05, near.shape)
+    assert (noisy.argmax(axis=1) != 0).any()
+    assert 0 < _expected_loss(near, noisy) < 0.02
 
 
 @pytest.mark.long

@@ -13,9 +13,10 @@ float answer's probability to that of a rival, ``m_j``, must be overcome by what
     expected loss = mean over samples of  sum_j (p_1 - p_j) Phi(-m_j / s)
 
 which is what is lost if the float model is as often right as it believes, and if quantization disturbs
-log-ratios normally. Where confident answers change after all, as those of small networks do, the belief that
-is lost by the answers that changed, ``p_1 - p_answer``, is more, and taken instead. What goes into a Softmax
-at the end is looked at, not what comes out, which an int8 model rounds to 256ths.
+log-ratios normally. It says how many answers should change as well, ``sum Phi(-m_j / s)``; where so many more
+do that a Poisson distribution would have it in one case of twenty, as with small networks that are sure of
+everything, the belief that the changed answers lost, ``p_1 - p_answer``, is taken instead. What goes into a
+Softmax at the end is looked at, not what comes out, which an int8 model rounds to 256ths.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ Outputs = Mapping[str, Array]
 _LEAST = 1e-7
 #: Rivals of the answer that are looked at.
 _RIVALS = 5
+#: Probability of so many changed answers below which the estimate is given up.
+_UNLIKELY = 0.05
 
 
 def outputs_of(module: Module, feeds: Sequence[Mapping[str, Array]]) -> list[Outputs]:
@@ -148,12 +151,12 @@ class Expected:
             return 1.0 - min(output.cosine for output in agreement.scores())
         before = np.stack([_log_probabilities(_scores(one)) for one in self._outputs])
         after = np.stack([_log_probabilities(_scores(one)) for one in given])
-        return max(_expected_loss(before, after), _believed_loss(before, after))
+        return _expected_loss(before, after)
 
 
 def _expected_loss(before: Array, after: Array) -> float:
     """Log-probabilities [samples, classes] of the float model and of the changed one."""
-    from scipy.special import ndtr
+    from scipy.special import ndtr, pdtrc
 
     order = np.argsort(-before, axis=1, kind="stable")[:, : _RIVALS + 1]
     old, new = (np.take_along_axis(scores, order, axis=1) for scores in (before, after))
@@ -162,8 +165,12 @@ def _expected_loss(before: Array, after: Array) -> float:
     spread = np.sqrt(np.mean(np.square(moved)))
     if spread == 0:
         return 0.0
-    likely = np.exp(old[:, :1]) - np.exp(old[:, 1:])
-    return float(np.mean(np.sum(likely * ndtr(-margin / spread), axis=1)))
+    likely, overcome = np.exp(old[:, :1]) - np.exp(old[:, 1:]), ndtr(-margin / spread)
+    loss = float(np.mean(np.sum(likely * overcome, axis=1)))
+    changed = int(np.count_nonzero(before.argmax(axis=1) != after.argmax(axis=1)))
+    if changed and pdtrc(changed - 1, overcome.sum()) < _UNLIKELY:
+        return max(loss, _believed_loss(before, after))
+    return loss
 
 
 def _believed_loss(before: Array, after: Array) -> float:
