@@ -302,7 +302,7 @@ def test_drops_are_counted_as_compile_counts_them() -> None:
 
 
 def test_a_sure_answer_that_changes_counts() -> None:
-    """No small noise explains it, so what the float model believed is lost; a toss-up costs next to nothing."""
+    """No small noise explains it, so what the float model believed is lost; a toss-up costs little."""
     sure = np.log(np.array([[0.998, 0.001, 0.001]] * 100))
     changed = sure.copy()
     changed[3] = sure[3, [1, 0, 2]]
