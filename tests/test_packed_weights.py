@@ -182,7 +182,7 @@ def test_kernels_that_spend_more_bits_say_so() -> None:
     steps = choose_kernels(bench.program, load_target("cortex-m4"))
     (note,) = wider_notes((step.op, step.call) for step in steps)
     assert note == "Kernels for this target hold the 2-bit weights of 1 layer in 4 bits, from op0 on."
-    steps = choose_kernels(bench.program, load_target("armv7-linux"))
+    steps = choose_kernels(bench.program, load_target("cortex-a72"))
     assert wider_notes((step.op, step.call) for step in steps) == []
 
 
