@@ -51,8 +51,9 @@ from irshrink.program.winograd import (
 
 _POSITIONS = TILE * TILE
 _SIZES = ("out_h", "out_w", "ci", "co", "pitch", "scratch")
-#: Bytes of transformed tiles, which should stay in a cache, and how many tiles are held at most.
-_MOST_BYTES, _MOST_HELD = 1 << 17, 32
+#: Bytes of transformed tiles and sums, which should stay near the first cache; up to ``_FEW`` tiles are held
+#: whatever they take, so that weights are not read for each.
+_MOST_BYTES, _FEW, _MOST_HELD = 48 << 10, 8, 32
 #: What 64 bytes of weights cost beside their loads, in instructions: they seldom are in the first cache.
 _LINE = 2
 
@@ -118,8 +119,11 @@ def candidates(layer: Layer, micro: NeonFma | X86Fma, threads: int) -> list[Wino
         for a in across
         if d * a % t.pixels == 0 and d * a <= _MOST_HELD
     ]
-    small = [t for t in tiles if _POSITIONS * 4 * t.held * layer.ci <= _MOST_BYTES]
-    return small or [min(tiles, key=lambda t: t.held)]
+
+    def fits(tile: WinogradTile) -> bool:
+        return tile.held <= _FEW or _POSITIONS * 4 * tile.held * (layer.ci + tile.channels) <= _MOST_BYTES
+
+    return [tile for tile in tiles if fits(tile)]
 
 
 def _parts(n: int) -> list[int]:
