@@ -1,8 +1,8 @@
 """Every built-in pass: its name on the command line and in recipes, and where it lives."""
 
 BUILTIN_PASSES: dict[str, str] = {
-    "absorb-bias": "irshrink.passes.quantize.absorb_bias:AbsorbBias",
-    "cluster-weights": "irshrink.passes.quantize.cluster_weights:ClusterWeights",
+    "absorb-bias": "irshrink.passes.quantize.repair.absorb_bias:AbsorbBias",
+    "cluster-weights": "irshrink.passes.quantize.stored.cluster_weights:ClusterWeights",
     "decompose-dft": "irshrink.passes.decompose_dft:DecomposeDft",
     "decompose-einsum": "irshrink.passes.decompose_einsum:DecomposeEinsum",
     "eliminate-common-subexpressions": (
@@ -10,7 +10,7 @@ BUILTIN_PASSES: dict[str, str] = {
     ),
     "eliminate-dead-code": "irshrink.passes.eliminate_dead_code:EliminateDeadCode",
     "eliminate-identity": "irshrink.passes.eliminate_identity:EliminateIdentity",
-    "equalize": "irshrink.passes.quantize.equalize:Equalize",
+    "equalize": "irshrink.passes.quantize.repair.equalize:Equalize",
     "expand-operators": "irshrink.passes.expand_operators:ExpandOperators",
     "fold-affine": "irshrink.passes.fold_affine:FoldAffine",
     "fold-batchnorm": "irshrink.passes.fold_batchnorm:FoldBatchNorm",
@@ -30,9 +30,9 @@ BUILTIN_PASSES: dict[str, str] = {
     "qoperator-to-qdq": "irshrink.passes.qoperator_to_qdq:QOperatorToQdq",
     "quantize-dynamic": "irshrink.passes.quantize.quantize_dynamic:QuantizeDynamic",
     "quantize-int8": "irshrink.passes.quantize.quantize_int8:QuantizeInt8",
-    "quantize-weights": "irshrink.passes.quantize.quantize_weights:QuantizeWeights",
-    "quantize-mixed": "irshrink.passes.quantize.quantize_mixed:QuantizeMixed",
-    "quantize-weights-int8": "irshrink.passes.quantize.quantize_weights_int8:QuantizeWeightsInt8",
+    "quantize-weights": "irshrink.passes.quantize.stored.quantize_weights:QuantizeWeights",
+    "quantize-mixed": "irshrink.passes.quantize.mixed.quantize_mixed:QuantizeMixed",
+    "quantize-weights-int8": "irshrink.passes.quantize.stored.quantize_weights_int8:QuantizeWeightsInt8",
     "raise-opset": "irshrink.passes.raise_opset:RaiseOpset",
     "recognize-activations": "irshrink.passes.recognize_activations:RecognizeActivations",
     "recognize-layernorm": "irshrink.passes.recognize_layernorm:RecognizeLayerNorm",
@@ -40,9 +40,9 @@ BUILTIN_PASSES: dict[str, str] = {
         "irshrink.passes.remove_initializers_from_inputs:RemoveInitializersFromInputs"
     ),
     "resolve-control-flow": "irshrink.passes.resolve_control_flow:ResolveControlFlow",
-    "shrink-saturated": "irshrink.passes.quantize.shrink_saturated:ShrinkSaturated",
-    "smooth": "irshrink.passes.quantize.smooth:Smooth",
-    "split-channels": "irshrink.passes.quantize.split_channels:SplitChannels",
+    "shrink-saturated": "irshrink.passes.quantize.repair.shrink_saturated:ShrinkSaturated",
+    "smooth": "irshrink.passes.quantize.repair.smooth:Smooth",
+    "split-channels": "irshrink.passes.quantize.repair.split_channels:SplitChannels",
     "squeeze-range-inputs": "irshrink.passes.squeeze_range_inputs:SqueezeRangeInputs",
-    "store-weights": "irshrink.passes.quantize.store_weights:StoreWeights",
+    "store-weights": "irshrink.passes.quantize.stored.store_weights:StoreWeights",
 }

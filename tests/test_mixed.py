@@ -28,9 +28,9 @@ from irshrink.passes.quantize.mixed.assignment import (
 )
 from irshrink.passes.quantize.mixed.judge import Counted, Expected, _expected_loss
 from irshrink.passes.quantize.mixed.layers import FLOAT, compose, find_layers
+from irshrink.passes.quantize.mixed.quantize_mixed import QuantizeMixed
 from irshrink.passes.quantize.mixed.search import file_bytes
 from irshrink.passes.quantize.mixed.sensitivity import Method, sensitivity
-from irshrink.passes.quantize.quantize_mixed import QuantizeMixed
 from irshrink.pipeline import Pipeline
 from irshrink.recipe import Recipe, make_recipe
 from irshrink.registry import make_pass

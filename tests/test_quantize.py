@@ -226,7 +226,10 @@ def test_a_pattern_that_fits_nothing() -> None:
     [
         ({"percentile": 12.0}, "percentile is 12.0; it must be above 50 and at most 100"),
         ({"max-samples": 0}, "max_samples is 0; at least one sample is needed"),
-        ({"method": "magic"}, "method: 'magic' is not known. Known: entropy, minmax, mse, output, percentile"),
+        (
+            {"method": "magic"},
+            "method: 'magic' is not known. Known: entropy, minmax, mse, output, percentile",
+        ),
         ({"per_chanel": True}, "no option 'per_chanel'. Did you mean 'per-channel'?"),
     ],
 )

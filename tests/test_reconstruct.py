@@ -10,11 +10,11 @@ import pytest
 
 from irshrink.calibration.walk import LayerWalk
 from irshrink.errors import IrshrinkError, RecipeError
-from irshrink.passes.quantize.layer import Layer
 from irshrink.passes.quantize.reconstruct import operators
 from irshrink.passes.quantize.reconstruct.blocks import blocks, nodes_between
 from irshrink.passes.quantize.reconstruct.operators import OPERATORS, why_unknown
 from irshrink.passes.quantize.reconstruct.reconstruct import require_torch
+from irshrink.passes.quantize.rounding.layer import Layer
 from irshrink.registry import make_pass
 from irshrink.testing.small_net import outputs, quantized, small_net
 

@@ -14,10 +14,10 @@ from irshrink.calibration.calibrate import each_sample
 from irshrink.calibration.walk import LayerWalk
 from irshrink.errors import RecipeError
 from irshrink.module import Module, module_from_text
-from irshrink.passes.quantize import refine
+from irshrink.passes.quantize.rounding import refine
 from irshrink.passes.quantize.rounding import ROUNDINGS, Problem, RoundingName
 from irshrink.passes.quantize.rounding.quantease import descend
-from irshrink.passes.quantize.weight_range import search_scale
+from irshrink.passes.quantize.rounding.weight_range import search_scale
 from irshrink.pipeline import Pipeline
 from irshrink.registry import make_pass
 from irshrink.samples import input_specs

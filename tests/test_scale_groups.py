@@ -14,7 +14,7 @@ from irshrink import onnxrt
 from irshrink.analyses.scale_groups import scale_groups
 from irshrink.graph.shapes import infer_shapes
 from irshrink.module import Module, module_from_text
-from irshrink.passes.quantize.scaling import rescale
+from irshrink.passes.quantize.repair.scaling import rescale
 from irshrink.testing.builder import ModelBuilder
 
 Array = np.ndarray[Any, np.dtype[Any]]

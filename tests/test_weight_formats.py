@@ -15,9 +15,9 @@ from irshrink import onnxrt
 from irshrink.errors import RecipeError, UnsupportedModelError
 from irshrink.module import Module, load_module
 from irshrink.optimize import optimize_model
-from irshrink.passes.quantize import weight_only
-from irshrink.passes.quantize.kmeans import kmeans
-from irshrink.passes.quantize.output_error import Grid, fitted_integers, fitted_levels
+from irshrink.passes.quantize.stored import weight_only
+from irshrink.passes.quantize.stored.kmeans import kmeans
+from irshrink.passes.quantize.stored.output_error import Grid, fitted_integers, fitted_levels
 from irshrink.program import ops
 from irshrink.program.lower import lower
 from irshrink.program.reference.evaluate import run_program

@@ -24,14 +24,14 @@ from irshrink.graph.shapes import infer_shapes
 from irshrink.module import Module
 from irshrink.passes.quantize import qparams
 from irshrink.passes.quantize.constants import ConstantQuantizer, linear_weight, output_axis
-from irshrink.passes.quantize.layer import Layer, read_layer, write_layer
 from irshrink.passes.quantize.plan import Plan, listed, make_plan, matches, require_matches
 from irshrink.passes.quantize.qdq import QdqWriter
 from irshrink.passes.quantize.qparams import QParams
 from irshrink.passes.quantize.reconstruct import reconstruct, require_torch
-from irshrink.passes.quantize.refine import BiasCorrection, Refinement
 from irshrink.passes.quantize.rounding import RoundingName
-from irshrink.passes.quantize.weight_range import WeightRange
+from irshrink.passes.quantize.rounding.layer import Layer, read_layer, write_layer
+from irshrink.passes.quantize.rounding.refine import BiasCorrection, Refinement
+from irshrink.passes.quantize.rounding.weight_range import WeightRange
 from irshrink.pipeline import Context, PassResult
 from irshrink.samples import Samples
 

@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from irshrink.calibration.walk import LayerWalk
 from irshrink.graph.edit import is_constant
-from irshrink.passes.quantize.layer import Layer
+from irshrink.passes.quantize.rounding.layer import Layer
 
 #: A block ends at the first cut behind so many layers.
 LAYERS = 2

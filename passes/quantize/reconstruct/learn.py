@@ -9,9 +9,9 @@ import numpy as np
 import onnx_ir as ir
 
 from irshrink.graph.edit import attribute_int, constant
-from irshrink.passes.quantize.layer import Layer, stored
 from irshrink.passes.quantize.reconstruct.blocks import Block
 from irshrink.passes.quantize.reconstruct.operators import OPERATORS, Tensor
+from irshrink.passes.quantize.rounding.layer import Layer, stored
 from irshrink.passes.quantize.weights import WEIGHT_LIMITS
 
 Array = np.ndarray[Any, np.dtype[Any]]

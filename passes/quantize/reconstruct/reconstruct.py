@@ -13,10 +13,10 @@ from irshrink.calibration.walk import LayerWalk
 from irshrink.errors import ToolError
 from irshrink.graph.edit import describe
 from irshrink.module import Module
-from irshrink.passes.quantize.layer import Layer, write_weights
 from irshrink.passes.quantize.reconstruct.blocks import Block, blocks, nodes_between
 from irshrink.passes.quantize.reconstruct.learn import learn
 from irshrink.passes.quantize.reconstruct.operators import why_unknown
+from irshrink.passes.quantize.rounding.layer import Layer, write_weights
 from irshrink.pipeline import Context
 from irshrink.samples import Samples
 

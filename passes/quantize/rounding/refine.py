@@ -28,9 +28,9 @@ from irshrink.calibration.patches import from_rows, input_rows, weight_rows, why
 from irshrink.calibration.walk import LayerWalk
 from irshrink.graph.edit import constant, describe, input_of
 from irshrink.module import Module
-from irshrink.passes.quantize.layer import Layer, write_layer
 from irshrink.passes.quantize.rounding import ROUNDINGS, Problem, RoundingName
-from irshrink.passes.quantize.weight_range import WeightRange, search_scale
+from irshrink.passes.quantize.rounding.layer import Layer, write_layer
+from irshrink.passes.quantize.rounding.weight_range import WeightRange, search_scale
 from irshrink.passes.quantize.weights import (
     WEIGHT_LIMITS,
     QuantizedWeights,

@@ -19,7 +19,7 @@ from irshrink.graph.edit import Array
 from irshrink.graph.opset import raise_opset
 from irshrink.module import Module
 from irshrink.passes.quantize.plan import require_matches
-from irshrink.passes.quantize.weight_only import Choice, Writer, array_of, chunks, shape_of
+from irshrink.passes.quantize.stored.weight_only import Choice, Writer, array_of, chunks, shape_of
 from irshrink.pipeline import Context, PassResult
 
 _TYPES: dict[str, np.dtype[Any]] = {

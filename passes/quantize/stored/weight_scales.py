@@ -22,7 +22,7 @@ import numpy as np
 import onnx_ir as ir
 
 from irshrink.graph.edit import Array
-from irshrink.passes.quantize.weight_only import Place, chunks
+from irshrink.passes.quantize.stored.weight_only import Place, chunks
 
 WeightRange = Literal["max", "mse"]
 

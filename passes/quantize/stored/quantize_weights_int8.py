@@ -1,6 +1,6 @@
 """Weight-only int8, a scale for each output channel: what ``quantize-weights`` does by default.
 
-See :mod:`irshrink.passes.quantize.quantize_weights`.
+See :mod:`irshrink.passes.quantize.stored.quantize_weights`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from irshrink.module import Module
-from irshrink.passes.quantize.quantize_weights import QuantizeWeights
+from irshrink.passes.quantize.stored.quantize_weights import QuantizeWeights
 from irshrink.pipeline import Context, PassResult
 
 

@@ -31,17 +31,25 @@ from irshrink.calibration.patches import from_rows, weight_rows
 from irshrink.graph.edit import Array
 from irshrink.graph.opset import raise_opset
 from irshrink.module import Module
-from irshrink.passes.quantize.codebook import put_levels, range_levels
-from irshrink.passes.quantize.output_error import (
+from irshrink.passes.quantize.plan import require_matches
+from irshrink.passes.quantize.stored.codebook import put_levels, range_levels
+from irshrink.passes.quantize.stored.output_error import (
     Grid,
     fitted_integers,
     hessians,
     layer_rows,
     require_samples,
 )
-from irshrink.passes.quantize.plan import require_matches
-from irshrink.passes.quantize.weight_only import REAL, Choice, Place, Writer, array_of, chunks, shape_of
-from irshrink.passes.quantize.weight_scales import Groups, Linear, WeightRange
+from irshrink.passes.quantize.stored.weight_only import (
+    REAL,
+    Choice,
+    Place,
+    Writer,
+    array_of,
+    chunks,
+    shape_of,
+)
+from irshrink.passes.quantize.stored.weight_scales import Groups, Linear, WeightRange
 from irshrink.pipeline import Context, PassResult
 
 #: By bits and whether they are signed: the NumPy type that ONNX stores, and the first opset that has it.

@@ -18,7 +18,7 @@ import numpy as np
 import onnx_ir as ir
 
 from irshrink.graph.edit import Array
-from irshrink.passes.quantize.weight_only import Writer, array_of, chunks, shape_of
+from irshrink.passes.quantize.stored.weight_only import Writer, array_of, chunks, shape_of
 
 
 @dataclass(frozen=True)

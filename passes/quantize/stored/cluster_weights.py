@@ -5,7 +5,7 @@
 The numbers are the centres of k-means on the weights (Han et al., *Deep Compression*, ICLR 2016,
 arXiv:1510.00149, section 3), one table for a tensor or one for each output channel. Unlike a scale they
 follow the weights' distribution, so 4 bits lose about what 5 do at even distances. With ``fit = outputs``
-indices and levels keep the outputs of a layer instead (:mod:`irshrink.passes.quantize.output_error`).
+indices and levels keep the outputs of a layer instead (:mod:`irshrink.passes.quantize.stored.output_error`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ import onnx_ir as ir
 from irshrink.graph.edit import Array
 from irshrink.graph.opset import raise_opset
 from irshrink.module import Module
-from irshrink.passes.quantize.codebook import (
+from irshrink.passes.quantize.plan import require_matches
+from irshrink.passes.quantize.stored.codebook import (
     Levels,
     array_from_rows,
     has_tables,
@@ -29,10 +30,17 @@ from irshrink.passes.quantize.codebook import (
     put_levels,
     rows_of,
 )
-from irshrink.passes.quantize.kmeans import kmeans
-from irshrink.passes.quantize.output_error import fitted_levels, hessians, layer_rows, require_samples
-from irshrink.passes.quantize.plan import require_matches
-from irshrink.passes.quantize.weight_only import REAL, Choice, Place, Writer, array_of, chunks, shape_of
+from irshrink.passes.quantize.stored.kmeans import kmeans
+from irshrink.passes.quantize.stored.output_error import fitted_levels, hessians, layer_rows, require_samples
+from irshrink.passes.quantize.stored.weight_only import (
+    REAL,
+    Choice,
+    Place,
+    Writer,
+    array_of,
+    chunks,
+    shape_of,
+)
 from irshrink.pipeline import Context, PassResult
 
 Bits = Literal[2, 3, 4, 5, 6, 7, 8]

@@ -29,7 +29,7 @@ from irshrink.analyses.scale_groups import ScaleGroups, scale_groups
 from irshrink.graph.edit import constant, input_of, is_op
 from irshrink.graph.linear import linear_op
 from irshrink.module import Module
-from irshrink.passes.quantize.scaling import Bounds, note_blocked, rescale, scale_bounds
+from irshrink.passes.quantize.repair.scaling import Bounds, note_blocked, rescale, scale_bounds
 from irshrink.pipeline import Context, PassResult
 
 Array = np.ndarray[Any, np.dtype[Any]]

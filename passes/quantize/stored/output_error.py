@@ -22,8 +22,8 @@ from irshrink.errors import RecipeError
 from irshrink.graph.edit import Array, attribute_int, constant
 from irshrink.graph.linear import is_linear
 from irshrink.module import Module
-from irshrink.passes.quantize.codebook import nearest_level
-from irshrink.passes.quantize.kmeans import kmeans
+from irshrink.passes.quantize.stored.codebook import nearest_level
+from irshrink.passes.quantize.stored.kmeans import kmeans
 from irshrink.pipeline import Context
 
 #: Added to the diagonal, of its mean: few samples leave H singular, and a model sees others later.

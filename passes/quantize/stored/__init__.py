@@ -1,0 +1,1 @@
+"""Weights stored in fewer bits; arithmetic stays float32."""
