@@ -14,8 +14,7 @@ from irshrink.calibration.calibrate import each_sample
 from irshrink.calibration.walk import LayerWalk
 from irshrink.errors import RecipeError
 from irshrink.module import Module, module_from_text
-from irshrink.passes.quantize.rounding import refine
-from irshrink.passes.quantize.rounding import ROUNDINGS, Problem, RoundingName
+from irshrink.passes.quantize.rounding import ROUNDINGS, Problem, RoundingName, refine
 from irshrink.passes.quantize.rounding.quantease import descend
 from irshrink.passes.quantize.rounding.weight_range import search_scale
 from irshrink.pipeline import Pipeline
