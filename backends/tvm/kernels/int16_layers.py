@@ -1,9 +1,7 @@
 """Layers between int16 activations: int8 weights, int32 sums.
 
-A layer takes a tile of pixels times a block of channels; weights are packed [group][block][ky][kx][ci]
-[channel of the block], channels that do not fill a block are padded with zeros, computed and dropped. A
-position outside the image is a product with 0. A dense layer is a convolution over one row of pixels. Integer
-sums may be taken in any order: none overflows (docs/integer-semantics.md).
+A position outside the image is a product with 0. Integer sums may be taken in any order: none overflows
+(docs/integer-semantics.md).
 
 With the DSP extension four input channels are one step: [step][channel][4], the four in the order 0, 2, 1, 3,
 so that SXTB16 of their word, and of it rotated by a byte, gives pairs that lie side by side in the input.
@@ -11,7 +9,6 @@ so that SXTB16 of their word, and of it rotated by a byte, gives pairs that lie 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -20,21 +17,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from irshrink.backends.tvm.kernels.call import Argument, Constant, Input, KernelCall, Output
+from irshrink.backends.tvm.kernels.direct import (
+    SIZES,
+    Direct,
+    DirectKernel,
+    image_sizes,
+    pack,
+    row_sizes,
+)
 from irshrink.backends.tvm.tir import (
-    Buffer,
     Expr,
     Function,
     TirFunction,
     address,
-    all_of,
     cast,
     constant,
     i32,
     inline,
-    minimum,
     quotient,
     read,
-    remainder,
     scalars,
     select,
     write,
@@ -46,29 +47,15 @@ from irshrink.target import Target
 #: Input channels of a step with the DSP extension, and their order in a word.
 STEP, _ORDER = 4, (0, 2, 1, 3)
 
-_SIZES = (
-    "images", "out_h", "out_w", "height", "width", "channels", "kernel_h", "kernel_w", "stride_h", "stride_w",
-    "dilation_h", "dilation_w", "top", "left", "groups", "group_in", "group_out", "low", "high",
-)  # fmt: skip
 
-
-@dataclass(frozen=True)
-class Form:
+@dataclass(frozen=True, kw_only=True)
+class Form(Direct):
     """Generator arguments.
 
     Attributes:
-        pixels, channels: the register tile.
-        vector: loops over the channels of a tile, which compilers vectorize, instead of straight code.
-        depthwise: a block spans groups of one channel each, instead of the channels of one group.
-        padded: windows may lie partly outside the input.
         paired: weights come in steps of four input channels, for SMLAD.
     """
 
-    pixels: int
-    channels: int
-    vector: bool
-    depthwise: bool
-    padded: bool
     paired: bool = False
 
     @property
@@ -77,34 +64,17 @@ class Form:
         style = "dsp" if self.paired else "simd" if self.vector else "plain"
         return f"_{style}_{self.pixels}x{self.channels}{flags}"
 
-    def each(self, f: Function, do: Callable[[int, Any], None]) -> None:
-        """``do(pixel, channel)`` for every element of the tile."""
-        for p in range(self.pixels):
-            if self.vector:
-                with f.loop("j", self.channels) as j:
-                    do(p, j)
-                continue
-            for c in range(self.channels):
-                do(p, c)
-
 
 def select_convolution(op: ConvInt16, program: Program, target: Target) -> KernelCall:
-    """int16 convolution; pointwise layers see the image as one row of pixels."""
-    images, height, width, channels = program.tensors[op.inputs[0]].shape
-    _, out_h, out_w, _ = program.tensors[op.output].shape
-    window = op.window
-    if window.kernel == (1, 1) and window.strides == (1, 1) and not any(window.pads):
-        images, height, width, out_h, out_w = 1, 1, images * height * width, 1, images * out_h * out_w
-    sizes = [images, out_h, out_w, height, width, channels, *window.kernel, *window.strides]
-    sizes += [*window.dilations, *window.pads[:2]]
-    return _layer(op.weight, op.bias, op.result, window, op.groups, sizes, target)
+    """int16 convolution."""
+    sizes = image_sizes(op, op.window, program)
+    return _layer(op.weight, op.bias, op.result, op.window, op.groups, sizes, target)
 
 
 def select_dense(op: DenseInt16, program: Program, target: Target) -> KernelCall:
-    """int16 dense layer: its rows are the pixels."""
+    """int16 dense layer."""
     channels, depth = op.weight.shape
-    pixels = program.tensors[op.output].elements // channels
-    sizes = [1, 1, pixels, 1, pixels, depth, 1, 1, 1, 1, 1, 1, 0, 0]
+    sizes = row_sizes(program.tensors[op.output].elements // channels, depth)
     weight = op.weight.reshape(channels, 1, 1, depth)
     return _layer(weight, op.bias, op.result, Window(kernel=(1, 1)), 1, sizes, target)
 
@@ -125,11 +95,9 @@ def _layer(
     multiplier = np.broadcast_to(result.multiplier, (channels,)).astype(np.float32)
     arguments: list[Argument] = [
         Input(0),
-        Constant(
-            "weight", _paired(weight, groups) if form.paired else _packed(weight, groups, form.channels)
-        ),
-        Constant("bias", _packed(_column(bias), groups, form.channels)),
-        Constant("multiplier", _packed(_column(multiplier), groups, form.channels)),
+        Constant("weight", _paired(weight, groups) if form.paired else pack(weight, groups, form.channels)),
+        Constant("bias", pack(_column(bias), groups, form.channels)),
+        Constant("multiplier", pack(_column(multiplier), groups, form.channels)),
         Output(),
     ]
     if form.paired and form.padded:
@@ -144,24 +112,15 @@ def _form(target: Target, weight: NDArray[np.int8], columns: int, groups: int, *
     depthwise = groups > 1 and groups == channels and group_in == 1
     simd, pixels = target.has("simd"), min(2, columns)
     if target.has("dsp") and group_in > STEP // 2:  # what fills up a step costs as much as what is there
-        return Form(pixels, 2, vector=False, depthwise=False, padded=padded, paired=True)
+        return Form(pixels=pixels, channels=2, vector=False, depthwise=False, padded=padded, paired=True)
     group_out = channels if depthwise else channels // groups
     block = (16 if simd else 4) if group_out >= 4 else 1
-    return Form(pixels, block, vector=simd and block > 1, depthwise=depthwise, padded=padded)
+    vector = simd and block > 1
+    return Form(pixels=pixels, channels=block, vector=vector, depthwise=depthwise, padded=padded)
 
 
 def _column(array: NDArray[Any]) -> NDArray[Any]:
     return array.reshape(-1, 1, 1, 1)
-
-
-def _packed(weight: NDArray[Any], groups: int, width: int) -> NDArray[Any]:
-    """[Co, kh, kw, Ci] as [group][block][ky][kx][ci][channel], blocks padded with zeros."""
-    split = weight.reshape(groups, -1, *weight.shape[1:])
-    blocks = -(-split.shape[1] // width)
-    padded = np.zeros((groups, blocks * width, *weight.shape[1:]), weight.dtype)
-    padded[:, : split.shape[1]] = split
-    packed = padded.reshape(groups, blocks, width, *weight.shape[1:]).transpose(0, 1, 3, 4, 5, 2)
-    return np.ascontiguousarray(packed).reshape(-1)
 
 
 def _paired(weight: NDArray[np.int8], groups: int) -> NDArray[np.int8]:
@@ -184,112 +143,59 @@ def _convolution(form: Form) -> TirFunction:
             constant("multiplier", "float32"),
             write("y", "int16"),
             *([constant("zeros", "int16")] if form.paired and form.padded else []),
-            *scalars(*_SIZES),
+            *scalars(*SIZES, "low", "high"),
         ]
         given = dict(zip((p.name for p in parameters), f.parameters(*parameters), strict=True))
-        _Convolution(f, form, given["x"], given["weight"], given["y"], given).emit()
+        _Convolution(f, form, given, "int32", form).emit()
     return f.result
 
 
 @dataclass
-class _Convolution:
+class _Convolution(DirectKernel):
     """The body of one kernel."""
 
-    f: Function
     form: Form
-    x: Buffer
-    weight: Buffer
-    y: Buffer
-    size: dict[str, Any]
 
-    def emit(self) -> None:
-        f, form, size = self.f, self.form, self.size
-        self.acc = f.local("acc", "int32", form.pixels * form.channels)
-        self.done = f.local("done", "int16", form.pixels * form.channels)
-        blocks = f.bind("blocks", quotient(size["group_out"] + (form.channels - 1), form.channels))
-        deep = f.bind("steps", quotient(size["group_in"] + (STEP - 1), STEP)) if form.paired else None
-        self.depth = size["group_in"] if deep is None else deep * STEP
-        step = f.bind("block_step", size["kernel_h"] * size["kernel_w"] * self.depth * form.channels)
-        with (
-            f.share("line", size["images"] * size["out_h"]) as line,
-            f.loop("b", size["groups"] * blocks) as b,
-        ):
-            image, oy = quotient(line, size["out_h"]), remainder(line, size["out_h"])
-            channel = f.bind("channel", remainder(b, blocks) * form.channels)
-            group = f.bind("group", quotient(b, blocks))
-            tiles = quotient(size["out_w"] + (form.pixels - 1), form.pixels)
-            with f.loop("t", tiles) as t:
-                column = f.bind("column", minimum(t * form.pixels, size["out_w"] - form.pixels))
-                first = b * form.channels
-                form.each(f, lambda p, j: f.store(self.acc, self._at(p, j), size["bias"][first + j]))
-                start = channel if form.depthwise else group * size["group_in"]
-                self._window(f.bind("image", image), f.bind("y", oy), column, start, b * step)
-                self._store(line * size["out_w"] + column, group, channel, first)
+    def begin(self) -> None:
+        if self.form.paired:
+            self.steps = self.f.bind("steps", quotient(self.given["group_in"] + (STEP - 1), STEP))
 
-    def _at(self, pixel: int, j: Any) -> Expr:
-        return i32(j + pixel * self.form.channels)
+    def depth(self) -> Expr:
+        return self.steps * STEP if self.form.paired else super().depth()
 
-    def _window(self, image: Expr, oy: Expr, column: Expr, first: Expr, weights: Expr) -> None:
-        """Every position of the window, for all pixels of the tile."""
-        f, form, size = self.f, self.form, self.size
-        with f.loop("ky", size["kernel_h"]) as ky:
-            y = f.bind("in_y", oy * size["stride_h"] - size["top"] + ky * size["dilation_h"])
-            row = f.bind("row", (image * size["height"] + y) * size["width"])
-            with f.loop("kx", size["kernel_w"]) as kx:
-                offset = kx * size["dilation_w"] - size["left"]
-                xs = [
-                    f.bind(f"in_x{p}", (column + p) * size["stride_w"] + offset) for p in range(form.pixels)
-                ]
-                at = [f.bind(f"at{p}", (row + x) * size["channels"] + first) for p, x in enumerate(xs)]
-                inside = [f.bind(f"inside{p}", self._inside(y, x)) for p, x in enumerate(xs) if form.padded]
-                w = f.bind("w", weights + (ky * size["kernel_w"] + kx) * self.depth * form.channels)
-                if form.paired:
-                    self._steps(at, inside, w)
-                else:
-                    self._position(at, inside, w)
+    def start(self, first: Expr) -> None:
+        bias = self.given["bias"]
+        self.form.each(self.f, lambda p, j: self.f.store(self.acc, self.at(p, j), bias[first + j]))
 
-    def _inside(self, y: Expr, x: Expr) -> Expr:
-        return all_of(y >= 0, y < self.size["height"], x >= 0, x < self.size["width"])
-
-    def _steps(self, at: list[Expr], inside: list[Expr], w: Expr) -> None:
-        """One position, four input channels a step; what lies outside the image is read from zeros."""
-        name = f"irs_wide_{'one' if self.form.pixels == 1 else 'two'}{'_padded' if inside else ''}"
-        zeros = [self.size["zeros"]] if inside else []
-        pixels = [address(self.x, place) for place in at]
-        steps = quotient(self.depth, STEP)
-        self.f.call(name, self.acc, *inside, *pixels, *zeros, address(self.weight, w), steps)
-
-    def _position(self, at: list[Expr], inside: list[Expr], w: Expr) -> None:
-        """One position: every input channel of a group, or (depthwise) one input channel a channel."""
-        f, form = self.f, self.form
+    def position(self, at: list[Expr], inside: list[Expr], w: Expr, number: Expr) -> None:
+        f, form, weight = self.f, self.form, self.given["weight"]
+        if form.paired:
+            self._steps(at, inside, w)
+            return
 
         def value(p: int, index: Any) -> Expr:
             loaded = cast("int32", self.x[at[p] + index])
             return select(inside[p], loaded, i32(0)) if form.padded else loaded
 
         def add(p: int, j: Any, x: Expr, weight: Expr) -> None:
-            here = self._at(p, j)
+            here = self.at(p, j)
             f.store(self.acc, here, self.acc[here] + x * cast("int32", weight))
 
         if form.depthwise:
-            form.each(f, lambda p, j: add(p, j, value(p, j), self.weight[w + j]))
+            form.each(f, lambda p, j: add(p, j, value(p, j), weight[w + j]))
             return
-        with f.loop("ci", self.size["group_in"]) as ci:
+        with f.loop("ci", self.given["group_in"]) as ci:
             taken = [f.bind(f"x{p}", value(p, ci)) for p in range(form.pixels)]
-            form.each(f, lambda p, j: add(p, j, taken[p], self.weight[w + ci * form.channels + j]))
+            form.each(f, lambda p, j: add(p, j, taken[p], weight[w + ci * form.channels + j]))
 
-    def _store(self, pixel: Expr, group: Expr, channel: Expr, first: Expr) -> None:
-        """Requantize, and write the channels that exist."""
-        f, form, size = self.f, self.form, self.size
+    def result(self, pixel: int, j: Any, first: Expr) -> Expr:
+        given = self.given
+        acc, multiplier = self.acc[self.at(pixel, j)], given["multiplier"][first + j]
+        return inline("int16", "irs_wide_requantize", acc, multiplier, given["low"], given["high"])
 
-        def requantized(p: int, j: Any) -> Expr:
-            acc, multiplier = self.acc[self._at(p, j)], size["multiplier"][first + j]
-            return inline("int16", "irs_wide_requantize", acc, multiplier, size["low"], size["high"])
-
-        form.each(f, lambda p, j: f.store(self.done, self._at(p, j), requantized(p, j)))
-        count = f.bind("count", minimum(size["group_out"] - channel, form.channels))
-        start = f.bind("first", group * size["group_out"] + channel)
-        for p in range(form.pixels):
-            at = f.bind("y_at", (pixel + p) * size["groups"] * size["group_out"] + start)
-            with f.loop("j", count) as j:
-                f.store(self.y, at + j, self.done[self._at(p, j)])
+    def _steps(self, at: list[Expr], inside: list[Expr], w: Expr) -> None:
+        """Four input channels a step; what lies outside the image is read from zeros."""
+        name = f"irs_wide_{'one' if self.form.pixels == 1 else 'two'}{'_padded' if inside else ''}"
+        zeros = [self.given["zeros"]] if inside else []
+        pixels = [address(self.x, place) for place in at]
+        self.f.call(name, self.acc, *inside, *pixels, *zeros, address(self.given["weight"], w), self.steps)
