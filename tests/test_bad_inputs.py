@@ -297,7 +297,7 @@ def test_images(
         ("conv.onnx --max-drop 1%", "--max-drop needs data to measure with."),
         ("conv.onnx --quantize int8", "needs calibration data. Give --calibration samples.npz."),
         ("conv.onnx --quantize int4", "'int4' is not one of 'int8', 'w4a8'"),
-        ("conv.onnx --qantize int8", "Did you mean one of: '--quantize', '--requantize'?"),
+        ("conv.onnx --qantize int8", "Did you mean one of: '--max-size', '--quantize', '--requantize'?"),
         ("conv.onnx --flash lots", "flash: 'lots' is not a size. Write bytes or a unit: 65536, 64K, 1M."),
         ("conv.onnx --ram 0", "ram is 0; a limit is a positive number of bytes."),
         ("conv.onnx --test-inputs 0", "at least one input must be tested."),
