@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 import onnx_ir as ir
 
-from irshrink.graph.edit import attribute_int, is_op, remove, rewrite_each
+from irshrink.graph.edit import attribute_type, is_op, remove, rewrite_each
 from irshrink.module import Module
 from irshrink.pipeline import Context, PassResult
 
@@ -44,7 +44,7 @@ def _fuse(node: ir.Node) -> bool:
 
 
 def _target(cast: ir.Node) -> ir.DataType:
-    return ir.DataType(attribute_int(cast, "to", 0))
+    return attribute_type(cast, "to")
 
 
 def _widens(narrow: ir.DataType, wide: ir.DataType) -> bool:

@@ -240,6 +240,12 @@ class TestWhatDoesNotFit:
                 "the shapes [2, 3] and [3, 2] do not fit each other",
             ),
             (
+                "(float[2,2] x) => (float[2,2] y)",
+                "y = EyeLike <dtype = 4294967297> (x)",
+                "",
+                "there is no element type 4294967297",
+            ),
+            (
                 "(float x) => (float y)",
                 "y = GroupNormalization <num_groups = 1> (x, g, g)",
                 "float[1] g = {1.0}",

@@ -143,6 +143,12 @@ def attribute_int(node: ir.Node, name: str, default: int) -> int:
     return default if attribute is None else attribute.as_int()
 
 
+def attribute_type(node: ir.Node, name: str) -> ir.DataType:
+    """An attribute that is the number of an element type; UNDEFINED where there is none, or no such type."""
+    code = attribute_int(node, name, 0)
+    return next((kind for kind in ir.DataType if int(kind) == code), ir.DataType.UNDEFINED)
+
+
 def attribute_ints(node: ir.Node, name: str) -> tuple[int, ...] | None:
     attribute = node.attributes.get(name)
     return None if attribute is None else tuple(attribute.as_ints())

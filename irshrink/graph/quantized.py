@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from irshrink.graph.edit import attribute_int, constant, input_of, is_op
+from irshrink.graph.edit import attribute_type, constant, input_of, is_op
 
 #: Operators that hand elements on as they are.
 _MOVES = ("Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
@@ -59,5 +59,5 @@ def affine_of(node: ir.Node) -> Affine | None:
 
 
 def _default_type(node: ir.Node) -> str:
-    code = attribute_int(node, "output_dtype", 0)
-    return ir.DataType(code).numpy().name if code else "uint8"
+    kind = attribute_type(node, "output_dtype")
+    return "uint8" if kind == ir.DataType.UNDEFINED else kind.name.lower()

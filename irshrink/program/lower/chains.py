@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from irshrink.graph import edit
 from irshrink.program.lower.constants import Constants
+from irshrink.program.lower.fitting import data_type
 from irshrink.program.lower.numbers import quantize
 from irshrink.program.lower.refusal import Refusal
 from irshrink.program.program import Quantization
@@ -99,8 +100,8 @@ def parameters(node: ir.Node, constants: Constants, stored: str | None = None) -
 
 
 def _output_dtype(node: ir.Node) -> str:
-    code = edit.attribute_int(node, "output_dtype", 0)
-    return ir.DataType(code).numpy().name if code else "uint8"
+    kind = data_type(node, "output_dtype", 0)
+    return "uint8" if kind == ir.DataType.UNDEFINED else kind.name.lower()
 
 
 def sink(value: ir.Value, constants: Constants, *, wide: bool = False) -> Sink | None:

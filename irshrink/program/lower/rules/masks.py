@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from irshrink.graph import edit
 from irshrink.program import elements
-from irshrink.program.lower.fitting import positive
+from irshrink.program.lower.fitting import data_type, positive
 from irshrink.program.lower.lowering import Lowering
 from irshrink.program.lower.refusal import Refusal
 from irshrink.program.lower.rules.align import constant_integers, elementwise
@@ -34,9 +34,12 @@ def trilu(lowering: Lowering, node: ir.Node) -> None:
 def eye_like(lowering: Lowering, node: ir.Node) -> None:
     """A constant: ones on a diagonal."""
     shape = lowering.view(node.inputs[0]).shape
-    code = edit.attribute_int(node, "dtype", 0)
-    kind = ir.DataType(code) if code else node.inputs[0].dtype if node.inputs[0] is not None else None
-    element = "float32" if kind is None else str(kind.numpy().name)
+    kind = data_type(node, "dtype", 0)
+    if kind == ir.DataType.UNDEFINED and node.inputs[0] is not None:
+        kind = node.inputs[0].dtype or kind
+    element = {"UNDEFINED": "float32", "FLOAT": "float32", "DOUBLE": "float64"}.get(
+        kind.name, kind.name.lower()
+    )
     if element not in elements.STORAGE or len(shape) != 2:
         raise Refusal(f"it makes a matrix of {element}", "Only numbers and truth values run on the target.")
     matrix = np.eye(*shape, k=edit.attribute_int(node, "k", 0)).astype(element)
