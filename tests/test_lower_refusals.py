@@ -240,6 +240,12 @@ class TestWhatDoesNotFit:
                 "the shapes [2, 3] and [3, 2] do not fit each other",
             ),
             (
+                "(int64[2] x) => (float[2,3] y)",
+                "y = OneHot(x, d, v)",
+                "int64 d = {3}, float v = {1.0}",
+                "its values are [] and not two numbers",
+            ),
+            (
                 "(float[2,2] x) => (float[2,2] y)",
                 "y = EyeLike <dtype = 4294967297> (x)",
                 "",

@@ -186,6 +186,7 @@ class Constants:
             return None
         zero_point = np.zeros(scale.shape) if zero is None else zero.array
         axis: int | None = None
+        require(scale.size > 0, "it has no scale")
         if scale.size > 1:
             axis = edit.attribute_int(node, "axis", 1)
             axis = positive(axis, integers.ndim)

@@ -166,8 +166,8 @@ def scatter_nd(lowering: Lowering, node: ir.Node) -> None:
 def one_hot(lowering: Lowering, node: ir.Node) -> None:
     """One value where the index is the place along the new axis, the other elsewhere."""
     depth = lowering.integers(node, 1, "depth")
-    if depth is None:
-        raise Refusal("its depth is missing", "The model is damaged; export it again.")
+    require(depth is not None and len(depth) == 1, "its depth is not one number")
+    assert depth is not None
     indices = converted(lowering, node, lowering.view(node.inputs[0]), "int32")
     axis = positive(edit.attribute_int(node, "axis", -1), indices.rank + 1)
     spread = lowering.builder.view_as(indices, (*indices.shape[:axis], 1, *indices.shape[axis:]))
@@ -185,6 +185,7 @@ def one_hot(lowering: Lowering, node: ir.Node) -> None:
     numbers = index_range(lowering, depth[0], indices.rank + 1, axis)
     here = elementwise(lowering, node, Compare, [place, numbers], "bool", kind="equal")
     values = lowering.view(node.inputs[2])
+    require(values.shape == (2,), f"its values are {list(values.shape)} and not two numbers")
     off, on = (
         lowering.builder.view_as(sliced(lowering, node, values, {0: (i, i + 1, 1)}), ()) for i in (0, 1)
     )
