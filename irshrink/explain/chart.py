@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from irshrink.console import plural
 from irshrink.explain.text import decibel
-from irshrink.report.svg import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, nice_step
+from irshrink.report.svg import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, layer_axis
 
 #: What stands higher is drawn at this height: nobody needs to see by how much.
 _CEILING, _FLOOR = 60.0, 0.0
@@ -25,7 +25,7 @@ def noise_by_layer(layers: Sequence[Mapping[str, Any]]) -> Markup:
     if not layers:
         return Markup("")
     column = (WIDTH - LEFT - RIGHT) / len(layers)
-    parts = [*_axis(), *_numbers(len(layers), column)]
+    parts = [*_axis(), *layer_axis(len(layers), column)]
     parts += [_bar(layer, number, column) for number, layer in enumerate(layers)]
     places = " ".join(
         f"{LEFT + (number + 0.5) * column:.1f},{_height(layer['snr_whole_db']):.1f}"
@@ -68,13 +68,3 @@ def _axis() -> list[str]:
         lines.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
         lines.append(f'<text class="tick end" x="{LEFT - 8}" y="{y + 4:.1f}">{value} dB</text>')
     return lines
-
-
-def _numbers(layers: int, column: float) -> list[str]:
-    step = max(1, nice_step(layers, 16))
-    ticks = [
-        f'<text class="tick middle" x="{LEFT + (i + 0.5) * column:.1f}" y="{HEIGHT - BOTTOM + 16}">{i}</text>'
-        for i in range(0, layers, step)
-    ]
-    middle = (LEFT + WIDTH - RIGHT) / 2
-    return [*ticks, f'<text class="tick middle" x="{middle}" y="{HEIGHT - 4}">layer</text>']

@@ -83,8 +83,7 @@ class Tally:
         shift: the same of the mean error of each channel that rounded constants make: what a bias could mend.
         clip: the same of what lies outside of the grid, ``clipped`` how many values lie below and above.
         channel_low, channel_high, channel_noise, channel_power: per channel: ends of the float value, energy
-        of
-            the layer's error, and of the float value.
+            of the layer's error, and of the float value.
     """
 
     grid: Affine | None

@@ -28,7 +28,7 @@ def arena_over_time(arena: Sequence[Mapping[str, Any]], layers: int, nbytes: int
         return Markup("")
     column = (WIDTH - LEFT - RIGHT) / layers
     unit = (HEIGHT - TOP - BOTTOM) / nbytes
-    parts = [*_address_axis(nbytes, unit), *_layer_axis(layers, column)]
+    parts = [*_address_axis(nbytes, unit), *layer_axis(layers, column)]
     ordered = sorted(arena, key=lambda slot: (slot["first"], slot["offset"]))
     parts += [
         _slot(slot, number, column, unit, uncovered(slot, ordered)) for number, slot in enumerate(ordered)
@@ -116,7 +116,8 @@ def _address_axis(nbytes: int, unit: float) -> list[str]:
     return lines
 
 
-def _layer_axis(layers: int, column: float) -> list[str]:
+def layer_axis(layers: int, column: float) -> list[str]:
+    """Numbers of layers below the columns, and what they are."""
     step = max(1, nice_step(layers, 16))
     ticks = [
         f'<text class="tick middle" x="{LEFT + (i + 0.5) * column:.1f}" y="{HEIGHT - BOTTOM + 16}">{i}</text>'

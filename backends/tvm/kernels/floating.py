@@ -191,7 +191,7 @@ def _convolution(form: Form) -> TirFunction:
             *(scalar(name, "float32") for name in bounds),
         ]
         given = dict(zip((p.name for p in parameters), f.parameters(*parameters), strict=True))
-        _Convolution(f, form, given, "float32", form).emit()
+        _Convolution(f, form, given, "float32").emit()
     return f.result
 
 
@@ -199,10 +199,10 @@ def _convolution(form: Form) -> TirFunction:
 class _Convolution(DirectKernel):
     """The body of one kernel."""
 
-    form: Form
+    tile: Form
 
     def begin(self) -> None:
-        form = self.form
+        form = self.tile
         self.block = (
             None
             if form.stored is None
@@ -213,10 +213,10 @@ class _Convolution(DirectKernel):
         if self.block is not None and not self.block.form.blocks:
             self.block.start(first)
         bias = self.given["bias"]
-        self.form.each(self.f, lambda p, j: self.f.store(self.acc, self.at(p, j), bias[first + j]))
+        self.tile.each(self.f, lambda p, j: self.f.store(self.acc, self.at(p, j), bias[first + j]))
 
     def position(self, at: list[Expr], inside: list[Expr], w: Expr, number: Expr) -> None:
-        f, form = self.f, self.form
+        f, form = self.f, self.tile
 
         def value(p: int, index: Expr) -> Expr:
             loaded = self.x[at[p] + index]
@@ -247,7 +247,7 @@ class _Convolution(DirectKernel):
 
     def result(self, pixel: int, j: Any, first: Expr) -> Expr:
         value = self.acc[self.at(pixel, j)]
-        value = value + f32(0.0) if self.form.fused else value
+        value = value + f32(0.0) if self.tile.fused else value
         return clipped(value, self.given.get("low"), self.given.get("high"))
 
     def _weights(self, at: Expr) -> Callable[[Any], Expr]:
@@ -262,7 +262,7 @@ class _Convolution(DirectKernel):
                 do(ci)
             return
         with f.loop("run", size["blocks_in"]) as run:
-            self.block.start((position * size["blocks_in"] + run) * self.form.channels)
+            self.block.start((position * size["blocks_in"] + run) * self.tile.channels)
             begin = f.bind("begin", run * size["block_length"])
             with f.loop("i", minimum(size["group_in"] - begin, size["block_length"])) as i:
                 do(f.bind("ci", begin + i))

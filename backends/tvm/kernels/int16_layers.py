@@ -146,7 +146,7 @@ def _convolution(form: Form) -> TirFunction:
             *scalars(*SIZES, "low", "high"),
         ]
         given = dict(zip((p.name for p in parameters), f.parameters(*parameters), strict=True))
-        _Convolution(f, form, given, "int32", form).emit()
+        _Convolution(f, form, given, "int32").emit()
     return f.result
 
 
@@ -154,21 +154,21 @@ def _convolution(form: Form) -> TirFunction:
 class _Convolution(DirectKernel):
     """The body of one kernel."""
 
-    form: Form
+    tile: Form
 
     def begin(self) -> None:
-        if self.form.paired:
+        if self.tile.paired:
             self.steps = self.f.bind("steps", quotient(self.given["group_in"] + (STEP - 1), STEP))
 
     def depth(self) -> Expr:
-        return self.steps * STEP if self.form.paired else super().depth()
+        return self.steps * STEP if self.tile.paired else super().depth()
 
     def start(self, first: Expr) -> None:
         bias = self.given["bias"]
-        self.form.each(self.f, lambda p, j: self.f.store(self.acc, self.at(p, j), bias[first + j]))
+        self.tile.each(self.f, lambda p, j: self.f.store(self.acc, self.at(p, j), bias[first + j]))
 
     def position(self, at: list[Expr], inside: list[Expr], w: Expr, number: Expr) -> None:
-        f, form, weight = self.f, self.form, self.given["weight"]
+        f, form, weight = self.f, self.tile, self.given["weight"]
         if form.paired:
             self._steps(at, inside, w)
             return
@@ -195,7 +195,7 @@ class _Convolution(DirectKernel):
 
     def _steps(self, at: list[Expr], inside: list[Expr], w: Expr) -> None:
         """Four input channels a step; what lies outside the image is read from zeros."""
-        name = f"irs_wide_{'one' if self.form.pixels == 1 else 'two'}{'_padded' if inside else ''}"
+        name = f"irs_wide_{'one' if self.tile.pixels == 1 else 'two'}{'_padded' if inside else ''}"
         zeros = [self.given["zeros"]] if inside else []
         pixels = [address(self.x, place) for place in at]
         self.f.call(name, self.acc, *inside, *pixels, *zeros, address(self.given["weight"], w), self.steps)
