@@ -19,6 +19,7 @@ import onnx_ir as ir
 
 from irshrink.errors import IrshrinkError, PassError
 from irshrink.external import release
+from irshrink.layer_cost import LayerCosts
 from irshrink.module import Module, PassRecord
 from irshrink.target import Target
 
@@ -55,11 +56,18 @@ class Context:
     progress: Callable[[str], None] = lambda _: None
     #: Of everything random; :attr:`rng` comes from it and from the name of the pass.
     seed: int = 0
+    #: What layers cost on the target, where something can tell.
+    costs: LayerCosts | None = None
 
     def inner(self, name: str, graph: ir.Graph) -> Context:
         """What the pipeline would give a pass of that name, for a pass that runs another one on a graph."""
         return Context(
-            self.target, Analyses(graph), _rng(self.seed, name), progress=self.progress, seed=self.seed
+            self.target,
+            Analyses(graph),
+            _rng(self.seed, name),
+            progress=self.progress,
+            seed=self.seed,
+            costs=self.costs,
         )
 
     def note(self, text: str) -> None:
@@ -114,6 +122,7 @@ class Pipeline:
     instruments: Sequence[Instrument] = ()
     verify: Callable[[Module], None] | None = None
     progress: Callable[[str], None] = lambda _: None
+    costs: LayerCosts | None = None
 
     def run(self, module: Module, target: Target, seed: int = 0) -> Module:
         """Run every step on ``module`` in place and return it.
@@ -141,7 +150,9 @@ class Pipeline:
         raise PassError(f"no fixpoint after {loop.limit} rounds of: {names}")
 
     def _run_pass(self, step: Pass, module: Module, target: Target, analyses: Analyses, seed: int) -> bool:
-        ctx = Context(target, analyses, _rng(seed, step.name), progress=self.progress, seed=seed)
+        ctx = Context(
+            target, analyses, _rng(seed, step.name), progress=self.progress, seed=seed, costs=self.costs
+        )
         for instrument in self.instruments:
             instrument.before(step, module)
         start = time.perf_counter()

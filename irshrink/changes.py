@@ -1,0 +1,238 @@
+"""What a pass took away from a layer, and what that costs and saves: the record behind the report's table.
+
+Pruning, low rank and sparsity all fill it the same way. A pass opens a :class:`ChangeLog` before it changes
+the graph, says why each layer is changed, and puts what comes out into its statistics::
+
+    log = ChangeLog(module.graph, ctx)
+    ...                                                  # the graph is changed
+    log.because("conv1", kind="channels", score="l2", output_error=0.013)
+    log.because("fc1", kind="rank", detail="rank 12 of 64 (SVD)", into=("fc1_a", "fc1_b"))
+    return PassResult(True, stats={"removed": 8, **log.stats(module.graph)})
+
+Sizes are compared by the log itself. A layer that changed and was given no reason, for example because it
+reads fewer channels now, has a row all the same.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any, Literal
+
+import onnx_ir as ir
+
+from irshrink.analyses.cost import graph_macs, graph_parameter_bytes
+from irshrink.errors import InternalError
+from irshrink.graph.edit import base_name, static_shape
+from irshrink.layer_cost import Cost
+from irshrink.pipeline import Context
+
+#: Where the rows stand in the statistics of a pass.
+STATS_KEY = "layer_changes"
+
+#: ``channels``: channels, filters or neurons are gone; ``heads``: of attention; ``block``: the layer is gone
+#: with the block it was in; ``rank``: it became a product of smaller ones; ``zeros``: single weights are
+#: zero; ``pattern``: N of M weights or whole blocks of them are zero.
+Kind = Literal["channels", "heads", "block", "rank", "zeros", "pattern"]
+
+
+@dataclass(frozen=True)
+class LayerSize:
+    """A layer, or the layers it became.
+
+    Attributes:
+        weights: shape of its largest constant, as ONNX has it; empty where there is none.
+        bytes: of its constants as the graph stores them.
+        macs: multiply-accumulates of one inference; None where shapes are open.
+        output_bytes: of its outputs, which is what it adds to the arena.
+        cost: of one inference on the target, where the context can tell.
+    """
+
+    weights: tuple[int, ...] = ()
+    bytes: int = 0
+    macs: int | None = 0
+    output_bytes: int = 0
+    cost: Cost | None = None
+
+
+@dataclass(frozen=True)
+class LayerChange:
+    """One row of the table.
+
+    Attributes:
+        layer: name of the node before the pass.
+        op_type: its operator.
+        kind: what was done to it; None where only its neighbours were changed on purpose.
+        detail: what was removed, in words: ``8 of 32 output channels``.
+        score: by which score it was chosen what to remove: ``l2``; None where none decided.
+        output_error: relative squared error of its output after any repair, on data that the repair did not
+            see where there is some; None where it was not measured.
+        before, after: of the layer, and of what it became.
+        into: names of the nodes it became, if they are others.
+    """
+
+    layer: str
+    op_type: str
+    kind: Kind | None
+    detail: str
+    score: str | None
+    output_error: float | None
+    before: LayerSize
+    after: LayerSize
+    into: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Reason:
+    kind: Kind
+    detail: str | None
+    score: str | None
+    output_error: float | None
+    into: tuple[str, ...]
+
+
+class ChangeLog:
+    """Sizes of all layers at one time, and why they are changed after it.
+
+    Args:
+        graph: before the change.
+        ctx: of the pass; its costs, where it has any, are part of every row.
+    """
+
+    def __init__(self, graph: ir.Graph, ctx: Context) -> None:
+        self._ctx = ctx
+        self._before = _sizes(graph, ctx)
+        self._reasons: dict[str, _Reason] = {}
+
+    def because(
+        self,
+        layer: str,
+        *,
+        kind: Kind,
+        detail: str | None = None,
+        score: str | None = None,
+        output_error: float | None = None,
+        into: Sequence[str] = (),
+    ) -> None:
+        """Say why a layer is changed; the last word on a layer counts.
+
+        Args:
+            layer: name of its node before the change (:func:`irshrink.graph.edit.base_name`).
+            detail: what was removed; by default what the shapes of its weights say.
+            score, output_error: see :class:`LayerChange`.
+            into: names of the nodes that it becomes, where they are not called like itself.
+
+        Raises:
+            InternalError: the graph had no such layer.
+        """
+        if layer not in self._before:
+            raise InternalError(f"there was no layer '{layer}' when the log was opened")
+        self._reasons[layer] = _Reason(kind, detail, score, output_error, tuple(into))
+
+    def changes(self, graph: ir.Graph) -> list[LayerChange]:
+        """Every layer that was given a reason or is of another size in ``graph``, in the order of before."""
+        after = _sizes(graph, self._ctx)
+        return [
+            row
+            for layer, (op_type, size) in self._before.items()
+            if (row := self._row(layer, op_type, size, after)) is not None
+        ]
+
+    def stats(self, graph: ir.Graph) -> dict[str, Any]:
+        """:meth:`changes` for the statistics of a pass; the report finds them there."""
+        return {STATS_KEY: [dataclasses.asdict(one) for one in self.changes(graph)]}
+
+    def _row(
+        self, layer: str, op_type: str, before: LayerSize, after: Mapping[str, tuple[str, LayerSize]]
+    ) -> LayerChange | None:
+        reason = self._reasons.get(layer)
+        into = () if reason is None else reason.into
+        parts = [after[name][1] for name in into or (layer,) if name in after]
+        became = _together(parts) if parts else _nothing(before)
+        if reason is None and _same(before, became):
+            return None
+        difference = _difference(before, became) if parts else "removed"
+        if reason is None:
+            return LayerChange(layer, op_type, None, difference, None, None, before, became)
+        return LayerChange(
+            layer,
+            op_type,
+            reason.kind,
+            reason.detail or difference,
+            reason.score,
+            reason.output_error,
+            before,
+            became,
+            into,
+        )
+
+
+def _sizes(graph: ir.Graph, ctx: Context) -> dict[str, tuple[str, LayerSize]]:
+    """Every node that has constants or multiplies, by its name."""
+    macs, nbytes = graph_macs(graph), graph_parameter_bytes(graph)
+    found = {}
+    for node in graph:
+        if node in macs or node in nbytes:
+            size = LayerSize(
+                weights=_largest_constant(node),
+                bytes=nbytes.get(node, 0),
+                macs=macs.get(node, 0),
+                output_bytes=sum(_nbytes(value) for value in node.outputs),
+                cost=None if ctx.costs is None else ctx.costs.of_node(node),
+            )
+            found[base_name(node)] = (node.op_type, size)
+    return found
+
+
+def _largest_constant(node: ir.Node) -> tuple[int, ...]:
+    shapes = [static_shape(v) or () for v in node.inputs if v is not None and v.is_initializer()]
+    return max(shapes, key=prod, default=())
+
+
+def _nbytes(value: ir.Value) -> int:
+    shape = static_shape(value)
+    if shape is None or value.dtype is None:
+        return 0
+    return -(-prod(shape) * value.dtype.bitwidth // 8)
+
+
+def _together(parts: Sequence[LayerSize]) -> LayerSize:
+    """Several layers as one: sums, and a cost where all of them have one."""
+    if len(parts) == 1:
+        return parts[0]
+    costs = [one.cost for one in parts if one.cost is not None]
+    return LayerSize(
+        bytes=sum(one.bytes for one in parts),
+        macs=None if any(one.macs is None for one in parts) else sum(one.macs or 0 for one in parts),
+        output_bytes=sum(one.output_bytes for one in parts),
+        cost=total(costs) if len(costs) == len(parts) else None,
+    )
+
+
+def _nothing(before: LayerSize) -> LayerSize:
+    return LayerSize(cost=None if before.cost is None else Cost(0, before.cost.unit, "measured"))
+
+
+def _same(a: LayerSize, b: LayerSize) -> bool:
+    return dataclasses.replace(a, cost=None) == dataclasses.replace(b, cost=None)
+
+
+def total(costs: Sequence[Cost]) -> Cost:
+    """Their sum, at least one and all of one unit; measured where all are."""
+    measured = all(one.origin == "measured" for one in costs)
+    amount = sum(one.amount for one in costs)
+    error = sum(one.amount * one.error for one in costs) / amount if amount else 0.0
+    return Cost(amount, costs[0].unit, "measured" if measured else "predicted", error)
+
+
+def _difference(before: LayerSize, after: LayerSize) -> str:
+    """``weights 32x16x3x3 became 24x16x3x3``."""
+    if before.weights == after.weights or not after.weights:
+        return "other inputs or outputs"
+    return f"weights {_dims(before.weights)} became {_dims(after.weights)}"
+
+
+def _dims(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape)) or "scalar"
