@@ -23,6 +23,7 @@ from irshrink.graph.edit import (
     is_op,
     static_shape,
 )
+from irshrink.graph.slices import slice_windows
 
 Array = np.ndarray[Any, np.dtype[Any]]
 #: Axis of the channels of a value, and their numbers.
@@ -66,7 +67,7 @@ def moved(node: ir.Node, numbers: Mapping[ir.Value, Numbers]) -> list[Array]:
     return [
         _pad(node, ids)
         if is_op(node, "Pad")
-        else _slice(node, ids)
+        else ids[slice_windows(node, ids.shape)]
         if is_op(node, "Slice")
         else _reduce(node, ids)
     ]
@@ -117,23 +118,6 @@ def _pad(node: ir.Node, ids: Array) -> Array:
     # A channel of zeros may have any scale, that of its neighbour as well.
     padded: Array = np.pad(ids, widths, mode="edge" if mode == "constant" else mode)  # type: ignore[call-overload]
     return padded
-
-
-def _slice(node: ir.Node, ids: Array) -> Array:
-    parts = [constant(input_of(node, index)) for index in range(1, 5)]
-    if any(part is None and input_of(node, index) is not None for index, part in enumerate(parts, start=1)):
-        raise Refusal(f"what {describe(node)} takes is not constant")
-    starts, ends, axes, steps = parts
-    if starts is None or ends is None:
-        raise Refusal(f"what {describe(node)} takes is not constant")
-    window = [slice(None)] * ids.ndim
-    for place in range(len(starts)):
-        axis = place if axes is None else int(axes[place])
-        step = 1 if steps is None else int(steps[place])
-        if step < 1:
-            raise Refusal(f"{describe(node)} reverses an axis")
-        window[axis] = slice(int(starts[place]), int(ends[place]), step)
-    return ids[tuple(window)]
 
 
 def _reduce(node: ir.Node, ids: Array) -> Array:

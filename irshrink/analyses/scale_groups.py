@@ -12,7 +12,7 @@ An operator that does not scale along blocks the groups around it, and is the re
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,7 @@ import numpy as np
 import onnx_ir as ir
 
 from irshrink.analyses.channel_moves import MOVES, channel_axis, moved
+from irshrink.graph.components import components
 from irshrink.graph.edit import (
     Refusal,
     attribute_int,
@@ -161,7 +162,7 @@ class _Finder:
                 self._block(value, f"{describe(inner[0])} inside another node reads it")
 
     def result(self) -> ScaleGroups:
-        groups = _components(self.count, self.ties)
+        groups = components(self.count, self.ties)
         count = int(groups.max(initial=-1)) + 1
         numbered = {value: groups[slots] for value, slots in self.slots.items()}
         blocked: dict[int, str] = {}
@@ -174,7 +175,7 @@ class _Finder:
 
         return ScaleGroups(
             count=count,
-            families=_components(count, [np.stack([g[:-1], g[1:]]) for g in numbered.values()]),
+            families=components(count, [np.stack([g[:-1], g[1:]]) for g in numbered.values()]),
             blocked=blocked,
             writers=sites(self.writers),
             readers=sites(self.readers),
@@ -306,17 +307,3 @@ def _is_rectifier(node: ir.Node) -> bool:
         return False
     lower, upper = input_of(node, 1), input_of(node, 2)
     return (lower is None or scalar(lower) == 0.0) and (upper is None or (scalar(upper) or 0.0) > 0.0)
-
-
-def _components(count: int, ties: Iterable[Array]) -> Array:
-    """Numbers of connected components in the order of their first members, int64 [count]."""
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-
-    edges = np.concatenate([np.zeros((2, 0), np.int64), *ties], axis=1)
-    matrix = coo_matrix((np.ones(edges.shape[1], np.int8), (edges[0], edges[1])), shape=(count, count))
-    labels = connected_components(matrix, directed=False)[1]
-    _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
-    order = np.empty(len(first), np.int64)
-    order[np.argsort(first)] = np.arange(len(first))
-    return np.asarray(order[inverse.reshape(-1)])

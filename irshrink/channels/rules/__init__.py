@@ -1,0 +1,1 @@
+"""How each operator leads indices along; table.py says which rule is whose."""
