@@ -48,6 +48,34 @@ def _target(node: ir.Node, kept: Kept) -> None:
     set_constant(node, 1, np.array(wanted, np.int64), f"{base_name(node)}_shape")
 
 
+def _shape_given(node: ir.Node, kept: Kept) -> None:
+    """The shape of a ConstantOfShape."""
+    out = node.outputs[0]
+    sizes = _shape(out)
+    wanted = [kept.count(out, axis, size) for axis, size in enumerate(sizes)]
+    if wanted != list(sizes):
+        set_constant(node, 0, np.array(wanted, np.int64), f"{base_name(node)}_shape")
+
+
+def _pad(node: ir.Node, kept: Kept) -> None:
+    """Fewer channels are padded on."""
+    value, out = node.inputs[0], node.outputs[0]
+    amounts, axes = constant(node.inputs[1]), constant(input_of(node, 3))
+    sizes = _shape(value)
+    touched = range(len(sizes)) if axes is None else [int(a) % len(sizes) for a in axes]
+    if amounts is None:
+        return
+    wanted = amounts.copy()
+    for place, axis in enumerate(touched):
+        mask = kept.mask(out, axis)
+        if mask is not None and amounts[place] + amounts[place + len(touched)]:
+            start = int(amounts[place])
+            wanted[place] = mask[:start].sum()
+            wanted[place + len(touched)] = mask[start + sizes[axis] :].sum()
+    if (wanted != amounts).any():
+        set_constant(node, 1, wanted, f"{base_name(node)}_pads")
+
+
 def _split(node: ir.Node, kept: Kept) -> None:
     axis = attribute_int(node, "axis", 0)
     shapes = [_shape(out) for out in node.outputs]
@@ -113,10 +141,12 @@ def _shape(value: ir.Value | None) -> tuple[int, ...]:
 
 ADJUSTMENTS: Mapping[str, Callable[[ir.Node, Kept], None]] = {
     **dict.fromkeys(GATES, _recurrent),
+    "ConstantOfShape": _shape_given,
     "Conv": _convolution,
     "ConvTranspose": _convolution,
     "Expand": _target,
     "Gather": _gather,
+    "Pad": _pad,
     "Reshape": _target,
     "Resize": _resize,
     "Slice": _slice,

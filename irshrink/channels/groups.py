@@ -106,6 +106,8 @@ def _visit(linker: Linker, node: ir.Node) -> None:
         if rule is None:
             raise Refusal(f"no rule says how {describe(node)} leads channels along")
         rule(linker, node)
+        if all(value is None or linker.is_weight(value) for value in node.inputs):
+            linker.weights.update(node.outputs)
         _explain(linker, node)
     except Refusal as e:
         reason = str(e) if describe(node) in str(e) else f"{e} at {describe(node)}"
@@ -139,19 +141,30 @@ def _result(linker: Linker) -> ChannelGroups:
     groups = components(linker.count, linker.ties)
     count = int(groups.max(initial=-1)) + 1
     written = [groups[slots] for _, slots in linker.writers]
+    values = {
+        value: {axis: groups[slots] for axis, slots in sorted(axes.items())}
+        for value, axes in linker.axes.items()
+        if axes
+    }
     return ChannelGroups(
         count=count,
         families=components(count, [np.stack([g[:-1], g[1:]]) for g in written]),
-        blocked=_reasons(groups, linker.blocks),
+        blocked=_wholes(values) | _reasons(groups, linker.blocks),
         inexact=_reasons(groups, linker.inexact),
         writers=tuple(Site(node, groups[slots]) for node, slots in linker.writers),
         readers=tuple(Site(node, groups[slots]) for node, slots in linker.readers),
-        values={
-            value: {axis: groups[slots] for axis, slots in sorted(axes.items())}
-            for value, axes in linker.axes.items()
-            if axes
-        },
+        values=values,
     )
+
+
+def _wholes(values: Mapping[ir.Value, Mapping[int, Array]]) -> dict[int, str]:
+    """Groups without which nothing would be left of some axis."""
+    return {
+        int(groups[0]): f"all {len(groups)} channels of '{value.name}' go together"
+        for value, axes in values.items()
+        for groups in axes.values()
+        if len(groups) and (groups == groups[0]).all()
+    }
 
 
 def _reasons(groups: Array, found: Sequence[tuple[Array, str]]) -> dict[int, str]:

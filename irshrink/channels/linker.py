@@ -27,6 +27,7 @@ class Linker:
     Attributes:
         count: of slots.
         axes: the slots of a value by axis, int64 [size]; an axis that keeps its size is missing.
+        weights: values that are computed from constants alone.
         fixed: why a value has no slots at all, half a sentence.
         ties: pairs of slots that go together, int64 [2, pairs] each.
         blocks: slots that must stay, with the reason.
@@ -37,6 +38,7 @@ class Linker:
 
     count: int = 0
     axes: dict[ir.Value, dict[int, Array]] = field(default_factory=dict)
+    weights: set[ir.Value] = field(default_factory=set)
     fixed: dict[ir.Value, str] = field(default_factory=dict)
     ties: list[Array] = field(default_factory=list)
     blocks: list[tuple[Array, str]] = field(default_factory=list)
@@ -52,6 +54,10 @@ class Linker:
         if axis not in known and is_constant(value) and axis < len(shape):
             known[axis] = self.new(shape[axis])
         return known.get(axis)
+
+    def is_weight(self, value: ir.Value) -> bool:
+        """Whether no input of the model has a part in it."""
+        return value in self.weights or is_constant(value)
 
     def shape(self, value: ir.Value) -> tuple[int, ...]:
         """
@@ -116,6 +122,11 @@ class Linker:
                 self.slots(value, axis)
         for slots in self.axes.get(value, {}).values():
             self.block(slots, reason)
+
+    def keep_positions(self, node: ir.Node, value: ir.Value, first: int = 2) -> None:
+        """The axes of ``value`` from ``first`` on are space, which ``node`` looks at as a whole."""
+        for axis in range(first, len(self.shape(value))):
+            self.block(self.slots(value, axis), f"{describe(node)} looks along it")
 
     def write(self, node: ir.Node, slots: Array | None) -> None:
         if slots is not None:

@@ -32,6 +32,14 @@ class Kept:
         stays: Array = ~self.gone[axes[axis]]
         return stays
 
+    def touches(self, node: ir.Node) -> bool:
+        """Whether an axis of something that ``node`` reads or makes shrinks."""
+        for value in (*node.inputs, *node.outputs):
+            axes = {} if value is None else self.groups.values.get(value, {})
+            if any(self.mask(value, axis) is not None for axis in axes):
+                return True
+        return False
+
     def count(self, value: ir.Value, axis: int, size: int) -> int:
         """How many of ``size`` indices stay."""
         mask = self.mask(value, axis)
@@ -52,7 +60,7 @@ def remove_groups(graph: ir.Graph, groups: ChannelGroups, gone: Array) -> None:
     _require_possible(kept)
     for node in tuple(graph):
         adjust = ADJUSTMENTS.get(node.op_type) if node.domain == "" else None
-        if adjust is not None:
+        if adjust is not None and kept.touches(node):
             adjust(node, kept)
     for value, axes in groups.values.items():
         masks = {axis: mask for axis in axes if (mask := kept.mask(value, axis)) is not None}

@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from irshrink.channels.linker import Array, Linker
-from irshrink.graph.edit import Refusal, attribute_int, describe, input_of, is_constant
+from irshrink.graph.edit import Refusal, attribute_int, describe, input_of
 
 
 def conv(linker: Linker, node: ir.Node) -> None:
@@ -16,6 +16,7 @@ def conv(linker: Linker, node: ir.Node) -> None:
     places, and their number stays.
     """
     value, weight = _operands(node)
+    linker.keep_positions(node, value)
     groups = attribute_int(node, "group", 1)
     channels, filters = linker.slots(value, 1), linker.slots(weight, 0)
     if groups > 1 and linker.shape(weight)[1] == 1:
@@ -38,6 +39,7 @@ def conv(linker: Linker, node: ir.Node) -> None:
 def conv_transpose(linker: Linker, node: ir.Node) -> None:
     """X ``[N, C, ...]``, W ``[C, O / g, ...]``; grouped as :func:`conv`."""
     value, weight = _operands(node)
+    linker.keep_positions(node, value)
     groups = attribute_int(node, "group", 1)
     channels = linker.slots(value, 1)
     linker.tie(linker.slots(weight, 0), channels, linker.reason(node, value))
@@ -62,7 +64,7 @@ def gemm(linker: Linker, node: ir.Node) -> None:
     linker.give(node.outputs[0], 0, linker.slots(value, 1 if turned else 0))
     columns = linker.slots(weight, 0 if turned_weight else 1)
     linker.give(node.outputs[0], 1, columns)
-    if is_constant(weight):
+    if linker.is_weight(weight):
         linker.write(node, columns)
     bias = input_of(node, 2)
     if bias is not None:
@@ -80,9 +82,9 @@ def matmul(linker: Linker, node: ir.Node) -> None:
     linker.broadcast(node, [left, right], out, skip=2)
     linker.give(out, rank - 2, linker.slots(left, -2))
     linker.give(out, rank - 1, linker.slots(right, -1))
-    if is_constant(right):
+    if linker.is_weight(right):
         linker.write(node, linker.slots(right, -1))
-    elif is_constant(left):
+    elif linker.is_weight(left):
         linker.write(node, linker.slots(left, -2))
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from irshrink.channels.linker import Array, Linker
+from irshrink.channels.stacked import taken_singly
 from irshrink.graph.edit import (
     Refusal,
     attribute_int,
@@ -74,7 +75,7 @@ def slice_(linker: Linker, node: ir.Node) -> None:
 
 
 def pad(linker: Linker, node: ir.Node) -> None:
-    """Channels that are padded on stay as many as they are."""
+    """Channels that are padded on can go like any other."""
     value, out = _data(node), node.outputs[0]
     amounts, axes = constant(input_of(node, 1)), constant(input_of(node, 3))
     if amounts is None or (axes is None and input_of(node, 3) is not None):
@@ -90,8 +91,15 @@ def pad(linker: Linker, node: ir.Node) -> None:
         if min(ends) < 0 or (any(ends) and attribute_string(node, "mode", "constant") != "constant"):
             linker.block(slots, f"{describe(node)} copies or cuts some of them")
             continue
-        grown = [_stays(linker, node, n) for n in ends]
-        linker.give(out, axis, np.concatenate([grown[0], slots, grown[1]]))
+        linker.give(out, axis, np.concatenate([linker.new(ends[0]), slots, linker.new(ends[1])]))
+
+
+def constant_of_shape(linker: Linker, node: ir.Node) -> None:
+    """One number everywhere: any index can go."""
+    if constant(input_of(node, 0)) is None:
+        raise Refusal(f"the shape of {describe(node)} is computed")
+    for axis, size in enumerate(linker.shape(node.outputs[0])):
+        linker.give(node.outputs[0], axis, linker.new(size))
 
 
 def expand(linker: Linker, node: ir.Node) -> None:
@@ -119,8 +127,8 @@ def gather(linker: Linker, node: ir.Node) -> None:
 def reshape(linker: Linker, node: ir.Node) -> None:
     """Axes are merged and split in blocks of equal size.
 
-    An axis that is split goes with the outermost of its parts (attention heads, not what is in each), and
-    the other parts keep their sizes.
+    An axis that is split goes with the outermost of its parts (attention heads, not what is in each) that is
+    not taken apart afterwards (query, key and value), and the other parts keep their sizes.
     """
     value, out = _data(node), node.outputs[0]
     _require_target(node)
@@ -134,6 +142,7 @@ def reshape(linker: Linker, node: ir.Node) -> None:
 def depth_to_space(linker: Linker, node: ir.Node) -> None:
     """``[N, b * b * C, H, W]`` to ``[N, C, b * H, b * W]``: all positions of a channel go together."""
     value, out = _data(node), node.outputs[0]
+    linker.keep_positions(node, value)
     slots = linker.slots(value, 1)
     block = attribute_int(node, "blocksize", 1)
     if slots is None:
@@ -147,6 +156,7 @@ def depth_to_space(linker: Linker, node: ir.Node) -> None:
 
 def space_to_depth(linker: Linker, node: ir.Node) -> None:
     """``[N, C, H, W]`` to ``[N, b * b * C, H / b, W / b]``."""
+    linker.keep_positions(node, _data(node))
     slots = linker.slots(_data(node), 1)
     if slots is not None:
         linker.give(node.outputs[0], 1, np.tile(slots, attribute_int(node, "blocksize", 1) ** 2))
@@ -167,7 +177,7 @@ def _lead(
     numbers = np.broadcast_to(slots.reshape(form), tuple(sources.values())).reshape(tuple(targets.values()))
     for index, axis in enumerate(targets):
         rows = np.moveaxis(numbers, index, 0).reshape(numbers.shape[index], -1)
-        if (rows == rows[:1]).all():
+        if (rows == rows[:1]).all() or (index + 1 < len(targets) and taken_singly(out, axis)):
             continue
         known = linker.axes.get(out, {}).get(axis)
         first = linker.tie_rows(rows.T)

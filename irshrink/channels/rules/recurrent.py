@@ -20,6 +20,8 @@ def recurrent(linker: Linker, node: ir.Node) -> None:
     value, weight, recurrence = node.inputs[0], node.inputs[1], node.inputs[2]
     if value is None or weight is None or recurrence is None or attribute_int(node, "layout", 0):
         raise Refusal(f"{describe(node)} has its batch first")
+    for axis in (0, 1):
+        linker.block(linker.slots(value, axis), f"{describe(node)} goes along it")
     gates = GATES[node.op_type]
     columns = linker.slots(value, 2)
     linker.tie(linker.slots(weight, 2), columns, linker.reason(node, value))

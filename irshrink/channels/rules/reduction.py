@@ -27,8 +27,7 @@ def windows(linker: Linker, node: ir.Node) -> None:
         raise Refusal(f"{describe(node)} tells positions of elements")
     for axis in (0, 1):
         linker.give(node.outputs[0], axis, linker.slots(value, axis))
-    for axis in range(2, len(linker.shape(value))):
-        linker.block(linker.slots(value, axis), f"{describe(node)} slides windows over it")
+    linker.keep_positions(node, value)
 
 
 def resize(linker: Linker, node: ir.Node) -> None:
@@ -82,6 +81,8 @@ def batch_norm(linker: Linker, node: ir.Node) -> None:
     value = node.inputs[0]
     along(linker, node)
     assert value is not None
+    if not is_op(node, "BatchNormalization"):
+        linker.keep_positions(node, value)
     for option in node.inputs[1:]:
         if option is not None:
             linker.tie(linker.slots(value, 1), linker.slots(option, 0), linker.reason(node, value))

@@ -37,6 +37,7 @@ RULES: Mapping[str, Rule] = {
     **dict.fromkeys(("Flatten", "Reshape", "Squeeze", "Unsqueeze"), movement.reshape),
     **dict.fromkeys(recurrent.GATES, recurrent.recurrent),
     "Concat": movement.concat,
+    "ConstantOfShape": movement.constant_of_shape,
     "Conv": linear.conv,
     "ConvTranspose": linear.conv_transpose,
     "DepthToSpace": movement.depth_to_space,
