@@ -1,4 +1,4 @@
-"""Give every reader its own bias: equal constants, kept once, would tie layers that have nothing in common."""
+"""Give every reader its own bias: equal constants, kept once, would tie layers with nothing in common."""
 
 from __future__ import annotations
 
