@@ -87,7 +87,9 @@ SHORTHANDS: Mapping[Quantize, Shorthand] = {
         calibrated=False,
     ),
     "fp16": Shorthand(
-        "weights in 16 bits, arithmetic in float32", always({"pass": "store-weights"}), calibrated=False
+        "weights in 16 bits, arithmetic in float16 on targets that have it, else in float32",
+        always({"pass": "store-weights", "arithmetic": "float16"}),
+        calibrated=False,
     ),
     "none": Shorthand("float32", always(), calibrated=False),
 }

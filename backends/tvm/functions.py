@@ -28,6 +28,7 @@ HEADERS = {
     "packed": "irs_packed_",
     "shared": "irs_shared_",
     "halves": "irs_half_",
+    "float16": "irs_f16_",
 }
 #: Headers that others include.
 _INCLUDED = {"nibbles": "dsp"}

@@ -17,10 +17,11 @@ from tvm.tirx import ForKind
 from irshrink.backends.tvm.tir import FIRST, JOINED, Parameter, TirFunction
 from irshrink.errors import InternalError
 
+#: float16 lies in memory as its bits; functions of a support header compute with them.
 C_TYPES = {
     "int8": "int8_t", "uint8": "uint8_t", "int16": "int16_t", "uint16": "uint16_t",
     "int32": "int32_t", "uint32": "uint32_t", "int64": "int64_t", "float32": "float",
-    "bool": "int", "void": "void",
+    "bool": "int", "void": "void", "float16": "int16_t",
 }  # fmt: skip
 
 #: A space that shall stay inside its line.

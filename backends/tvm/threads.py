@@ -6,7 +6,15 @@ from dataclasses import dataclass
 from math import prod
 
 from irshrink.backends.tvm.kernels.call import KernelCall
-from irshrink.program.ops import AveragePoolF32, AveragePoolInt8, AveragePoolInt16, MaxPool, Op, Window
+from irshrink.program.ops import (
+    AveragePoolF16,
+    AveragePoolF32,
+    AveragePoolInt8,
+    AveragePoolInt16,
+    MaxPool,
+    Op,
+    Window,
+)
 from irshrink.program.program import Program
 from irshrink.report.layers import macs
 from irshrink.target import Target
@@ -78,8 +86,8 @@ def _nanoseconds(op: Op, program: Program, target: Target) -> float:
     speed = next(s for feature, s in _SPEEDS.items() if not feature or target.has(feature))
     elements = program.tensors[op.output].elements
     window = getattr(op, "window", None)
-    pools = (AveragePoolF32, AveragePoolInt8, AveragePoolInt16, MaxPool)
+    pools = (AveragePoolF16, AveragePoolF32, AveragePoolInt8, AveragePoolInt16, MaxPool)
     if isinstance(op, pools) and isinstance(window, Window):
         elements *= prod(window.kernel)
-    products = speed.float32 if program.tensors[op.output].dtype == "float32" else speed.int8
+    products = speed.float32 if program.tensors[op.output].dtype in ("float16", "float32") else speed.int8
     return macs(program, op) / products + elements / speed.elements

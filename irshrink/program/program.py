@@ -31,7 +31,8 @@ class Tensor:
     Attributes:
         name: unique in the program.
         shape: physical shape.
-        dtype: NumPy name: ``int8``, ``int16``, ``float32``, ``int32`` or ``uint8`` (truth values, 0 or 1).
+        dtype: NumPy name: ``int8``, ``int16``, ``float16``, ``float32``, ``int32`` or ``uint8`` (truth
+            values, 0 or 1).
         quantization: how to read the stored integers, None for plain numbers.
     """
 
@@ -83,6 +84,8 @@ class Program:
         planned: whether the operators are in the order of the generated code, and ``stripes`` decided.
         stripes: runs of operators that take turns, a few rows each; all others compute their output at once.
         float_reasons: why a node runs in float although the model is quantized, by ONNX node name.
+        float32_nodes: the nodes that stay float32 where a target computes in float16; None where no node
+            shall be float16.
     """
 
     tensors: dict[str, Tensor]
@@ -94,6 +97,7 @@ class Program:
     planned: bool = False
     stripes: tuple[Stripe, ...] = ()
     float_reasons: dict[str, str] = field(default_factory=dict)
+    float32_nodes: frozenset[str] | None = None
 
     def __iter__(self) -> Iterator[Op]:
         return iter(self.ops)

@@ -128,6 +128,6 @@ class KernelBench:
 
 
 def _bits(x: Array) -> Array:
-    if x.dtype != np.float32:
+    if x.dtype.kind != "f":
         return x
-    return np.where(np.isnan(x), np.float32(np.nan), x).view(np.int32)
+    return np.where(np.isnan(x), x.dtype.type(np.nan), x).view(f"int{x.dtype.itemsize * 8}")

@@ -110,6 +110,8 @@ class KernelCall:
             for size around them.
         schedule: the frozen dataclass of choices that it was made from, where its family has any; of equal
             fields, so that a database can hold it.
+        computed: how many output channels its loops go over, where others are left out because they give the
+            same for every input; None for all.
     """
 
     function: TirFunction
@@ -123,6 +125,7 @@ class KernelCall:
     schedule: Schedule | None = None
     by_rows: bool = False
     assembly: bool = False
+    computed: int | None = None
 
     @property
     def varying(self) -> frozenset[str]:

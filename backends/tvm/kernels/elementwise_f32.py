@@ -19,7 +19,7 @@ from irshrink.backends.tvm.kernels.elements import (
     unary_kernel,
 )
 from irshrink.backends.tvm.tir import Expr, Function, TirFunction, inline, scalar, select
-from irshrink.program.ops import BinaryF32, UnaryF32
+from irshrink.program.ops import BinaryF32, UnaryF16, UnaryF32
 from irshrink.program.program import Program
 from irshrink.target import Target
 
@@ -73,12 +73,16 @@ def select_unary(op: UnaryF32, program: Program, target: Target) -> KernelCall:
             (Input(0), Output(), *finite_bounds(low, high), n),
             in_place=(0,),
         )
+    kind, values = unary_parameters(op)
+    function = _unary(kind, style, tuple(values))
+    return KernelCall(function, (Input(0), Output(), *values.values(), n), in_place=(0,))
+
+
+def unary_parameters(op: UnaryF32 | UnaryF16) -> tuple[str, dict[str, float]]:
+    """The function of the mathematics header, ``irs_math_<kind>``, and its run-time parameters."""
     kind = "gelu_tanh" if op.kind == "gelu" and op.alpha == 1 else op.kind
     values = {"alpha": float(np.float32(op.alpha)), "beta": float(np.float32(op.beta))}
-    names = _PARAMETERS.get(kind, ())
-    return KernelCall(
-        _unary(kind, style, names), (Input(0), Output(), *(values[k] for k in names), n), in_place=(0,)
-    )
+    return kind, {name: values[name] for name in _PARAMETERS.get(kind, ())}
 
 
 @cache

@@ -15,6 +15,7 @@ import numpy as np
 
 from irshrink.backends.tvm.kernels.axes import collapse, loops, nest_parameters, row_major
 from irshrink.backends.tvm.kernels.call import Constant, Input, KernelCall, Output
+from irshrink.backends.tvm.kernels.float16 import rounded, widened
 from irshrink.backends.tvm.tir import (
     Expr,
     Function,
@@ -29,7 +30,7 @@ from irshrink.backends.tvm.tir import (
     scalars,
     write,
 )
-from irshrink.program.ops import CumSumF32, LayerNormF32, ReduceF32, SoftmaxF32, SoftmaxInt8
+from irshrink.program.ops import CumSumF32, LayerNormF32, ReduceF16, ReduceF32, SoftmaxF32, SoftmaxInt8
 from irshrink.program.program import Program
 from irshrink.target import Target
 
@@ -161,7 +162,7 @@ def _layer_norm() -> TirFunction:
     return f.result
 
 
-def select_reduce(op: ReduceF32, program: Program, target: Target) -> KernelCall:
+def select_reduce(op: ReduceF32 | ReduceF16, program: Program, target: Target) -> KernelCall:
     """Reduction over any axes: loops over the kept ones around loops over the reduced ones."""
     shape = program.tensors[op.inputs[0]].shape
     strides = row_major(shape)
@@ -172,16 +173,21 @@ def select_reduce(op: ReduceF32, program: Program, target: Target) -> KernelCall
     inner = collapse([shape[a] for a in axes], [strides[a] for a in axes])
     sizes = [*outer.arguments(), *inner.arguments()]
     scale = [float(np.float32(1.0 / prod(inner.extents)))] if op.kind == "mean" else []
-    return KernelCall(_reduce(op.kind, outer.rank, inner.rank), (Input(0), Output(), *sizes, *scale))
+    function = _reduce(op.kind, outer.rank, inner.rank, isinstance(op, ReduceF16))
+    return KernelCall(function, (Input(0), Output(), *sizes, *scale))
 
 
 @cache
-def _reduce(kind: str, outer: int, inner: int) -> TirFunction:
+def _reduce(kind: str, outer: int, inner: int, halves: bool) -> TirFunction:
+    """``halves``: elements are the bits of float16, and widened when they are read."""
+    element, stored = ("f16", "int16") if halves else ("f32", "float32")
+    load: Callable[[Expr], Expr] = widened if halves else lambda x: x
     parameters = nest_parameters(outer, "x", "y"), nest_parameters(inner, "inner", extent="m")
-    with Function(f"reduce_{kind}_f32_{outer}d{inner}d", f"Reduction ({kind}) of float32.") as f:
+    name, doc = f"reduce_{kind}_{element}_{outer}d{inner}d", f"Reduction ({kind}) of float{element[1:]}."
+    with Function(name, doc) as f:
         x, y, *given = f.parameters(
-            read("x", "float32"),
-            write("y", "float32"),
+            read("x", stored),
+            write("y", stored),
             *parameters[0],
             *parameters[1],
             *([scalar("reciprocal", "float32")] if kind == "mean" else []),
@@ -190,10 +196,11 @@ def _reduce(kind: str, outer: int, inner: int) -> TirFunction:
         acc = f.local("acc", "float32", 1)
         first = {"prod": f32(1.0)}.get(kind, f32(-0.0))
         with loops(f, outer, kept, ("x", "y"), shared=True) as (x_at, y_at):
-            f.store(acc, 0, x[x_at] if kind in ("max", "min") else first)
+            f.store(acc, 0, load(x[x_at]) if kind in ("max", "min") else first)
             with loops(f, inner, reduced, ("inner",)) as (at,):
-                f.store(acc, 0, _STEPS[kind](acc[_ZERO], f.bind("value", x[x_at + at])))
-            f.store(y, y_at, acc[_ZERO] * given[-1] if kind == "mean" else acc[_ZERO])
+                f.store(acc, 0, _STEPS[kind](acc[_ZERO], f.bind("value", load(x[x_at + at]))))
+            result = acc[_ZERO] * given[-1] if kind == "mean" else acc[_ZERO]
+            f.store(y, y_at, rounded(result) if halves else result)
     return f.result
 
 

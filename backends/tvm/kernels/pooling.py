@@ -46,7 +46,7 @@ from irshrink.target import Target
 
 
 def select_max_pool(op: MaxPool, program: Program, target: Target) -> KernelCall:
-    """Max pool of int8 or float32."""
+    """Max pool of int8, int16, float16 or float32."""
     x = program.tensors[op.inputs[0]]
     block = Block.choose(target, op.window, x.shape[3], x.dtype, packed=target.has("dsp"))
     function = _max_pool_words(block) if block.style == "packed" else _max_pool(block, x.dtype)
@@ -54,20 +54,30 @@ def select_max_pool(op: MaxPool, program: Program, target: Target) -> KernelCall
     return KernelCall(function, arguments, distances=pool_distances(op, program), rows=pool_rows(op, block))
 
 
+#: Of an element type: its short name, how it is stored, what its maximum is kept in, and the function for it.
+_LARGER = {
+    "int8": ("s8", "int8", "int32", "irs_max_i32"),
+    "int16": ("s16", "int16", "int32", "irs_max_i32"),
+    "float16": ("f16", "int16", "int16", "irs_f16_max"),
+    "float32": ("f32", "float32", "float32", "irs_max_f32"),
+}
+
+
 @cache
 def _max_pool(block: Block, dtype: str) -> TirFunction:
-    real = dtype == "float32"
-    short, kind, acc_type = ("f32", "f32", dtype) if real else (f"s{dtype[3:]}", "i32", "int32")
-    lowest = inline("float32", "irs_lowest") if real else i32(int(np.iinfo(dtype).min))
+    short, stored, acc_type, larger = _LARGER[dtype]
+    lowest = {
+        "f16": lambda: inline("int16", "irs_f16_lowest"),
+        "f32": lambda: inline("float32", "irs_lowest"),
+    }.get(short, lambda: i32(int(np.iinfo(stored).min)))()
     with Function(f"max_pool_{short}{block.suffix}", f"Max pool of {dtype}.") as f:
-        x, y, *sizes = f.parameters(read("x", dtype), write("y", dtype), *size_parameters(block))
+        x, y, *sizes = f.parameters(read("x", stored), write("y", stored), *size_parameters(block))
         maxima = Sums(
-            f, block, acc_type, x, lowest,
-            lambda best, v: inline(acc_type, f"irs_max_{kind}", cast(acc_type, v), best),
-        )  # fmt: skip
+            f, block, acc_type, x, lowest, lambda best, v: inline(acc_type, larger, cast(acc_type, v), best)
+        )
         each_window(
             f, block, sizes, maxima,
-            lambda p: maxima.each(lambda j: f.store(y, p.at + j, cast(dtype, maxima.value(j)))),
+            lambda p: maxima.each(lambda j: f.store(y, p.at + j, cast(stored, maxima.value(j)))),
         )  # fmt: skip
     return f.result
 

@@ -32,6 +32,7 @@ from irshrink.backends.tvm.tir import (
     scalars,
 )
 from irshrink.program.ops import (
+    AveragePoolF16,
     AveragePoolF32,
     AveragePoolInt8,
     AveragePoolInt16,
@@ -98,7 +99,15 @@ def size_parameters(block: Block) -> list[Parameter]:
     return scalars(*_SIZES, *(("top", "left") if block.padded else ()))
 
 
-_Pool = MaxPool | AveragePoolInt8 | AveragePoolInt16 | AveragePoolF32 | AveragePoolTflm | MeanTflm
+_Pool = (
+    MaxPool
+    | AveragePoolF16
+    | AveragePoolInt8
+    | AveragePoolInt16
+    | AveragePoolF32
+    | AveragePoolTflm
+    | MeanTflm
+)
 
 
 def size_arguments(op: _Pool, program: Program) -> list[int]:

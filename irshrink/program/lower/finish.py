@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from irshrink.program.lower.fourier import with_fourier
+from irshrink.program.lower.halves import with_halves
 from irshrink.program.lower.winograd import with_winograd
 from irshrink.program.ops import AddInt8, Addition, ConvF32, ConvInt8, DenseF32, MatMulF32, Op
 from irshrink.program.program import Program, Tensor
@@ -31,8 +32,9 @@ def with_sums(program: Program, fused: bool) -> Program:
 
 
 def for_target(program: Program, target: Target) -> Program:
-    """The program with sums and convolutions of float32 as the target computes them."""
-    return with_fourier(with_winograd(with_sums(program, target.has("fma")), target), target)
+    """The program with real numbers, their sums and their convolutions as the target computes them."""
+    summed = with_sums(with_halves(program, target), target.has("fma"))
+    return with_fourier(with_winograd(summed, target), target)
 
 
 def with_residuals(ops: Sequence[Op], tensors: dict[str, Tensor], outputs: Collection[str]) -> list[Op]:

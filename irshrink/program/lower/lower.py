@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from irshrink.class_names import class_names, column_names
 from irshrink.errors import InternalError, IrshrinkError, ModelError, UnsupportedModelError
-from irshrink.graph import edit
+from irshrink.graph import edit, float16
 from irshrink.graph.quantized import quantization_of
 from irshrink.module import Module
 from irshrink.program import elements
@@ -309,6 +309,7 @@ def _program(module: Module, run: _Run, io: Io) -> Program:
         notes=_notes(module, lowering),
         constants={name: array for name, array in builder.constants.items() if name in used},
         float_reasons={name: why for name, why in lowering.float_reasons.items() if name in floating},
+        float32_nodes=float16.kept(module.model),
     )
 
 

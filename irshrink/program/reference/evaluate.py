@@ -15,6 +15,7 @@ from irshrink.program.reference import (  # noqa: F401 - importing a family regi
     dense,
     dynamic,
     elementwise,
+    float16,
     floating,
     indexing,
     int16,

@@ -13,6 +13,7 @@ from irshrink.program.ops import (
     Float32,
     LayerNormF32,
     ReduceF32,
+    ReduceKind,
     SoftmaxF32,
     UnaryF32,
 )
@@ -53,10 +54,15 @@ def reciprocal_count(count: int) -> np.float32:
 
 @evaluate_op.register
 def _(op: BinaryF32, arrays: list[Array], program: Program) -> Array:
+    return binary(op.kind, arrays, op.constant, op.constant_first)
+
+
+def binary(kind: BinaryKind, arrays: list[Array], constant: Float32 | None, constant_first: bool) -> Array:
+    """An operation on two arrays, or on one and a constant."""
     operands = list(arrays)
-    if op.constant is not None:
-        operands.insert(0 if op.constant_first else 1, op.constant)
-    return _BINARY[op.kind](operands[0], operands[1])
+    if constant is not None:
+        operands.insert(0 if constant_first else 1, constant)
+    return _BINARY[kind](operands[0], operands[1])
 
 
 @evaluate_op.register
@@ -83,18 +89,22 @@ def _(op: LayerNormF32, arrays: list[Array], program: Program) -> Array:
 
 @evaluate_op.register
 def _(op: ReduceF32, arrays: list[Array], program: Program) -> Array:
-    x = arrays[0]
-    kept = [axis for axis in range(x.ndim) if axis not in op.axes]
-    shape = [1 if axis in op.axes else size for axis, size in enumerate(x.shape)]
-    rows = x.transpose(*kept, *op.axes).reshape(*[x.shape[axis] for axis in kept], -1)
-    if op.kind in ("max", "min"):
-        return _ordered("max" if op.kind == "max" else "min", rows).reshape(shape)
-    if op.kind == "prod":
+    return reduced(op.kind, op.axes, arrays[0])
+
+
+def reduced(kind: ReduceKind, axes: tuple[int, ...], x: Float32) -> Float32:
+    """A reduction over ``axes``, which are kept as 1."""
+    kept = [axis for axis in range(x.ndim) if axis not in axes]
+    shape = [1 if axis in axes else size for axis, size in enumerate(x.shape)]
+    rows = x.transpose(*kept, *axes).reshape(*[x.shape[axis] for axis in kept], -1)
+    if kind in ("max", "min"):
+        return _ordered("max" if kind == "max" else "min", rows).reshape(shape)
+    if kind == "prod":
         return _ordered("mul", rows).reshape(shape)
-    if op.kind in ("l1", "sumsquare"):
-        rows = np.abs(rows) if op.kind == "l1" else rows * rows
+    if kind in ("l1", "sumsquare"):
+        rows = np.abs(rows) if kind == "l1" else rows * rows
     total = ordered_sum(rows).reshape(shape)
-    return total * reciprocal_count(rows.shape[-1]) if op.kind == "mean" else total
+    return total * reciprocal_count(rows.shape[-1]) if kind == "mean" else total
 
 
 @evaluate_op.register

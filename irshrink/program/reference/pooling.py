@@ -31,11 +31,15 @@ def _(op: AveragePoolInt8, arrays: list[Array], program: Program) -> Array:
 
 @evaluate_op.register
 def _(op: AveragePoolF32, arrays: list[Array], program: Program) -> Array:
-    x = arrays[0]
-    acc = np.zeros(program.tensors[op.output].shape, np.float32)
-    for _, _, values in taps(x, op.window, 0.0):
+    return average(arrays[0], op.window, op.count_padding)
+
+
+def average(x: Array, window: Window, count_padding: bool) -> Array:
+    """The average of each window, sums in float32."""
+    acc: Array = np.array(np.float32(0))
+    for _, _, values in taps(x, window, 0.0):
         acc = acc + values
-    count = counts(op.window, x.shape[1], x.shape[2], op.count_padding)
+    count = counts(window, x.shape[1], x.shape[2], count_padding)
     scale: Array = np.vectorize(reciprocal_count, otypes=[np.float32])(count)
     return acc * scale
 
@@ -43,7 +47,7 @@ def _(op: AveragePoolF32, arrays: list[Array], program: Program) -> Array:
 @evaluate_op.register
 def _(op: MaxPool, arrays: list[Array], program: Program) -> Array:
     x = arrays[0]
-    lowest = -np.inf if x.dtype == np.float32 else np.iinfo(x.dtype).min
+    lowest = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
     best = np.full(program.tensors[op.output].shape, lowest, x.dtype)
     for _, _, values in taps(x, op.window, lowest):
         best = np.where(values > best, values, best)

@@ -1,8 +1,9 @@
-"""Weights in 16 bits: half of the file, and float32 arithmetic as before.
+"""Weights in 16 bits: half of the file, and float32 or, where targets have it, float16 arithmetic.
 
 float16 (IEEE 754 binary16) has 11 bits of precision between 6e-5 and 65,504: a relative error of at most
 2^-12. bfloat16 has the range of float32 and 8 bits of precision (Kalamkar et al., arXiv:1905.12322). A Cast
-in front of the reader makes float32 of them again, exactly; sums, activations and biases stay float32.
+in front of the reader makes float32 of them again, exactly; sums, activations and biases stay float32, unless
+float16 arithmetic is asked for and the target computes it (docs/element-types.md).
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 
-from irshrink.graph.edit import Array
+from irshrink.graph import float16
+from irshrink.graph.edit import Array, base_name
 from irshrink.graph.opset import raise_opset
 from irshrink.module import Module
-from irshrink.passes.quantize.plan import require_matches
+from irshrink.passes.quantize.plan import matches, require_matches
 from irshrink.passes.quantize.stored.weight_only import Choice, Writer, array_of, chunks, shape_of
 from irshrink.pipeline import Context, PassResult
 
@@ -37,7 +39,10 @@ class StoreWeights:
     Attributes:
         dtype: ``float16``, or ``bfloat16``.
         min_elements: smaller constants stay float32; they save nothing.
-        keep_float: nodes whose weights stay float32, by name or operator type; ``*`` and ``?`` as in files.
+        arithmetic: ``float16`` computes in float16 on targets that have instructions for it, activations
+            included; other targets compute in float32.
+        keep_float: nodes whose weights and arithmetic stay float32, by name or operator type; ``*`` and ``?``
+            as in files.
     """
 
     name: ClassVar[str] = "store-weights"
@@ -45,10 +50,18 @@ class StoreWeights:
 
     dtype: Literal["float16", "bfloat16"] = "float16"
     min_elements: int = 1024
+    arithmetic: Literal["float32", "float16"] = "float32"
     keep_float: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.arithmetic == "float16" and self.dtype != "float16":
+            raise ValueError("float16 arithmetic needs weights of dtype 'float16'.")
 
     def run(self, module: Module, ctx: Context) -> PassResult:
         require_matches(module.graph, self.keep_float)
+        if self.arithmetic == "float16":
+            kept = (base_name(node) for node in module.graph if matches(node, self.keep_float))
+            float16.wish(module.model, kept)
         choice, kind = Choice(self.min_elements, self.keep_float), _TYPES[self.dtype]
         raised = bool(choice.weights(module.graph, _silent)) and raise_opset(module, _OPSET)
         writer, stats = Writer(module.graph), {"weights": 0, "bytes_before": 0, "bytes_after": 0}
@@ -67,7 +80,8 @@ class StoreWeights:
             stats["weights"] += 1
             stats["bytes_before"] += tensor.nbytes
             stats["bytes_after"] += 2 * tensor.size
-        return PassResult(raised or stats["weights"] > 0, stats=stats)
+        changed = raised or stats["weights"] > 0 or self.arithmetic == "float16"
+        return PassResult(changed, stats=stats)
 
 
 def _silent(text: str) -> None:

@@ -32,7 +32,14 @@ from irshrink.backends.tvm.kernels.call import (
     Workspace,
 )
 from irshrink.backends.tvm.kernels.dsp.nibbles import NIBBLES
-from irshrink.backends.tvm.kernels.dsp.pairs import BYTES, STEP, PairForm, patch_bytes, streams
+from irshrink.backends.tvm.kernels.dsp.pairs import (
+    BYTES,
+    STEP,
+    PairForm,
+    channels_computed,
+    patch_bytes,
+    streams,
+)
 from irshrink.backends.tvm.kernels.dsp.residual import Residual
 from irshrink.backends.tvm.kernels.overlap import Shape, tiles_distance
 from irshrink.backends.tvm.tir import (
@@ -123,6 +130,7 @@ def select_pairs(op: ConvInt8, program: Program, tile: PairTile) -> KernelCall:
         rows=_row_call(op, tile),
         schedule=tile,
         assembly=True,
+        computed=channels_computed(packed),
     )
 
 

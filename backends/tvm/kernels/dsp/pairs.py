@@ -173,6 +173,12 @@ def _laid_out(
     return np.concatenate([head, *(w for group in packed for run in group for w in run), tail])
 
 
+def channels_computed(stream: NDArray[np.int32]) -> int:
+    """Channels of all pairs in what :func:`streams` gave; runs that stand there twice count twice."""
+    first_words = int(stream[4])  # where the head ends
+    return 2 * int(stream[3:first_words:3].sum())
+
+
 def _pairs(plans: Sequence[Sequence[Sequence[Pair]] | None]) -> int:
     return sum(len(run) for plan in plans for run in plan or ())
 
