@@ -126,6 +126,13 @@ def _resize(node: ir.Node, kept: Kept) -> None:
         set_constant(node, 3, np.array(wanted, np.int64), f"{base_name(node)}_sizes")
 
 
+def _squeeze(node: ir.Node, kept: Kept) -> None:
+    """One that drops whatever has one index says which that are, before others have one."""
+    if input_of(node, 1) is None and "axes" not in node.attributes:
+        ones = [axis for axis, size in enumerate(_shape(node.inputs[0])) if size == 1]
+        set_constant(node, 1, np.array(ones, np.int64), f"{base_name(node)}_axes")
+
+
 def _recurrent(node: ir.Node, kept: Kept) -> None:
     recurrence = node.inputs[2]
     units = _shape(recurrence)[2]
@@ -150,5 +157,6 @@ ADJUSTMENTS: Mapping[str, Callable[[ir.Node, Kept], None]] = {
     "Reshape": _target,
     "Resize": _resize,
     "Slice": _slice,
+    "Squeeze": _squeeze,
     "Split": _split,
 }

@@ -48,8 +48,8 @@ class ChannelGroups:
         families: number of the family of each group, int64 [count]: the channels that one operator writes,
             and those tied to them, are one family.
         blocked: why a group must stay, half a sentence, by group.
-        inexact: why removing a group changes what the rest computes even when the group holds only zeros,
-            half a sentence, by group.
+        inexact: why removing a group may change what the rest computes even when all weights that write and
+            read it are zero, half a sentence, by group.
         writers: operators that write channels by their weights.
         readers: operators that sum over channels by their weights.
         values: the groups along each axis of the values and constants that have any, int64 [size] by axis.

@@ -15,8 +15,7 @@ def conv(linker: Linker, node: ir.Node) -> None:
     Depthwise channels go one by one and the number of groups falls. Of other groups each gives up the same
     places, and their number stays.
     """
-    value, weight = _operands(node)
-    linker.keep_positions(node, value)
+    value, weight = _images(linker, node)
     groups = attribute_int(node, "group", 1)
     channels, filters = linker.slots(value, 1), linker.slots(weight, 0)
     if groups > 1 and linker.shape(weight)[1] == 1:
@@ -38,8 +37,7 @@ def conv(linker: Linker, node: ir.Node) -> None:
 
 def conv_transpose(linker: Linker, node: ir.Node) -> None:
     """X ``[N, C, ...]``, W ``[C, O / g, ...]``; grouped as :func:`conv`."""
-    value, weight = _operands(node)
-    linker.keep_positions(node, value)
+    value, weight = _images(linker, node)
     groups = attribute_int(node, "group", 1)
     channels = linker.slots(value, 1)
     linker.tie(linker.slots(weight, 0), channels, linker.reason(node, value))
@@ -88,6 +86,16 @@ def matmul(linker: Linker, node: ir.Node) -> None:
         linker.write(node, linker.slots(left, -2))
 
 
+def _images(linker: Linker, node: ir.Node) -> tuple[ir.Value, ir.Value]:
+    """Input and weights of a convolution, which leads samples along and looks over positions."""
+    value, weight = _operands(node)
+    linker.keep_positions(node, value)
+    if len(weight.uses()) > 1:
+        linker.keep_positions(node, weight)
+    linker.give(node.outputs[0], 0, linker.slots(value, 0))
+    return value, weight
+
+
 def _operands(node: ir.Node) -> tuple[ir.Value, ir.Value]:
     value, weight = node.inputs[0], node.inputs[1]
     if value is None or weight is None:
@@ -100,8 +108,12 @@ def _contract(linker: Linker, node: ir.Node, one: tuple[ir.Value, int], other: t
     slots, others = linker.slots(*one), linker.slots(*other)
     still = one[0] if slots is None else other[0]
     linker.tie(slots, others, linker.reason(node, still))
-    if slots is not None and others is not None:
+    if slots is None or others is None:
+        return
+    if linker.is_weight(one[0]) or linker.is_weight(other[0]):
         linker.read(node, slots)
+    else:
+        linker.inexact.append((slots, f"{describe(node)} sums over them"))
 
 
 def _write(linker: Linker, node: ir.Node, filters: Array | None) -> None:

@@ -16,8 +16,8 @@ from irshrink.graph.edit import (
     is_op,
 )
 
-#: A channel of zeros adds nothing to these sums.
-_SUMS = ("ReduceL1", "ReduceL2", "ReduceSum", "ReduceSumSquare")
+#: What a channel adds to these can go with it.
+_SUMS = ("ReduceL1", "ReduceL2", "ReduceMean", "ReduceSum", "ReduceSumSquare")
 
 
 def windows(linker: Linker, node: ir.Node) -> None:
@@ -46,7 +46,7 @@ def resize(linker: Linker, node: ir.Node) -> None:
 
 
 def reduce(linker: Linker, node: ir.Node) -> None:
-    """A sum over channels lets them go; a mean counts them; a maximum would miss what is gone."""
+    """A sum over channels is smaller without some; a maximum would miss what is gone."""
     value, out = node.inputs[0], node.outputs[0]
     if value is None:
         raise Refusal(f"{describe(node)} reads nothing")
@@ -58,9 +58,9 @@ def reduce(linker: Linker, node: ir.Node) -> None:
         slots = linker.slots(value, axis)
         if axis not in gone:
             linker.give(out, place, slots)
-        elif slots is not None and is_op(node, "ReduceMean"):
-            linker.inexact.append((slots, f"{describe(node)} averages over them"))
-        elif not is_op(node, *_SUMS):
+        elif slots is not None and is_op(node, *_SUMS):
+            linker.inexact.append((slots, f"{describe(node)} sums over them"))
+        else:
             linker.block(slots, f"{describe(node)} reduces over them")
         place += axis not in gone or kept
 
