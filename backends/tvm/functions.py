@@ -29,9 +29,10 @@ HEADERS = {
     "shared": "irs_shared_",
     "halves": "irs_half_",
     "float16": "irs_f16_",
+    "neon_halves": "irs_halves_",
 }
 #: Headers that others include.
-_INCLUDED = {"nibbles": "dsp"}
+_INCLUDED = {"neon_halves": "neon", "nibbles": "dsp"}
 
 
 @dataclass

@@ -44,8 +44,8 @@ SELECTORS: dict[str, str] = {
     "AveragePoolInt16": f"{_HERE}.int16:select_average_pool",
     "QuantizeInt16": f"{_HERE}.int16:select_quantize",
     "DequantizeInt16": f"{_HERE}.int16:select_dequantize",
-    "ConvF16": f"{_HERE}.float16_layers:select_convolution",
-    "DenseF16": f"{_HERE}.float16_layers:select_dense",
+    "ConvF16": f"{_HERE}.vector.half:select_convolution",
+    "DenseF16": f"{_HERE}.vector.half:select_dense",
     "BinaryF16": f"{_HERE}.float16:select_binary",
     "UnaryF16": f"{_HERE}.float16:select_unary",
     "AveragePoolF16": f"{_HERE}.float16:select_average_pool",
@@ -109,6 +109,8 @@ SELECTORS: dict[str, str] = {
 CANDIDATES: dict[str, str] = {
     "ConvInt8": f"{_HERE}.vector.select:convolution_candidates",
     "DenseInt8": f"{_HERE}.vector.select:dense_candidates",
+    "ConvF16": f"{_HERE}.vector.half:candidates",
+    "DenseF16": f"{_HERE}.vector.half:candidates",
     "ConvF32": f"{_HERE}.vector.floating:candidates",
     "DenseF32": f"{_HERE}.vector.floating:candidates",
 }

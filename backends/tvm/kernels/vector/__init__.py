@@ -12,6 +12,7 @@ set is one module that implements the protocol and one line in ``sets.micro_kern
 | select | vector kernels where there are any, the general ones else |
 | neon, paired, dotprod | micro-kernels of 64-bit Arm |
 | floating, depthwise_floating, fma | the same for float32 with fused sums: 64-bit Arm and AVX-512 |
+| half | the same for float16: 64-bit Arm |
 | vnni, columns, x86_results | micro-kernels of x86-64 with AVX-512 VNNI, and what they make of sums |
 | avx2 | the same for AVX2 |
 | results | what 64-bit Arm makes of sums: requantization in vectors, fused clamp and residual addition |

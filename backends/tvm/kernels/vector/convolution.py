@@ -42,6 +42,7 @@ from irshrink.backends.tvm.kernels.vector.micro import (
     TileKernel,
     VectorTile,
     blocks_of,
+    end_row,
 )
 from irshrink.backends.tvm.kernels.vector.nibbles import nibble_kernel
 from irshrink.backends.tvm.kernels.vector.requantize import reachable
@@ -66,9 +67,9 @@ from irshrink.program.ops import ConvInt8, DenseInt8, Requantization
 from irshrink.program.program import Program
 from irshrink.target import Target
 
-#: What kernels compute on and what they sum, by the short name of the element type.
-_ELEMENTS = {"s8": "int8", "f32": "float32"}
-_SUMS = {"s8": "int32", "f32": "float32"}
+#: What kernels compute on, and what holds a bias, by the short name of the element type.
+ELEMENTS = {"s8": "int8", "f16": "float16", "f32": "float32"}
+SUMS = {"s8": "int32", "f16": "int16", "f32": "float32"}
 
 #: Runs of a window that are written out; more become a loop over the rows of the filter.
 _WRITTEN_OUT = 6
@@ -204,9 +205,9 @@ def convolution(form: Form) -> TirFunction:
     sizes = ["out_h", "out_w", "channels", "pitch", "pixel_step", "column_step"]
     sizes += ["groups", "group_in"] if form.groups else []
     element = form.micro.element
-    with Function(f"conv_{element}_{form.suffix}", f"Convolution of {_ELEMENTS[element]} in vectors.") as f:
+    with Function(f"conv_{element}_{form.suffix}", f"Convolution of {ELEMENTS[element]} in vectors.") as f:
         x, weight, bias, *rest = f.parameters(
-            read("x", "int8"), constant("weight", "int8"), constant("bias", _SUMS[element]), *extra,
+            read("x", "int8"), constant("weight", "int8"), constant("bias", SUMS[element]), *extra,
             write("y", "int8"), *scalars(*sizes), *ring_parameters,
         )  # fmt: skip
         given, (y, *rest) = rest[: len(extra)], rest[len(extra) :]
@@ -305,17 +306,23 @@ class _Body:
         rows, columns = place.view.rows, form.columns
         if place.table is None:
             sums.start(self.bias, channel, True)
-            for i in range(len(rows) * columns):
-                feed(rows[i // columns], i % columns, i, i == 0)
+            for ky, row in enumerate(rows):
+                for kx in range(columns):
+                    feed(row, kx, ky * columns + kx, ky + kx == 0)
+                end_row(sums)
         elif columns == 1:
             sums.start(self.bias, channel, True)
             feed(rows[0], 0, 0, True)
+            end_row(sums)
             with f.loop("ky", len(rows) - 1) as ky:
                 feed(place.table[ky + 1], 0, ky + 1, False)
+                end_row(sums)
         else:
             sums.start(self.bias, channel, False)
-            with f.loop("ky", len(rows)) as ky, f.loop("kx", columns) as kx:
-                feed(place.table[ky], kx, ky * columns + kx, False)
+            with f.loop("ky", len(rows)) as ky:
+                with f.loop("kx", columns) as kx:
+                    feed(place.table[ky], kx, ky * columns + kx, False)
+                end_row(sums)
 
     def _copy_windows(self, place: _Place, patch: Buffer) -> None:
         """The windows of the tile, one after the other; every copy may overrun what the next one writes."""

@@ -1,4 +1,4 @@
-"""float32 depthwise convolution with fused sums: a vector of channels of a few neighbouring pixels.
+"""float32 and float16 depthwise convolution with fused sums: a vector of channels of some neighbouring pixels.
 
 A column of the input is loaded once for all pixels of the tile whose windows hold it. Columns come in order:
 each sum takes its products in the order ky, kx. Weights of small filters stay in registers along a row.
@@ -14,8 +14,9 @@ import numpy as np
 
 from irshrink.backends.tvm.kernels.call import Argument, Constant, Input, KernelCall, Output, Workspace
 from irshrink.backends.tvm.kernels.tiles import block_starts
+from irshrink.backends.tvm.kernels.vector.convolution import ELEMENTS, SUMS
 from irshrink.backends.tvm.kernels.vector.float_results import FloatResults
-from irshrink.backends.tvm.kernels.vector.fma import NeonFma, X86Fma
+from irshrink.backends.tvm.kernels.vector.fma import Fma, as_stored
 from irshrink.backends.tvm.kernels.vector.geometry import Rows, RowView
 from irshrink.backends.tvm.kernels.vector.layer import Layer, distances
 from irshrink.backends.tvm.kernels.vector.micro import VectorTile, blocks_of
@@ -34,7 +35,7 @@ from irshrink.backends.tvm.tir import (
     scalars,
     write,
 )
-from irshrink.program.ops import ConvF32
+from irshrink.program.ops import ConvF16, ConvF32
 from irshrink.program.program import Program
 
 #: Pixels of a tile, and filters whose weights stay in registers.
@@ -47,7 +48,7 @@ _SIZES = ("out_h", "out_w", "channels", "pitch", "pixel_bytes")
 class Form:
     """What of a layer is part of the code; a hashable argument of the generator."""
 
-    micro: NeonFma | X86Fma
+    micro: Fma
     pixels: int
     rows: Rows
     columns: int
@@ -67,7 +68,7 @@ class Form:
         return self.rows.count * self.columns <= _KEPT
 
 
-def select(op: ConvF32, program: Program, micro: NeonFma | X86Fma) -> KernelCall | None:
+def select(op: ConvF32 | ConvF16, program: Program, micro: Fma) -> KernelCall | None:
     """The kernel for a depthwise layer; None for several images, channel multipliers and few channels."""
     (images, height, width, channels), y = (
         program.tensors[op.inputs[0]].shape,
@@ -77,10 +78,13 @@ def select(op: ConvF32, program: Program, micro: NeonFma | X86Fma) -> KernelCall
         return None
     window, (_, out_h, out_w, _) = op.window, y
     rows = Rows.of(window)
-    layer = Layer(window, (1, height, width, 4 * channels), (out_h, out_w, channels), channels, 0, 4)
+    nbytes = micro.nbytes
+    layer = Layer(
+        window, (1, height, width, nbytes * channels), (out_h, out_w, channels), channels, 0, nbytes
+    )
     pitch, ring = rows.sizes(window, layer.x, out_w, 0)
     low, high = float(np.float32(op.low)), float(np.float32(op.high))
-    results = FloatResults(micro.header, micro.lanes, low != -inf, high != inf)
+    results = FloatResults(micro.functions, micro.lanes, low != -inf, high != inf, micro.element)
     form = Form(
         micro, min(_PIXELS, out_w), rows, window.kernel[1], window.strides[1], window.dilations[1], results
     )
@@ -88,11 +92,11 @@ def select(op: ConvF32, program: Program, micro: NeonFma | X86Fma) -> KernelCall
     blocks = blocks_of(block_starts(channels, micro.lanes), taps, micro.lanes).transpose(0, 2, 1)
     arguments: list[Argument] = [
         Input(0),
-        Constant("weight", np.ascontiguousarray(blocks, np.float32).reshape(-1)),
-        Constant("bias", np.ascontiguousarray(np.broadcast_to(op.bias, (channels,)), np.float32)),
+        Constant("weight", as_stored(blocks).reshape(-1)),
+        Constant("bias", as_stored(np.broadcast_to(op.bias, (channels,)))),
         *results.arguments(low, high),
         Output(),
-        *(out_h, out_w, channels, pitch, 4 * channels),
+        *(out_h, out_w, channels, pitch, nbytes * channels),
         *([Workspace(), *ring] if rows.padded else []),
     ]
     return KernelCall(
@@ -108,9 +112,14 @@ def select(op: ConvF32, program: Program, micro: NeonFma | X86Fma) -> KernelCall
 def depthwise(form: Form) -> TirFunction:
     """The C function of one form."""
     extra, lanes = form.results.parameters(), form.micro.lanes
-    with Function(f"depthwise_f32_{form.suffix}", "Depthwise convolution of float32 in vectors.") as f:
+    element, stored = ELEMENTS[form.micro.element], SUMS[form.micro.element]
+    name, doc = (
+        f"depthwise_{form.micro.element}_{form.suffix}",
+        f"Depthwise convolution of {element} in vectors.",
+    )
+    with Function(name, doc) as f:
         x, weight, bias, *rest = f.parameters(
-            read("x", "int8"), constant("weight", "float32"), constant("bias", "float32"), *extra,
+            read("x", "int8"), constant("weight", stored), constant("bias", stored), *extra,
             write("y", "int8"), *scalars(*_SIZES), *form.rows.parameters(),
         )  # fmt: skip
         given, (y, *rest) = rest[: len(extra)], rest[len(extra) :]
@@ -154,7 +163,7 @@ class _Body:
         sums = f.local("acc", self._dtype, form.pixels)
         for p in range(form.pixels):
             f.store(sums, p, self._start)
-        first = f.bind("first", column * (self.n["pixel_bytes"] * form.stride) + channel * 4)
+        first = f.bind("first", column * (self.n["pixel_bytes"] * form.stride) + channel * form.micro.nbytes)
         uses: dict[int, list[tuple[int, int]]] = {}
         for p in range(form.pixels):
             for kx in range(form.columns):
@@ -179,12 +188,12 @@ class _Body:
         return self._load(self.weight, self._first + number * self.form.micro.lanes)
 
     def _load(self, buffer: Buffer, at: Expr) -> Expr:
-        name = f"{self.form.micro.header}_load_f32x{self.form.micro.lanes}"
+        name = f"{self.form.micro.functions}_load_{self.form.micro.form}"
         return inline(self._dtype, name, address(buffer, at))
 
     def _name(self, what: str) -> str:
-        return f"{self.form.micro.header}_{what}{self.form.micro.lanes}"
+        return f"{self.form.micro.functions}_{what}{self.form.micro.lanes}"
 
     @property
     def _dtype(self) -> str:
-        return f"float32x{self.form.micro.lanes}"
+        return self.form.micro.dtype

@@ -1,4 +1,4 @@
-"""From vectors of float32 sums to results."""
+"""From vectors of float32 or float16 sums to results."""
 
 from __future__ import annotations
 
@@ -13,12 +13,16 @@ from irshrink.backends.tvm.tir import Buffer, Expr, Function, Parameter, address
 
 @dataclass(frozen=True)
 class FloatResults:
-    """See :class:`~irshrink.backends.tvm.kernels.vector.results.Results`: -0 made 0, then the fused clip."""
+    """See :class:`~irshrink.backends.tvm.kernels.vector.results.Results`: -0 made 0, then the fused clip.
+
+    ``header``: prefix of the C functions; ``element``: of sums and results.
+    """
 
     header: str
     lanes: int
     low: bool
     high: bool
+    element: str = "f32"
 
     @property
     def suffix(self) -> str:
@@ -38,11 +42,12 @@ class FloatResults:
         return 1
 
     def store(self, f: Function, shared: dict[str, Any], pixels: Sequence[Pixel], y: Buffer) -> None:
-        dtype, form = f"float32x{self.lanes}", f"f32x{self.lanes}"
+        bits = int(self.element[1:])
+        dtype, form = f"float{bits}x{self.lanes}", f"{self.element}x{self.lanes}"
         vectors = [(at, v, total) for sums, at in pixels for v, total in enumerate(sums)]
         for at, v, total in vectors:
             value = inline(dtype, f"{self.header}_sum_{form}", total)
             for bound, name in (("low", "atleast"), ("high", "atmost")):
                 if bound in shared:
                     value = inline(dtype, f"{self.header}_{name}_{form}", value, shared[bound])
-            f.call(f"{self.header}_store_{form}", address(y, (at + self.lanes * v) * 4), value)
+            f.call(f"{self.header}_store_{form}", address(y, (at + self.lanes * v) * (bits // 8)), value)

@@ -16,11 +16,11 @@ from irshrink.backends.tvm.kernels.tiles import block_starts
 from irshrink.backends.tvm.kernels.vector import depthwise_floating, fourier, winograd
 from irshrink.backends.tvm.kernels.vector.convolution import layer_call
 from irshrink.backends.tvm.kernels.vector.float_results import FloatResults
-from irshrink.backends.tvm.kernels.vector.fma import NeonFma, X86Fma
+from irshrink.backends.tvm.kernels.vector.fma import FmaKernel, NeonFma, X86Fma, as_stored
 from irshrink.backends.tvm.kernels.vector.layer import Layer, best_tile, tiles_of
 from irshrink.backends.tvm.kernels.vector.micro import VectorTile, blocks_of
 from irshrink.errors import InternalError
-from irshrink.program.ops import ConvF32, DenseF32, Window
+from irshrink.program.ops import ConvF16, ConvF32, DenseF16, DenseF32, Window
 from irshrink.program.program import Program
 from irshrink.target import Target
 
@@ -46,7 +46,7 @@ def select_dense(
 
 def candidates(op: _Op, program: Program, target: Target) -> list[Schedule]:
     """The schedules of a float32 layer; the general kernels have none."""
-    micro, layer = _micro(op, target), _layer(op, program)
+    micro, layer = _micro(op, target), layer_of(op, program)
     if isinstance(op, ConvF32) and op.winograd and micro is not None:
         return [*winograd.candidates(winograd.layer_of(op, program), micro, target.threads)]
     if isinstance(op, ConvF32) and op.fourier and micro is not None:
@@ -86,13 +86,14 @@ def _transformed(op: ConvF32, program: Program, target: Target, schedule: Schedu
     return winograd.select(op, program, micro, target.threads, tile)
 
 
-def _layer(op: _Op, program: Program) -> Layer | None:
+def layer_of(op: _Op | ConvF16 | DenseF16, program: Program, nbytes: int = 4) -> Layer | None:
     """The layer with its channels in bytes; None for several images that are not one long row."""
     x, y = program.tensors[op.inputs[0]], program.tensors[op.output]
-    if isinstance(op, DenseF32):
+    if isinstance(op, DenseF32 | DenseF16):
         channels, depth = op.weight.shape
         pixels = y.elements // channels
-        return Layer(Window(kernel=(1, 1)), (1, 1, pixels, 4 * depth), (1, pixels, channels), 1, 0, 4)
+        sizes = (1, 1, pixels, nbytes * depth)
+        return Layer(Window(kernel=(1, 1)), sizes, (1, pixels, channels), 1, 0, nbytes)
     images, height, width, ci = x.shape
     _, out_h, out_w, co = y.shape
     window = op.window
@@ -100,21 +101,28 @@ def _layer(op: _Op, program: Program) -> Layer | None:
         height, width, out_h, out_w, images = 1, images * height * width, 1, images * out_h * out_w, 1
     if images != 1:
         return None
-    return Layer(window, (1, height, width, 4 * ci), (out_h, out_w, co), op.groups, 0, 4)
+    return Layer(window, (1, height, width, nbytes * ci), (out_h, out_w, co), op.groups, 0, nbytes)
 
 
 def _select(op: _Op, program: Program, target: Target, schedule: Schedule | None) -> KernelCall | None:
-    micro, layer = _micro(op, target), _layer(op, program)
+    micro, layer = _micro(op, target), layer_of(op, program)
     if micro is None or layer is None:
         return None
     if isinstance(op, ConvF32) and op.groups == len(op.weight) > 1:
         return depthwise_floating.select(op, program, micro)
-    tile = schedule if isinstance(schedule, VectorTile) else best_tile(micro, layer)
+    return kernel(op, micro, layer, schedule if isinstance(schedule, VectorTile) else None)
+
+
+def kernel(
+    op: _Op | ConvF16 | DenseF16, micro: FmaKernel, layer: Layer, tile: VectorTile | None
+) -> KernelCall:
+    """The kernel for a layer, of the tile of fewest instructions where none is given."""
+    tile = tile or best_tile(micro, layer)
     row_count, parts, run = layer.runs("rows")
     low, high = float(np.float32(op.low)), float(np.float32(op.high))
-    results = FloatResults(micro.header, micro.lanes, low != -inf, high != inf)
+    results = FloatResults(micro.functions, micro.lanes, low != -inf, high != inf, micro.element)
     starts = block_starts(layer.group_out, tile.channels)
-    grouped = op.weight.reshape(layer.groups, layer.group_out, row_count * parts, run // 4)
+    grouped = op.weight.reshape(layer.groups, layer.group_out, row_count * parts, run // micro.nbytes)
     blocks = np.concatenate([blocks_of(starts, group, tile.channels) for group in grouped])
-    bias = np.ascontiguousarray(np.broadcast_to(op.bias, (layer.out[2],)), np.float32)
+    bias = as_stored(np.broadcast_to(op.bias, (layer.out[2],)))
     return layer_call(micro, layer, tile, results, [micro.pack(blocks), bias], results.arguments(low, high))

@@ -8,22 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from irshrink.backends.tvm.kernels.vector.micro import VectorTile
+from irshrink.backends.tvm.kernels.vector.micro import TileKernel, VectorTile
 from irshrink.backends.tvm.tir import Buffer, Expr, Function, address, i32, inline
-
-Float32 = NDArray[np.float32]
 
 #: Steps of four numbers (Arm) or of one (x86) that are written out; longer runs become a loop.
 _WRITTEN_OUT = 4
 
 
+def as_stored(numbers: NDArray[Any]) -> NDArray[Any]:
+    """Constants as a kernel has them: float32, or the bits of float16."""
+    flat = np.ascontiguousarray(numbers)
+    return flat.view(np.int16) if flat.dtype == np.float16 else flat.astype(np.float32)
+
+
 @dataclass(frozen=True)
-class _Fma:
-    """What both share; see :class:`~irshrink.backends.tvm.kernels.vector.micro.TileKernel`."""
+class Fma:
+    """What all share; see :class:`~irshrink.backends.tvm.kernels.vector.micro.TileKernel`."""
 
     lanes: int
     header: str
@@ -34,10 +39,30 @@ class _Fma:
     def name(self) -> str:
         return f"fma{self.lanes}"
 
+    @property
+    def nbytes(self) -> int:
+        """Of a number."""
+        return int(self.element[1:]) // 8
+
+    @property
+    def dtype(self) -> str:
+        """Of a vector."""
+        return f"float{self.element[1:]}x{self.lanes}"
+
+    @property
+    def form(self) -> str:
+        """A vector in the names of functions."""
+        return f"{self.element}x{self.lanes}"
+
+    @property
+    def functions(self) -> str:
+        """Prefix of the C functions that compute."""
+        return self.header
+
     def stored(self, run: int) -> int:
         return run
 
-    def pack(self, weight: Float32) -> NDArray[np.int8]:
+    def pack(self, weight: NDArray[Any]) -> NDArray[np.int8]:
         """Weights [block, channel, run, k] in the order of the inner loop, as bytes."""
         return np.ascontiguousarray(weight.transpose(0, 2, 3, 1)).reshape(-1).view(np.int8)
 
@@ -52,8 +77,21 @@ class _Fma:
         return (pixels + 1) * (vectors + 1)
 
 
+class FmaKernel(TileKernel, Protocol):
+    """A tile kernel that :class:`Fma` is the beginning of."""
+
+    @property
+    def nbytes(self) -> int: ...
+
+    @property
+    def functions(self) -> str: ...
+
+    def pack(self, weight: NDArray[Any]) -> NDArray[np.int8]:
+        """See :class:`Fma`."""
+
+
 @dataclass(frozen=True)
-class NeonFma(_Fma):
+class NeonFma(Fma):
     """FMLA by lane: four numbers of a pixel are loaded at once, each meets the weights of its step."""
 
     lanes: int = 4
@@ -73,7 +111,7 @@ class NeonFma(_Fma):
 
 
 @dataclass(frozen=True)
-class X86Fma(_Fma):
+class X86Fma(Fma):
     """VFMADD with a number from memory, spread by the instruction."""
 
     lanes: int = 16
@@ -91,40 +129,40 @@ class X86Fma(_Fma):
         return X86FmaSums(f, tile, self)
 
 
-class _FmaSums:
+class FmaSums:
     """See :class:`~irshrink.backends.tvm.kernels.vector.micro.Sums`."""
 
-    def __init__(self, f: Function, tile: VectorTile, micro: _Fma) -> None:
+    def __init__(self, f: Function, tile: VectorTile, micro: Fma) -> None:
         self.f, self.tile, self.micro = f, tile, micro
-        self.vectors, self.dtype = tile.channels // micro.lanes, f"float32x{micro.lanes}"
+        self.vectors, self.dtype = tile.channels // micro.lanes, micro.dtype
         self.acc = f.local("acc", self.dtype, tile.pixels * self.vectors)
 
     def start(self, bias: Buffer, channel: Expr, fed_first: bool) -> None:
         for v in range(self.vectors):
             place = address(bias, channel + self.micro.lanes * v)
-            name = f"{self.micro.header}_load_f32x{self.micro.lanes}"
+            name = f"{self.micro.functions}_load_{self.micro.form}"
             start = self.f.bind(f"b{v}", inline(self.dtype, name, place))
             for p in range(self.tile.pixels):
-                self.f.store(self.acc, self._at(p, v), start)
+                self.f.store(self.acc, self.at(p, v), start)
 
     def start_at_zero(self) -> None:
         """Instead of ``start``, where the bias is added later."""
-        zero = self.f.bind("zero", inline(self.dtype, f"{self.micro.header}_zero_f32x{self.micro.lanes}"))
+        zero = self.f.bind("zero", inline(self.dtype, f"{self.micro.functions}_zero_{self.micro.form}"))
         for place in range(self.tile.pixels * self.vectors):
             self.f.store(self.acc, place, zero)
 
     def values(self, pixel: int) -> list[Expr]:
-        return [self.acc[i32(self._at(pixel, v))] for v in range(self.vectors)]
+        return [self.acc[i32(self.at(pixel, v))] for v in range(self.vectors)]
 
-    def _at(self, pixel: int, vector: int) -> int:
+    def at(self, pixel: int, vector: int) -> int:
         return pixel * self.vectors + vector
 
     def _floats(self, buffer: Buffer, at: Expr) -> Expr:
         """A vector of numbers that lie among bytes."""
-        return inline(self.dtype, f"{self.micro.header}_floats{self.micro.lanes}", address(buffer, at))
+        return inline(self.dtype, f"{self.micro.functions}_floats{self.micro.lanes}", address(buffer, at))
 
 
-class NeonFmaSums(_FmaSums):
+class NeonFmaSums(FmaSums):
     """Steps of four numbers, and what is left."""
 
     def run(
@@ -148,14 +186,14 @@ class NeonFmaSums(_FmaSums):
             for v in range(self.vectors):
                 weights = f.bind("w", self._floats(weight, w + (4 * self.tile.channels * lane + 16 * v)))
                 for p, pixel in enumerate(pixels):
-                    here = self._at(p, v)
+                    here = self.at(p, v)
                     acc = self.acc[i32(here)]
                     f.store(
                         self.acc, here, inline(self.dtype, "irs_neon_fma_lane", acc, weights, pixel, lane)
                     )
 
 
-class X86FmaSums(_FmaSums):
+class X86FmaSums(FmaSums):
     """Steps of one number."""
 
     def run(
@@ -177,6 +215,6 @@ class X86FmaSums(_FmaSums):
         for p, place in enumerate(at):
             number = f.bind(f"x{p}", inline(self.dtype, f"irs_x86_spread_f32x{n}", address(x, place)))
             for v, vector in enumerate(weights):
-                here = self._at(p, v)
+                here = self.at(p, v)
                 total = inline(self.dtype, f"irs_x86_fma{n}", self.acc[i32(here)], number, vector)
                 f.store(self.acc, here, total)

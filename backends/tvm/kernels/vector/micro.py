@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +54,20 @@ class Sums(Protocol):
         """The finished sums of one pixel, vectors of ``TileKernel.lanes`` channels."""
 
 
+@runtime_checkable
+class SumsInPieces(Protocol):
+    """Sums that are cut after rows of the window."""
+
+    def end_row(self) -> None:
+        """After the last run of a row."""
+
+
+def end_row(sums: Sums) -> None:
+    """Tell sums of an end of a row, if they want to know."""
+    if isinstance(sums, SumsInPieces):
+        sums.end_row()
+
+
 class TileKernel(Protocol):
     """How one instruction set sums the products of a tile; a frozen dataclass, an argument of generators.
 
@@ -61,7 +75,7 @@ class TileKernel(Protocol):
         name: part of the names of kernels.
         lanes: channels of one vector of sums; tiles have a multiple of it.
         copies_short_runs: whether windows may be copied to spare vectors that are mostly empty.
-        element: what it multiplies, ``s8`` or ``f32``.
+        element: what it multiplies, ``s8``, ``f16`` or ``f32``.
         header: prefix of the C functions that geometry calls: ``pad_row``, ``move4``, 8, 16.
     """
 
