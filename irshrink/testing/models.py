@@ -20,7 +20,7 @@ from irshrink.testing.layers import LAYERS
 
 Layer = Callable[[ModelBuilder, str], object]
 
-_STARTS: tuple[Shape, ...] = (
+STARTS: tuple[Shape, ...] = (
     *((1, 3, 6, 6), (1, 4, 5, 7), (1, 2, 8), (1, 6)),
     *((2, 3, 4, 4), (3, 5), (1, 1, 4, 4)),
 )
@@ -32,13 +32,13 @@ def random_model(pick: Pick, steps: int = 8, layers: Sequence[Layer] = LAYERS) -
     Its outputs are what nobody reads, and some values that are read too.
     """
     builder = ModelBuilder(pick)
-    start = pick(_STARTS)
+    start = pick(STARTS)
     builder.input(start)
     if pick([True, False, False, False]):
         builder.input(pick([start, (1, 6)]))
     for _ in range(steps):
         recent = list(builder.shapes)[-3:]
-        _try(builder, pick(layers), pick([*recent, *recent, *builder.shapes]))
+        try_layer(builder, pick(layers), pick([*recent, *recent, *builder.shapes]))
     read = {name for node in builder.nodes for name in node.input}
     made = [name for node in builder.nodes for name in node.output if name in builder.shapes]
     outputs = [name for name in made if name not in read or pick([False] * 5 + [True])]
@@ -53,7 +53,7 @@ def random_model(pick: Pick, steps: int = 8, layers: Sequence[Layer] = LAYERS) -
     return onnx.shape_inference.infer_shapes(model)
 
 
-def _try(builder: ModelBuilder, layer: Layer, x: str) -> None:
+def try_layer(builder: ModelBuilder, layer: Layer, x: str) -> None:
     """Append a layer, or leave the graph as it was."""
     nodes, initializers, shapes = len(builder.nodes), len(builder.initializers), dict(builder.shapes)
     try:
