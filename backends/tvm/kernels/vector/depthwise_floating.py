@@ -1,4 +1,4 @@
-"""float32 and float16 depthwise convolution with fused sums: a vector of channels of some neighbouring pixels.
+"""float32 and float16 depthwise convolution, fused sums: a vector of channels of a few neighbouring pixels.
 
 A column of the input is loaded once for all pixels of the tile whose windows hold it. Columns come in order:
 each sum takes its products in the order ky, kx. Weights of small filters stay in registers along a row.

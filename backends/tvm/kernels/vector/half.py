@@ -23,8 +23,11 @@ from irshrink.program.ops.float16 import PIECE
 from irshrink.program.program import Program
 from irshrink.target import Target
 
-#: Numbers that a vector of a pixel holds, and how many such vectors are written out; more become a loop.
-_STEP, _WRITTEN_OUT = 8, 4
+#: Numbers that a vector of a pixel holds, and how many such vectors are written out. More become a loop: in
+#: straight code compilers keep more of them waiting than fit the 16 registers that FMLA takes lanes of.
+_STEP, _WRITTEN_OUT = 8, 1
+#: Pixels of a tile: for the same reason.
+_MOST_PIXELS = 9
 
 
 def select_convolution(
@@ -88,6 +91,9 @@ class NeonHalf(Fma):
     @property
     def functions(self) -> str:
         return "irs_halves"
+
+    def tiles(self, pixels: int, channels: int) -> list[VectorTile]:
+        return super().tiles(min(pixels, _MOST_PIXELS), channels)
 
     def registers(self, pixels: int, vectors: int) -> int:
         return pixels * (vectors + 1) + 2
