@@ -229,3 +229,16 @@ def test_bad_options(options: dict[str, Any], message: str) -> None:
     with pytest.raises(RecipeError) as caught:
         make_pass("quantize-int8", options)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("name", LEARNED)
+@settings(deadline=None, max_examples=8, derandomize=True)
+@given(st.integers(0, 1000))
+def test_pruned_weights_stay_zero(name: RoundingName, seed: int) -> None:
+    asked = problem(seed)
+    pruned = np.random.default_rng(seed).random(asked.rows.shape) < 0.5
+    asked = Problem(np.where(pruned, 0.0, asked.rows), asked.scale, asked.hessian, asked.low, asked.high)
+    found = ROUNDINGS[name](asked)
+    assert (found[pruned] == 0).all()
+    assert (found[~pruned] != 0).any()
+    assert asked.error(found).sum() <= asked.error(asked.nearest()).sum() * (1 + 1e-9)

@@ -41,6 +41,7 @@ def adaround(problem: Problem) -> Array:
     v = np.log((fraction - LOW) / (HIGH - fraction)).astype(np.float32)
     h = _descend(problem, floor, v)
     learned = np.clip(floor + (h >= 0.5), problem.low, problem.high)
+    learned = np.where(problem.pruned, 0.0, learned)
     nearest = problem.nearest()
     worse = problem.error(learned) > problem.error(nearest)
     return np.where(worse[:, :, np.newaxis], nearest, learned)

@@ -15,6 +15,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 class Problem:
     """Find integers q, low <= q <= high, that make ``tr(D H D^T)`` small for ``D = scale * q - rows``.
 
+    What is exactly 0 in ``rows`` was pruned, and stays 0.
+
     Attributes:
         rows: the weights wanted, float64 [g, o, n]: groups, outputs of a group, inputs of a group.
         scale: the real number that 1 stands for, float64 [g, o, 1], positive.
@@ -32,6 +34,11 @@ class Problem:
         """Integers nearest to ``rows`` (to the wanted ones, without)."""
         wanted = self.rows if rows is None else rows
         return np.asarray(np.clip(np.rint(wanted / self.scale), self.low, self.high))
+
+    @property
+    def pruned(self) -> Array:
+        """Whether a weight has to stay 0, bool [g, o, n]."""
+        return np.asarray(self.rows == 0)
 
     def error(self, integers: Array) -> Array:
         """``D H D^T`` of every output, [g, o]."""

@@ -33,13 +33,14 @@ def descend(problem: Problem, start: Array) -> Array:
     """Coordinate descent from some integers; the error of no output grows."""
     integers = start.copy()
     gradient = (integers * problem.scale - problem.rows) @ problem.hessian
-    scale = problem.scale[:, :, 0]
+    scale, pruned = problem.scale[:, :, 0], problem.pruned
     for _ in range(SWEEPS):
         moved = 0
         for j in range(integers.shape[2]):
             curvature = problem.hessian[:, j, j][:, np.newaxis]
             best = np.rint(integers[:, :, j] - gradient[:, :, j] / (curvature * scale))
-            step = np.clip(best, problem.low, problem.high) - integers[:, :, j]
+            best = np.where(pruned[:, :, j], 0.0, np.clip(best, problem.low, problem.high))
+            step = best - integers[:, :, j]
             groups, outputs = np.nonzero(step)
             if len(groups) == 0:
                 continue

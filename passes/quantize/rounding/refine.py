@@ -12,7 +12,8 @@ that of the float model on x. The weights that would do best without any roundin
 
 which are rounded in its place: a layer takes back what the layers before it do wrong, as far as it can be
 told from its input (Li et al., *GPTAQ: efficient finetuning-free quantization for asymmetric calibration*,
-ICML 2025). Where the bias is corrected, moments are taken about the mean, for the bias sees to the mean.
+ICML 2025). Weights of W that are 0 were pruned and stay 0; the others are then the best with these zeros.
+Where the bias is corrected, moments are taken about the mean, for the bias sees to the mean.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from irshrink.calibration.elimination import least_squares
 from irshrink.calibration.moments import Moments, row_generator, rows_per_sample
 from irshrink.calibration.patches import from_rows, input_rows, weight_rows, why_no_rows
 from irshrink.calibration.walk import LayerWalk
@@ -160,7 +162,9 @@ class Refinement:
         if centred:
             cross = cross - moments.reference_mean[:, :, np.newaxis] * mean[:, np.newaxis, :]
         right = (wanted @ (cross + damping)).swapaxes(1, 2)
-        return hessian, np.linalg.solve(hessian, right).swapaxes(1, 2)
+        target = np.linalg.solve(hessian, right).swapaxes(1, 2)
+        pruned = wanted == 0
+        return hessian, least_squares(target, hessian, ~pruned) if pruned.any() else target
 
 
 def _parts(size: int) -> int:
