@@ -7,10 +7,12 @@ owns what it loads) and changed in place from then on.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import onnx_ir as ir
 
 from irshrink.calibration.measured import Measured
@@ -25,6 +27,8 @@ from irshrink.vetting import PROTOBUF_LIMIT, vet
 if TYPE_CHECKING:
     from irshrink.samples import Samples
 
+Array = np.ndarray[Any, np.dtype[Any]]
+
 
 @dataclass(frozen=True)
 class PassRecord:
@@ -36,6 +40,37 @@ class PassRecord:
     options: dict[str, Any]
     stats: dict[str, Any]
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Original:
+    """A model as it was before passes took things away from it: what repairs compare with.
+
+    Attributes:
+        module: that model; values keep their names when a model shrinks.
+        kept: for values that lost channels the indices that are left, by name: one array for each axis, None
+            for an axis that is whole.
+    """
+
+    module: Module
+    kept: dict[str, tuple[Array | None, ...]] = field(default_factory=dict)
+
+    def without(self, left: Mapping[str, tuple[Array | None, ...]]) -> Original:
+        """The same after values lost more: of what was left of them, the indices that are left now."""
+        kept = dict(self.kept)
+        for name, axes in left.items():
+            before = kept.get(name, (None,) * len(axes))
+            kept[name] = tuple(
+                old if new is None else new if old is None else old[new]
+                for old, new in zip(before, axes, strict=True)
+            )
+        return Original(self.module, kept)
+
+    def restricted(self, name: str, array: Array) -> Array:
+        """Of a value of the original, the part that is left."""
+        for axis, left in enumerate(self.kept.get(name, ())):
+            array = array if left is None else np.take(array, left, axis)
+        return array
 
 
 @dataclass
@@ -50,6 +85,7 @@ class Module:
         external: the files beside it that held weights, sorted.
         measured: what calibration found on this module.
         taken_over: what it found on another variant of the model, used in place of the samples.
+        original: the model before the first pass that made it smaller, for repairs; None before that.
     """
 
     model: ir.Model
@@ -59,6 +95,7 @@ class Module:
     external: tuple[Path, ...] = ()
     measured: Measured = field(default_factory=Measured)
     taken_over: Measured | None = None
+    original: Original | None = None
 
     @property
     def graph(self) -> ir.Graph:
@@ -75,7 +112,14 @@ class Module:
             self.source,
             self.external,
             taken_over=self.taken_over,
+            original=self.original,
         )
+
+    def keep_original(self) -> Original:
+        """Remember the model as it is now, unless an earlier pass did so, and return what is remembered."""
+        if self.original is None:
+            self.original = Original(self.clone())
+        return self.original
 
     def text(self) -> str:
         """The graph in ONNX's textual syntax, weights abbreviated; what dumps and differences show."""

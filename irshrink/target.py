@@ -100,6 +100,7 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         threads: how many threads a build can use at most; 1 is a build without any.
         memory: ``small`` makes the arena as small as it gets at the price of some instructions, ``fast`` only
             as small as ``ram_bytes`` asks for (docs/memory.md).
+        channel_multiple: of how many channels kernels work at a time: pruning leaves multiples of it.
         stated: which of "flash" and "ram" the user limited by an option, whatever the board has.
     """
 
@@ -117,6 +118,7 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     memory: Literal["fast", "small"] = "fast"
     board: str | None = None
     threads: int = 1
+    channel_multiple: int = 1
     stated: frozenset[str] = frozenset()
 
     def has(self, feature: str) -> bool:

@@ -27,6 +27,7 @@ BUILTIN_PASSES: dict[str, str] = {
     "inline-functions": "irshrink.passes.inline_functions:InlineFunctions",
     "matmul-add-to-gemm": "irshrink.passes.matmul_add_to_gemm:MatMulAddToGemm",
     "move-transposes": "irshrink.passes.move_transposes:MoveTransposes",
+    "prune-channels": "irshrink.passes.prune.prune_channels:PruneChannels",
     "qoperator-to-qdq": "irshrink.passes.qoperator_to_qdq:QOperatorToQdq",
     "quantize-dynamic": "irshrink.passes.quantize.quantize_dynamic:QuantizeDynamic",
     "quantize-int8": "irshrink.passes.quantize.quantize_int8:QuantizeInt8",
@@ -39,6 +40,7 @@ BUILTIN_PASSES: dict[str, str] = {
     "remove-initializers-from-inputs": (
         "irshrink.passes.remove_initializers_from_inputs:RemoveInitializersFromInputs"
     ),
+    "repair": "irshrink.passes.prune.repair.repair:Repair",
     "resolve-control-flow": "irshrink.passes.resolve_control_flow:ResolveControlFlow",
     "shrink-saturated": "irshrink.passes.quantize.repair.shrink_saturated:ShrinkSaturated",
     "smooth": "irshrink.passes.quantize.repair.smooth:Smooth",

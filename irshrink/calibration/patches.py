@@ -69,6 +69,21 @@ def input_rows(
     return np.asarray(cut.reshape(len(chosen), groups, -1).swapaxes(0, 1))
 
 
+def output_rows(node: ir.Node, groups: int, y: Array, count: int | None, rng: np.random.Generator) -> Array:
+    """What a layer gives at the places that :func:`input_rows` draws with an equal generator.
+
+    Args:
+        y: its output, or what should be in its place.
+
+    Returns:
+        ``[g, positions, Co/g]`` in the type of ``y``.
+    """
+    rows = y if node.op_type in ("Gemm", "MatMul") else np.moveaxis(y, 1, -1)
+    rows = rows.reshape(-1, rows.shape[-1])
+    chosen = rows[_chosen(len(rows), count, rng)]
+    return np.asarray(chosen.reshape(len(chosen), groups, -1).swapaxes(0, 1))
+
+
 def _chosen(total: int, count: int | None, rng: np.random.Generator) -> Array:
     if count is None or count >= total:
         return np.arange(total)

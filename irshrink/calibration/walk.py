@@ -56,13 +56,21 @@ class LayerWalk:
         Raises:
             ModelError: ONNX Runtime cannot run the model.
         """
-        from irshrink import onnxrt
-
         wanted = self._module.graph.outputs[0] if node is None else node.inputs[0]
         assert wanted is not None, "layers have a first input"
+        return (found[str(wanted.name)] for found in self.read_values(node, (wanted,)))
+
+    def read_values(self, node: ir.Node | None, wanted: Sequence[ir.Value]) -> Iterator[dict[str, Array]]:
+        """As :meth:`read`, of any values that are computed from what is alive before ``node``, by name.
+
+        Raises:
+            ModelError: ONNX Runtime cannot run the model.
+        """
+        from irshrink import onnxrt
+
         alive = () if node is None else tuple(v for v in self.alive(node) if not v.is_graph_input())
         computed = [
-            v for v in dict.fromkeys((wanted, *alive)) if v not in self._at and not v.is_graph_input()
+            v for v in dict.fromkeys((*wanted, *alive)) if v not in self._at and not v.is_graph_input()
         ]
         session = self._session(computed) if computed else None
         typed = all(value.type is not None for value in alive)  # ONNX Runtime asks for it
@@ -73,7 +81,7 @@ class LayerWalk:
             if session is not None:
                 given = {one.name for one in session.get_inputs()}
                 found |= onnxrt.run(session, {name: found[name] for name in found if name in given})
-            yield found[str(wanted.name)]
+            yield {str(value.name): found[str(value.name)] for value in wanted}
             if moved is not None:
                 moved.append({str(v.name): found[str(v.name)] for v in alive})
                 used += sum(array.nbytes for array in moved[-1].values())
