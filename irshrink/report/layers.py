@@ -8,9 +8,11 @@ from typing import Any
 
 from irshrink.backend import OpCost
 from irshrink.program.ops import (
+    ConvF16,
     ConvF32,
     ConvInt8,
     ConvInt16,
+    DenseF16,
     DenseF32,
     DenseInt8,
     DenseInt16,
@@ -22,11 +24,13 @@ from irshrink.program.ops import (
     Quantize,
     QuantizeInt16,
     Reshape,
+    RoundF16,
+    WidenF16,
 )
 from irshrink.program.program import Program, Quantization
 
 #: Operators at the border between integers and float32, and those that compute nothing: they need no reason.
-_UNREMARKABLE = (Quantize, QuantizeInt16, Dequantize, DequantizeInt16, Reshape)
+_UNREMARKABLE = (Quantize, QuantizeInt16, Dequantize, DequantizeInt16, RoundF16, WidenF16, Reshape)
 
 
 def layer_rows(
@@ -46,9 +50,9 @@ def layer_rows(
 def macs(program: Program, op: Op) -> int:
     """Multiply-accumulates of one inference: those of convolutions and matrix products."""
     elements = program.tensors[op.output].elements
-    if isinstance(op, ConvInt8 | ConvInt16 | ConvF32):
+    if isinstance(op, ConvInt8 | ConvInt16 | ConvF16 | ConvF32):
         return elements * int(prod(op.weight.shape[1:]))
-    if isinstance(op, DenseInt8 | DenseInt16 | DenseF32):
+    if isinstance(op, DenseInt8 | DenseInt16 | DenseF16 | DenseF32):
         return elements * int(op.weight.shape[1])
     if isinstance(op, MatMulInt8 | MatMulF32):
         return elements * program.tensors[op.inputs[0]].shape[-1]
@@ -61,8 +65,8 @@ def element_type(program: Program, op: Op) -> str:
     for ending in ("Int8", "Int16"):
         if name.endswith(ending):
             return ending.lower()
-    if name.endswith("F32"):
-        return "float32"
+    if name.endswith(("F16", "F32")):
+        return f"float{name[-2:]}"
     return program.tensors[op.output].dtype
 
 

@@ -2,7 +2,7 @@
 
 As :class:`~irshrink.backends.tvm.kernels.vector.fma.NeonFma`: a vector of eight numbers of a pixel is loaded
 at once, each meets the weights of its step, packed ``[block][run][k][channel]``. Where sums are cut
-(:class:`~irshrink.program.ops.float16.Pieces`) each has a total beside it, which compilers keep in memory.
+(:class:`~irshrink.program.ops.float16.Pieces`) each has a total beside it, in memory.
 """
 
 from __future__ import annotations
@@ -120,6 +120,7 @@ class NeonHalfSums(FmaSums):
     def start(self, bias: Buffer, channel: Expr, fed_first: bool) -> None:
         super().start(bias, channel, fed_first)
         if self.several:
+            self.f.call("irs_halves_in_memory", address(self.total, 0))
             for place in range(self.tile.pixels * self.vectors):
                 self.f.store(self.total, place, self.acc[i32(place)])
             self.start_at_zero()
