@@ -26,7 +26,7 @@ import onnx_ir as ir
 from irshrink.analyses.cost import graph_macs, graph_parameter_bytes
 from irshrink.errors import InternalError
 from irshrink.graph.edit import base_name, static_shape
-from irshrink.layer_cost import Cost
+from irshrink.layer_cost import Cost, total
 from irshrink.pipeline import Context
 
 #: Where the rows stand in the statistics of a pass.
@@ -217,14 +217,6 @@ def _nothing(before: LayerSize) -> LayerSize:
 
 def _same(a: LayerSize, b: LayerSize) -> bool:
     return dataclasses.replace(a, cost=None) == dataclasses.replace(b, cost=None)
-
-
-def total(costs: Sequence[Cost]) -> Cost:
-    """Their sum, at least one and all of one unit; measured where all are."""
-    measured = all(one.origin == "measured" for one in costs)
-    amount = sum(one.amount for one in costs)
-    error = sum(one.amount * one.error for one in costs) / amount if amount else 0.0
-    return Cost(amount, costs[0].unit, "measured" if measured else "predicted", error)
 
 
 def _difference(before: LayerSize, after: LayerSize) -> str:

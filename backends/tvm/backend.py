@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from irshrink.backends.tvm.emit import Planned, Step
     from irshrink.backends.tvm.kernels.call import KernelCall
     from irshrink.backends.tvm.schedules import Chooser
+    from irshrink.costs.sketch import Kernel, Sketch
 
 
 class TvmBackend:
@@ -43,12 +44,15 @@ class TvmBackend:
         schedules: what kernels are chosen by; by default the database that ships for the target.
         measuring: no kernel knows the sizes it is called with unless it is specialized, as where layers share
             it.
+        optimize: what the C compiler is told; by default what suits the kernels.
     """
 
     name: ClassVar[str] = "tvm"
 
-    def __init__(self, schedules: Schedules | None = None, *, measuring: bool = False) -> None:
-        self._schedules, self._measuring = schedules, measuring
+    def __init__(
+        self, schedules: Schedules | None = None, *, measuring: bool = False, optimize: str | None = None
+    ) -> None:
+        self._schedules, self._measuring, self._optimize = schedules, measuring, optimize
 
     def available(self, target: Target) -> str | None:
         import importlib.util
@@ -93,7 +97,7 @@ class TvmBackend:
         for name, content in sources.items():
             files.write(folder / "src" / name, content)
         compiled = sorted(name for name in sources if name.endswith((".c", ".S")))
-        optimize = optimization(target, [step.call for v in planned for step in v.steps])
+        optimize = self._optimize or optimization(target, [step.call for v in planned for step in v.steps])
         tests = [[_vector(one) for one in v.vectors] for v in variants]
         write_package(folder, target, compiled, tests, optimize=optimize, names=names)
         if not zig.is_bare_metal(target):
@@ -152,7 +156,20 @@ class TvmBackend:
         return list(dict.fromkeys(order)) if target.threads > 1 else order  # there, one function an operator
 
     def with_schedules(self, schedules: Schedules, *, measuring: bool = False) -> TvmBackend:
-        return TvmBackend(schedules, measuring=measuring)
+        return TvmBackend(schedules, measuring=measuring, optimize=self._optimize)
+
+    def optimized(self, optimize: str) -> TvmBackend:
+        return TvmBackend(self._schedules, measuring=self._measuring, optimize=optimize)
+
+    def sketch(self, program: Program, target: Target) -> Sketch:
+        from irshrink.backends.tvm.sketched import sketched
+
+        return sketched(program, target, self._chooser(target))
+
+    def kernel(self, op: Op, program: Program, target: Target) -> Kernel:
+        from irshrink.backends.tvm.sketched import kernel_of
+
+        return kernel_of(op, self._chooser(target).quick(op, program), program, target)
 
     def candidates(self, op: Op, program: Program, target: Target) -> list[Schedule]:
         from irshrink.backends.tvm.schedules import plain_options
@@ -248,6 +265,7 @@ def _artifact(
     chooser: Chooser,
 ) -> Artifact:
     from irshrink.backends.tvm.kernels.packed import wider_notes
+    from irshrink.backends.tvm.kernels.sparse import sparse_notes
 
     costs = tuple(
         OpCost(
@@ -275,6 +293,7 @@ def _artifact(
         notes=(
             *chooser.notes(),
             *wider_notes((step.op, step.call) for step in planned.steps),
+            *sparse_notes(((step.op, step.call) for step in planned.steps), target),
             *transform_notes(planned.program, {c.op: c.weights_bytes for c in costs}),
         ),
         choices=chooser.choices(),

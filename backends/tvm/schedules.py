@@ -152,6 +152,13 @@ class Chooser:
         self.stale.append(op.name)
         return rule
 
+    def quick(self, op: Op, program: Program) -> KernelCall:
+        """The same call, where no database knows the layer without a look at all that there is."""
+        narrow = getattr(op, "weight_bits", 8) != 8
+        if narrow or self.schedules.find(op.name, workload(op, program)) is not None:
+            return self.call(op, program)
+        return kernels.kernel_for(op, program, self.target)
+
     def _untuned(self, op: Op, program: Program, rule: KernelCall, every: list[Option]) -> KernelCall:
         """The rule's; where packed weights have no kernels of their own, what was tuned for 8 bits."""
         self.by_rule.append(op.name)

@@ -112,6 +112,7 @@ class KernelCall:
             fields, so that a database can hold it.
         computed: how many output channels its loops go over, where others are left out because they give the
             same for every input; None for all.
+        strips: how often it begins anew, a few rows each time.
     """
 
     function: TirFunction
@@ -126,6 +127,7 @@ class KernelCall:
     by_rows: bool = False
     assembly: bool = False
     computed: int | None = None
+    strips: int = 1
 
     @property
     def varying(self) -> frozenset[str]:

@@ -132,6 +132,7 @@ def select_planes(op: ConvInt8, program: Program, tile: PlaneTile) -> KernelCall
         rows=RowCall((reach,), out_rows="out_h", in_rows="in_h", pad_top="pad_top"),
         schedule=tile,
         assembly=True,
+        strips=-(-y[1] // tile.rows),
     )
 
 

@@ -1,0 +1,194 @@
+"""The answers to what passes ask: costs of nodes, of nodes with other channels, and of whole models."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import cast
+
+import msgspec
+import onnx_ir as ir
+
+from irshrink.costs.isolated import isolated, node_key
+from irshrink.costs.predict import Asked, Predictor
+from irshrink.costs.sizes import Sizes, coupled, resized, sizes_of
+from irshrink.costs.sketch import Kernel, Sketch, Sketching
+from irshrink.costs.store import Store
+from irshrink.errors import BudgetError, IrshrinkError, ToolError
+from irshrink.layer_cost import Cost, Footprint, Unit, total
+from irshrink.lock import installed_versions
+from irshrink.module import Module
+from irshrink.pipeline import Pass, Pipeline
+from irshrink.program.lower import lower_for
+from irshrink.program.ops import Op
+from irshrink.registry import backend_for
+from irshrink.samples import input_specs
+from irshrink.samples.random import random_samples
+from irshrink.target import Target, with_memory
+from irshrink.tuning.costs import CostSource, Cycles, Instructions, Seconds
+from irshrink.tuning.database import Schedules, schedules_for
+
+#: Samples that scales are found on where a float model is to be quantized: only dead channels depend on them.
+_SAMPLES = 8
+_ROOM = 1 << 30
+_SOURCES: dict[Unit, type[CostSource]] = {
+    "instructions": Instructions,
+    "estimated cycles": Cycles,
+    "seconds": Seconds,
+}
+
+
+@dataclass
+class TargetCosts:
+    """See :class:`irshrink.layer_cost.LayerCosts`.
+
+    Args:
+        quantize: passes that a float model goes through before it is compiled.
+    """
+
+    predictor: Predictor
+    quantize: Sequence[Pass] = ()
+    _sketches: dict[str, Sketch | None] = field(default_factory=dict)
+    _answers: dict[tuple[str, int | None, int | None], Cost | None] = field(default_factory=dict)
+
+    @property
+    def unit(self) -> Unit:
+        return self.predictor.unit
+
+    @property
+    def exact(self) -> bool:
+        return self.predictor.source.exact
+
+    def of_node(self, node: ir.Node) -> Cost | None:
+        return self.of_channels(node)
+
+    def of_channels(
+        self, node: ir.Node, *, inputs: int | None = None, outputs: int | None = None
+    ) -> Cost | None:
+        key = node_key(node)
+        if key is None:
+            return None
+        if (key, inputs, outputs) not in self._answers:
+            self._answers[key, inputs, outputs] = self._answer(key, node, inputs, outputs)
+        return self._answers[key, inputs, outputs]
+
+    def of_module(self, module: Module) -> Footprint:
+        sketch = self._sketch(module.clone())
+        users = Counter(kernel.function for kernel in sketch.kernels)
+        ops = {op.name: op for op in sketch.program.ops}
+        layers: dict[str, list[Cost]] = {}
+        code: dict[str, int] = {}
+        for kernel in sketch.kernels:
+            op, asked = ops[kernel.op], Asked(sketch.optimize, users[kernel.function] == 1)
+            cost = self.predictor.cost(op, sketch.program, kernel, asked)
+            layers.setdefault(op.origin[0] if op.origin else op.name, []).append(cost)
+            nbytes = self.predictor.code_bytes(op, sketch.program, kernel, asked)
+            code[f"{kernel.op}:{kernel.function}" if kernel.specialized else kernel.function] = nbytes
+        nothing = Cost(0, self.unit, "measured")
+        return Footprint(
+            weights_bytes=sum(dict(part for k in sketch.kernels for part in k.constants).values()),
+            code_bytes=sum(code.values()),
+            arena_bytes=sketch.plan.nbytes,
+            cost=total([one for costs in layers.values() for one in costs] or [nothing]),
+            layers={name: total(costs) for name, costs in layers.items()},
+        )
+
+    def _answer(self, key: str, node: ir.Node, inputs: int | None, outputs: int | None) -> Cost | None:
+        if key not in self._sketches:
+            self._sketches[key] = self._lowered(node)
+        sketch = self._sketches[key]
+        if sketch is None:
+            return None
+        costs = [self._of_kernel(kernel, sketch, inputs, outputs) for kernel in sketch.kernels]
+        known = [one for one in costs if one is not None]
+        return total(known) if known and len(known) == len(costs) else None
+
+    def _of_kernel(
+        self, kernel: Kernel, sketch: Sketch, inputs: int | None, outputs: int | None
+    ) -> Cost | None:
+        """Of one operator of a lowered node; None where it cannot have other channels."""
+        program, asked = sketch.program, Asked(sketch.optimize)
+        op = next(op for op in program.ops if op.name == kernel.op)
+        if inputs is None and outputs is None:
+            return self.predictor.cost(op, program, kernel, asked)
+        sizes = sizes_of(op, program)
+        if sizes is None:
+            return None
+        layer = resized(op, program, _with_channels(op, sizes, inputs, outputs))
+        kernel = self.predictor.backend.kernel(layer.op, layer.program, self.predictor.target)
+        return self.predictor.cost(layer.op, layer.program, kernel, asked)
+
+    def _lowered(self, node: ir.Node) -> Sketch | None:
+        """The node by itself; None where there is no kernel for it, or nothing to compute."""
+        try:
+            sketch = self._sketch(isolated(node))
+        except ToolError:
+            raise
+        except IrshrinkError:
+            return None
+        return sketch if sketch.kernels else None
+
+    def _sketch(self, module: Module) -> Sketch:
+        """Quantized if it is to be, lowered, planned; in more RAM than there is where that is too short."""
+        target, backend = self.predictor.target, self.predictor.backend
+        if self.quantize and not any(node.op_type == "DequantizeLinear" for node in module.graph):
+            data = module.calibration
+            specs = input_specs(module.graph)
+            module.calibration = random_samples(specs, _SAMPLES) if data is None else data.spread(_SAMPLES)
+            Pipeline(self.quantize).run(module, target)
+        program = lower_for(module, target)
+        try:
+            return backend.sketch(program, target)
+        except BudgetError:
+            return backend.sketch(program, with_memory(target, _ROOM, _ROOM))
+
+
+def _with_channels(op: Op, sizes: Sizes, inputs: int | None, outputs: int | None) -> Sizes:
+    """Sizes with other channels; where outputs follow from inputs, those that are given decide."""
+    bound = coupled(op, 1)
+    if bound is None:
+        return replace(sizes, inputs=inputs or sizes.inputs, outputs=outputs or sizes.outputs)
+    given = inputs or (outputs or sizes.outputs) // bound
+    return replace(sizes, inputs=given, outputs=given * bound)
+
+
+def costs_for(
+    target: Target,
+    *,
+    quantize: Sequence[Pass] = (),
+    unit: Unit | None = None,
+    schedules: Schedules | None = None,
+    folder: Path | None = None,
+) -> TargetCosts:
+    """The costs of a target, in the emulator where it has one and otherwise on this machine.
+
+    Args:
+        quantize: passes that a float model goes through before it is compiled.
+        unit: by default instructions of emulated targets, seconds of this machine.
+        schedules: what kernels are chosen by; by default the database that ships for the target.
+        folder: where measurements are remembered; by default the user's cache.
+
+    Raises:
+        ToolError: nothing here can measure for this target; the message says what to install.
+    """
+    backend = backend_for(target)
+    unit = unit or ("seconds" if target.emulation is None else "instructions")
+    source = _SOURCES[unit]()
+    if not isinstance(backend, Sketching):
+        raise ToolError(f"backend '{backend.name}' does not say what its layers cost.")
+    why_not = backend.available(target) or source.missing(backend, target)
+    if why_not is not None:
+        raise ToolError(why_not)
+    chosen = schedules_for(target) if schedules is None else schedules
+    about = (
+        msgspec.json.encode(target, order="deterministic").decode("utf-8"),
+        backend.kernels_digest(),
+        str(chosen.digest()),
+        source.measured,
+        repr(sorted(installed_versions().items())),
+    )
+    store = Store.open(target.name, *about, folder=folder)
+    made = cast(Sketching, backend.with_schedules(chosen))
+    return TargetCosts(Predictor(made, target, source, chosen, unit, store), tuple(quantize))
