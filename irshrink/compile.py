@@ -111,7 +111,7 @@ def _compile(
     run(*cleanup_steps())
     for variant in variants:
         lower(variant.module)  # what no kernel can run is refused here, before any long work
-        proof.require_scorable(variant.original, variant.data)
+        proof.require_scorable(variant.original, variant.data, recipe.metric)
     for step in passes:
         progress(step.name)
         run(step)
@@ -128,7 +128,7 @@ def _compile(
             raise
         told = made[most_telling(variants)]
         accuracy = proof.measure(
-            told.variant.original, told.built, told.variant.data, told.tests, recipe.max_drop, progress
+            told.variant.original, told.built, told.variant.data, told.tests, recipe, progress
         )
         memory = memory_notes(backend, made[0].built, made[0].checked.run, made[0].tests, progress)
         digests: dict[str, str | None] = {role: given.digest() for role, given in samples.items()}

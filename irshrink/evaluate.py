@@ -1,29 +1,26 @@
 """How good a model is on samples, and how much of that a compiled one keeps. Streamed, one sample at a time.
 
-Metrics, all of them fractions of which 1 is best:
-
-- ``top-1``: the class with the largest score is the label;
-- ``agreement``: the class with the largest score is the float model's, for classifiers without labels;
-- ``cosine``: cosine similarity with the float model's output, for everything that is no classifier; of
-  several outputs that of the worst (:mod:`irshrink.agreement`).
+What is counted is a metric (:mod:`irshrink.metrics`): chosen by name, or what fits the model and the labels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from math import inf
+from typing import Any
 
 import numpy as np
 
 from irshrink.agreement import Agreement, OutputScore
 from irshrink.errors import ModelError, SamplesError
+from irshrink.metrics.metric import Observation, Outputs, answer
+from irshrink.metrics.table import fitting_metric, metric_named
 from irshrink.samples import Samples
 
 Array = np.ndarray[Any, np.dtype[Any]]
 #: Arrays by input name in the graph's shapes in, real numbers by output name out.
 Run = Callable[[dict[str, Array]], Mapping[str, Array]]
-Metric = Literal["top-1", "agreement", "cosine"]
 Progress = Callable[[int, int], None]
 
 
@@ -31,23 +28,40 @@ Progress = Callable[[int, int], None]
 class Score:
     """``value`` of ``metric`` over so many samples."""
 
-    metric: Metric
+    metric: str
     value: float
     samples: int
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """The same metric before and after, and every output beside the float model's."""
+    """The same metric before and after, and every output beside the float model's.
+
+    Attributes:
+        title: what the metric is called in a report.
+        share: whether it is a fraction, of which a hundredth is a point.
+        falls: whether less is better.
+    """
 
     original: Score
     compiled: Score
     outputs: tuple[OutputScore, ...] = ()
+    title: str = ""
+    share: bool = True
+    falls: bool = False
 
     @property
     def drop(self) -> float:
-        """What was lost, as a fraction: 0.01 is one percentage point. Negative for a gain."""
-        return self.original.value - self.compiled.value
+        """What was lost, in the metric's own unit: of a share 0.01 is one point. Negative for a gain."""
+        lost = self.original.value - self.compiled.value
+        return -lost if self.falls else lost
+
+    @property
+    def relative_drop(self) -> float:
+        """What was lost as a fraction of what there was; infinite where there was nothing."""
+        if self.drop <= 0:
+            return min(0.0, self.drop)
+        return self.drop / abs(self.original.value) if self.original.value else inf
 
 
 def evaluate(run: Run, samples: Samples, progress: Progress | None = None) -> Score:
@@ -61,58 +75,90 @@ def evaluate(run: Run, samples: Samples, progress: Progress | None = None) -> Sc
     for index, feeds in enumerate(samples.feeds()):
         outputs = run(feeds)
         _require_classes(outputs, int(labels[index]), samples)
-        correct += _answer(outputs) == int(labels[index])
+        correct += answer(outputs) == int(labels[index])
         _report(progress, index, samples)
     return Score("top-1", correct / len(samples), len(samples))
 
 
-def rehearse(original: Run, samples: Samples) -> None:
+def rehearse(original: Run, samples: Samples, metric: str | None = None) -> None:
     """Whether the float model can be judged on these samples, told before any long work.
 
     Raises:
-        SamplesError: the labels do not fit the model's output.
+        SamplesError: the labels or the metric do not fit the model's output.
         ModelError: an output is NaN.
+        RecipeError: there is no such metric, or it needs labels that there are not.
     """
-    outputs = original(next(samples.feeds()))
+    feeds = next(samples.feeds())
+    outputs = original(feeds)
     _require_numbers(outputs, samples, 0)
-    if samples.labels is not None:
-        _require_classes(outputs, int(samples.labels.max()), samples)
+    labels = samples.labels
+    if labels is not None and labels.dtype.kind != "f" and (metric is None or metric.startswith("top-")):
+        _require_classes(outputs, int(labels.max()), samples)
+    if metric is not None:
+        metric_named(metric, labels)().add(Observation(feeds, outputs, outputs, _first(labels)))
 
 
-def compare(original: Run, compiled: Run, samples: Samples, progress: Progress | None = None) -> Accuracy:
-    """Run both on every sample: top-1 with labels, else agreement (classifiers) or cosine similarity.
+def compare(
+    original: Run,
+    compiled: Run,
+    samples: Samples,
+    progress: Progress | None = None,
+    metric: str | None = None,
+) -> Accuracy:
+    """Run both on every sample and count.
 
-    A model is a classifier when its one output is a vector of two or more scores that is not as long as its
-    input (which would be an autoencoder).
+    Args:
+        metric: a name of :mod:`irshrink.metrics.table`; None: top-1 with class labels, the mean absolute
+            error with other labels, else agreement (classifiers) or cosine similarity.
 
     Raises:
-        SamplesError: the labels do not fit the model's output.
+        SamplesError: the labels or the metric do not fit the model's output.
         ModelError: an output of the original is NaN.
+        RecipeError: there is no such metric, or it needs labels that there are not.
     """
-    labels = samples.labels
-    metric: Metric | None = None if labels is None else "top-1"
-    agreement = Agreement()
-    before = after = 0
+    judges: _Judges | None = None
     for index, feeds in enumerate(samples.feeds()):
         expected, given = original(feeds), compiled(feeds)
         _require_numbers(expected, samples, index)
-        if metric is None:
-            metric = "agreement" if is_classifier(feeds, expected) else "cosine"
-        if labels is not None:
-            _require_classes(expected, int(labels[index]), samples)
-            before += _answer(expected) == int(labels[index])
-            after += _answer(given) == int(labels[index])
-        elif metric == "agreement":
-            before += 1
-            after += _answer(given) == _answer(expected)
-        agreement.add(expected, given)
+        if judges is None:
+            fitting = fitting_metric(samples.labels, is_classifier(feeds, expected))
+            judges = _Judges(metric or fitting, samples)
+        judges.add(index, feeds, expected, given)
         _report(progress, index, samples)
-    assert metric is not None, "load_samples refuses empty data"
-    count, outputs = len(samples), agreement.scores()
-    found = (before / count, after / count)
-    if metric == "cosine":
-        found = (1.0, min(output.cosine for output in outputs))
-    return Accuracy(Score(metric, found[0], count), Score(metric, found[1], count), outputs)
+    assert judges is not None, "load_samples refuses empty data"
+    return judges.accuracy()
+
+
+class _Judges:
+    """The same metric for the original and for the compiled model, and how near their outputs are."""
+
+    def __init__(self, name: str, samples: Samples) -> None:
+        make = metric_named(name, samples.labels)
+        self._name, self._samples = name, samples
+        self._before, self._after = make(), make()
+        self._agreement = Agreement()
+
+    def add(self, index: int, feeds: Outputs, expected: Outputs, given: Outputs) -> None:
+        labels = self._samples.labels
+        label = None if labels is None else labels[index]
+        if label is not None and self._name.startswith("top-"):
+            _require_classes(expected, int(label), self._samples)
+        self._before.add(Observation(feeds, expected, expected, label))
+        self._after.add(Observation(feeds, expected, given, label))
+        self._agreement.add(expected, given)
+
+    def accuracy(self) -> Accuracy:
+        before, after = (
+            Score(self._name, m.value(), len(self._samples)) for m in (self._before, self._after)
+        )
+        return Accuracy(
+            before,
+            after,
+            outputs=self._agreement.scores(),
+            title=self._after.title,
+            share=self._after.share,
+            falls=self._after.falls,
+        )
 
 
 def is_classifier(feeds: Mapping[str, Array], outputs: Mapping[str, Array]) -> bool:
@@ -124,8 +170,8 @@ def is_classifier(feeds: Mapping[str, Array], outputs: Mapping[str, Array]) -> b
     return vector and all(scores.size != array.size for array in feeds.values())
 
 
-def _answer(outputs: Mapping[str, Array]) -> int:
-    return int(np.argmax(next(iter(outputs.values()))))
+def _first(labels: Array | None) -> Any:
+    return None if labels is None else labels[0]
 
 
 def _require_numbers(outputs: Mapping[str, Array], samples: Samples, index: int) -> None:
@@ -139,9 +185,9 @@ def _require_numbers(outputs: Mapping[str, Array], samples: Samples, index: int)
 
 
 def _labels(samples: Samples) -> Array:
-    if samples.labels is None:
+    if samples.classes is None:
         raise SamplesError(f"{samples.path}: has no labels. Give class indices as the array 'y'.")
-    return samples.labels
+    return samples.classes
 
 
 def _require_classes(outputs: Mapping[str, Array], label: int, samples: Samples) -> None:

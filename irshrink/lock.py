@@ -79,6 +79,10 @@ def make_lock(
     if recipe.steps is None:
         plain["quantize"] = recipe.quantization
     digests = {role: digest for role, digest in data.items() if digest is not None}
+    if recipe.metric is not None and ":" in recipe.metric:
+        file, _, function = recipe.metric.rpartition(":")
+        plain["metric"] = f"{Path(file).name}:{function}"
+        digests["metric"] = sha256(Path(file))
     if recipe.target.endswith(".toml"):
         plain["target"] = Path(recipe.target).name
         digests["target"] = sha256(Path(recipe.target))
@@ -174,6 +178,7 @@ _ROLES = {
     "weights": "the model's external data",
     "target": "the target file",
     "schedules": "the database of schedules",
+    "metric": "the file of the metric",
 }
 
 

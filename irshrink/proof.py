@@ -115,7 +115,7 @@ def require_size(model: Path, limit: int | None) -> None:
         )
 
 
-def require_scorable(original: Module, data: Data) -> None:
+def require_scorable(original: Module, data: Data, metric: str | None = None) -> None:
     """Run the float model once, so that labels that do not fit it are refused before any work.
 
     Raises:
@@ -124,7 +124,7 @@ def require_scorable(original: Module, data: Data) -> None:
     samples = data.best()
     if samples is not None:
         session = onnxrt.session(original.model)
-        rehearse(lambda feeds: onnxrt.run(session, feeds), samples)
+        rehearse(lambda feeds: onnxrt.run(session, feeds), samples, metric)
 
 
 def test_vector(program: Program, data: Data, recipe: Recipe) -> list[Inference]:
@@ -225,7 +225,7 @@ def measure(
     built: Artifact,
     data: Data,
     tests: Sequence[Inference],
-    max_drop: float | None,
+    recipe: Recipe,
     progress: Progress = lambda _: None,
 ) -> AccuracyFacts | None:
     """The float model in ONNX Runtime against the compiled program, on this machine.
@@ -234,7 +234,7 @@ def measure(
     reference byte for byte on the test vector, as must the build itself wherever it runs.
 
     Raises:
-        BudgetError: the accuracy falls by more than ``max_drop``.
+        BudgetError: the accuracy falls by more than the recipe's ``max_drop``.
     """
     samples = data.best()
     if samples is None:
@@ -243,28 +243,40 @@ def measure(
     with tempfile.TemporaryDirectory(prefix="irshrink-") as scratch:
         host = _host_build(built, tests, Path(scratch))
         say = counted(progress, "measuring accuracy, sample")
-        accuracy = compare(lambda feeds: onnxrt.run(session, feeds), host, samples, say)
-    if max_drop is not None and accuracy.drop > max_drop:
-        raise BudgetError(_missed(accuracy, max_drop))
+        accuracy = compare(lambda feeds: onnxrt.run(session, feeds), host, samples, say, recipe.metric)
+    lost = accuracy.relative_drop if recipe.relative_drop else accuracy.drop
+    if recipe.max_drop is not None and lost > recipe.max_drop:
+        raise BudgetError(_missed(accuracy, recipe.max_drop, recipe.relative_drop))
     return AccuracyFacts(
         metric=accuracy.compiled.metric,
+        title=accuracy.title,
+        share=accuracy.share,
         original=accuracy.original.value,
         compiled=accuracy.compiled.value,
         samples=accuracy.compiled.samples,
         source="eval" if data.evaluation is not None else "calibration",
-        max_drop=max_drop,
+        max_drop=recipe.max_drop,
+        relative_drop=recipe.relative_drop,
         outputs=accuracy.outputs,
     )
 
 
-def _missed(accuracy: Accuracy, max_drop: float) -> str:
+def _missed(accuracy: Accuracy, max_drop: float, relative: bool) -> str:
     before, after = accuracy.original, accuracy.compiled
     worst = min(accuracy.outputs, key=lambda output: output.cosine)
     which = f" of '{worst.name}'" if before.metric == "cosine" and len(accuracy.outputs) > 1 else ""
+    verb = "rises" if accuracy.falls else "falls"
+    if relative:
+        cost = f"{accuracy.relative_drop:.2%} of it; {max_drop:.2%} are allowed"
+    elif accuracy.share:
+        cost = f"{accuracy.drop * 100:.2f} points; {max_drop * 100:.2f} are allowed"
+    else:
+        cost = f"{accuracy.drop:.4g}; {max_drop:.4g} is allowed"
+    values = [f"{s.value:.2%}" if accuracy.share else f"{s.value:.4g}" for s in (before, after)]
     return (
-        f"accuracy: {before.metric}{which} falls from {before.value:.2%} to {after.value:.2%}, by "
-        f"{accuracy.drop * 100:.2f} points; {max_drop * 100:.2f} are allowed. More calibration samples, "
-        "another calibration method, or --keep-float for the layers that lose most may help."
+        f"accuracy: {before.metric}{which} {verb} from {values[0]} to {values[1]}, by {cost}. "
+        "More calibration samples, another calibration method, or --keep-float for the layers that lose "
+        "most may help."
     )
 
 

@@ -27,6 +27,7 @@ import msgspec
 
 from irshrink.errors import RecipeError, nearest
 from irshrink.frontends.options import beside
+from irshrink.metrics.table import is_share, require_metric
 from irshrink.names import DEFAULT_PREFIX, require_prefix
 from irshrink.samples import ImageOptions
 from irshrink.shapes import require_variants
@@ -72,8 +73,11 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         schedules: a database of `irshrink tune`, asked before the one that ships for the target.
         prefix: what the C package's files, functions and macros begin with; builds with different prefixes
             link into one program.
-        max_drop: largest loss of accuracy that is accepted, as a fraction: 0.01 is one percentage point
-            of top-1 (or of agreement with the float model, where there are no labels).
+        metric: what accuracy is: a name of :mod:`irshrink.metrics.table`, or ``file.py:function``; not given
+            means what fits the labels and the model (:func:`irshrink.evaluate.compare`).
+        max_drop: largest loss of accuracy that is accepted, in the metric's unit: of top-1 and other shares
+            0.01 is one percentage point.
+        relative_drop: ``max_drop`` is a fraction of the original's accuracy instead.
         max_size: most bytes that the compressed ONNX model may take.
         verify: check every pass that must not change the outputs on the samples.
         test_inputs: samples in the test vector, which are run on the target or its emulator.
@@ -101,7 +105,9 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     requantize: Literal["float32", "tflm"] = "float32"
     schedules: str | None = None
     prefix: str = DEFAULT_PREFIX
+    metric: str | None = None
     max_drop: float | None = None
+    relative_drop: bool = False
     max_size: int | None = None
     verify: bool = False
     test_inputs: int = 4
@@ -115,6 +121,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         if self.test_inputs < 1:
             raise RecipeError(f"test_inputs is {self.test_inputs}; at least one input must be tested.")
         require_prefix(self.prefix)
+        if self.metric is not None:
+            require_metric(self.metric)
         for key, limit in (("flash", self.flash), ("ram", self.ram), ("max_size", self.max_size)):
             if limit is not None and limit < 1:
                 raise RecipeError(f"{key} is {limit}; a limit is a positive number of bytes.")
@@ -200,6 +208,8 @@ def load_recipe(path: Path, overrides: Mapping[str, Any] | None = None) -> Recip
     for key in _PATHS:
         if isinstance(values.get(key), str):
             values[key] = str(path.parent / values[key])
+    if isinstance(values.get("metric"), str) and ":" in values["metric"]:
+        values["metric"] = str(path.parent / values["metric"])
     if isinstance(values.get("frontend"), dict):
         values["frontend"] = beside(values["frontend"], path.parent)
     return make_recipe({**values, **(overrides or {})}, str(path))
@@ -226,7 +236,11 @@ def make_recipe(values: Mapping[str, Any], where: str = "recipe") -> Recipe:
         if isinstance(plain.get(key), str):
             plain[key] = parse_size(plain[key], key)
     if plain.get("max_drop") is not None:
-        plain["max_drop"] = parse_drop(str(plain["max_drop"]))
+        text = str(plain["max_drop"]).strip()
+        if text.endswith("relative"):
+            plain["relative_drop"], text = True, text.removesuffix("relative")
+        counted = plain.get("metric") is None or is_share(str(plain["metric"]))
+        plain["max_drop"] = parse_drop(text, counted or bool(plain.get("relative_drop")))
     if isinstance(plain.get("images"), Mapping):
         plain["images"] = _image_options(plain["images"], where)
     try:
@@ -235,18 +249,24 @@ def make_recipe(values: Mapping[str, Any], where: str = "recipe") -> Recipe:
         raise RecipeError(f"{where}: {complaint(e, Recipe)}") from e
 
 
-def parse_drop(text: str) -> float:
-    """``"1%"`` and ``"0.01"`` are the same: one percentage point of accuracy, absolute.
+def parse_drop(text: str, share: bool = True) -> float:
+    """``"1%"`` and ``"0.01"`` are the same: one percentage point of accuracy.
+
+    Args:
+        share: whether it is of a fraction, and so at most 100 %.
 
     Raises:
         RecipeError: not a number, or not between 0 and 100 %.
     """
     match = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)(e-?\d+)?\s*(%?)\s*", text, re.IGNORECASE)
     if match is None:
-        raise RecipeError(f"max_drop '{text}' is not a drop. Write points of accuracy: 1%, or 0.01.")
+        raise RecipeError(
+            f"max_drop '{text}' is not a drop. Write points of accuracy: 1%, or 0.01; "
+            "'1% relative' is a hundredth of what there is."
+        )
     value = float(match[1] + (match[2] or ""))
     value = value / 100 if match[3] else value
-    if value > 1:
+    if value > 1 and share:
         raise RecipeError(f"max_drop '{text}' is more than 100 %. One percentage point is 1% or 0.01.")
     return value
 

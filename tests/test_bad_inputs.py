@@ -241,7 +241,7 @@ def test_models(
         ("same.npz", "same.npz: all 5 samples are the same."),
         ("extra.npz", "array 'q' is neither an input of the model ('x') nor the labels 'y'. Leave it out."),
         ("labels-9.npz", "labels 'y' have the shape [9], expected [10]"),
-        ("labels-float.npz", "labels 'y' are float64; they must be integers"),
+        ("labels-float.npz", "'y': 3 numbers with 1. Class indices are integers"),
         ("labels-onehot.npz", "labels 'y' have the shape [10, 10], expected [10]: one class index"),
         ("labels-negative.npz", "sample 0 has the label -5"),
         ("labels-large.npz", "label 9, but the model has 3 classes, 0..2."),

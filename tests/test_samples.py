@@ -109,7 +109,7 @@ INF[4, 1, 1] = np.inf
         ({"x": VALUES[[2, 2, 2]]}, "all 3 samples are the same. Give different calibration samples."),
         ({"x": VALUES, "y": np.arange(4)}, r"labels 'y' have the shape \[4\], expected \[5\]"),
         ({"x": VALUES, "y": np.eye(5, dtype=int)}, r"labels 'y' have the shape \[5, 5\], expected \[5\]"),
-        ({"x": VALUES, "y": np.zeros(5)}, "labels 'y' are float64; they must be integers"),
+        ({"x": VALUES, "y": np.zeros(5, bool)}, "labels 'y' are bool; they must be integers"),
         ({"x": VALUES, "y": np.array([0, 1, 9, 1, 0])}, "sample 2 has the label 9; .* must be 0..3."),
         ({"x": VALUES, "y": np.array([0, -1, 0, 1, 0])}, "sample 1 has the label -1; .* must be 0..3."),
     ],

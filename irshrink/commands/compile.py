@@ -58,7 +58,13 @@ _OPTIONS = [
     click.option(
         "--max-drop",
         metavar="DROP",
-        help="Largest accepted loss of accuracy: 1% or 0.01. Exit code 2 when missed.",
+        help="Largest accepted loss of accuracy: 1% or 0.01, or '1% relative'. Exit code 2 when missed.",
+    ),
+    click.option(
+        "--metric",
+        metavar="NAME",
+        help="What accuracy is: top-1, top-5, auc, f1, mae, kl, cosine, agreement, or file.py:function "
+        "(docs/metrics.md). Default: what fits the labels and the model.",
     ),
     click.option(
         "--max-size",

@@ -100,7 +100,7 @@ def _result(path: Path, facts: Facts, causes: Sequence[Cause], floats: Path | No
         "irshrink": __version__,
         "model": {"name": path.name, "sha256": sha256(path) if path.is_file() else None},
         "reference": "itself" if floats is None else "float model",
-        "samples": {"count": len(subject.samples), "labels": subject.samples.labels is not None},
+        "samples": {"count": len(subject.samples), "labels": subject.samples.classes is not None},
         "score": score_data(score),
         "layers": [figures(p, facts.tally(p), p in subject.matched) for p in facts.points],
         "causes": [_cause(c, score) for c in causes],

@@ -94,7 +94,7 @@ def measure(subject: Subject, progress: Counter = lambda done, total: None) -> M
         weave.give(f"float {number}", alone.going_on[point])
         weave.give(f"whole {number}", whole[point])
     tallies: dict[Point, Tally] = {}
-    scorer = Scorer(subject.outputs, subject.samples.labels)
+    scorer = Scorer(subject.outputs, subject.samples.classes)
     for feeds, given in _runs(subject, weave, progress):
         for number, point in enumerate(points):
             arrays = [given[f"{kind} {number}"] for kind in ("float", "computed", "whole")]
@@ -119,7 +119,7 @@ def try_changes(
     weave, _ = subject.weave()
     for number, change in enumerate(changes):
         give_outputs(weave, f"try {number}", weave.whole(change)[1], subject.rounded.graph)
-    scorers = [Scorer(subject.outputs, subject.samples.labels) for _ in changes]
+    scorers = [Scorer(subject.outputs, subject.samples.classes) for _ in changes]
     for feeds, given in _runs(subject, weave, progress):
         for number, scorer in enumerate(scorers):
             scorer.add(feeds, _outputs(given, "float"), _outputs(given, f"try {number}"))

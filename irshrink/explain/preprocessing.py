@@ -128,7 +128,7 @@ def swapped_colours(facts: Facts) -> Iterator[Finding]:
     answers = list(_answers(facts, samples, other))
     if not answers:
         return
-    labels = samples.labels
+    labels = samples.classes
     if labels is None:
         gain = np.array([b.max() - a.max() for a, b in answers])
         what = f"the float model is {100 * gain.mean():.3g} points more confident"

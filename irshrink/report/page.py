@@ -11,7 +11,7 @@ from typing import Any
 import jinja2
 
 from irshrink.console import plural, similarity
-from irshrink.report.summary import arena_bound, kernels_chosen
+from irshrink.report.summary import arena_bound, kernels_chosen, measured
 from irshrink.report.svg import arena_over_time, split_bar, uncovered
 
 HERE = Path(__file__).parent
@@ -140,6 +140,7 @@ def _template() -> jinja2.Template:
     environment.filters["n"] = _number
     environment.filters["plural"] = plural
     environment.filters["similarity"] = similarity
+    environment.filters["measured"] = measured
     environment.filters["value"] = _value
     environment.filters["percent"] = lambda value: "–" if value is None else f"{value * 100:.2f} %"
     environment.filters["shape"] = lambda dims: " × ".join(str(d) for d in dims) or "scalar"

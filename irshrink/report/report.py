@@ -54,23 +54,28 @@ class ModelFacts:
 
 @dataclass(frozen=True)
 class AccuracyFacts:
-    """Accuracy before and after, as fractions.
+    """Accuracy before and after.
 
     Attributes:
-        metric: ``top-1`` against labels; without labels ``agreement`` of a classifier's answers, or the
-            ``cosine`` similarity of other outputs, with the float model's (both 1 before): of the worst one.
+        metric: its name in :mod:`irshrink.metrics.table`, or the user's ``file.py:function``.
+        title: what people call it.
+        share: whether it is a fraction, shown as a percentage.
         samples: how many were scored.
         source: which data they came from.
         max_drop: the accepted drop, None when there was no budget.
+        relative_drop: whether that is a fraction of the original's accuracy.
         outputs: every output beside the float model's.
     """
 
-    metric: Literal["top-1", "agreement", "cosine"]
+    metric: str
     original: float
     compiled: float
     samples: int
+    title: str = ""
+    share: bool = True
     source: Literal["eval", "calibration"] = "eval"
     max_drop: float | None = None
+    relative_drop: bool = False
     outputs: tuple[OutputScore, ...] = ()
 
 
@@ -279,15 +284,18 @@ def _emulation(facts: BuildFacts, variants: Sequence[VariantFacts]) -> dict[str,
 
 def _accuracy(accuracy: AccuracyFacts | None) -> dict[str, Any]:
     if accuracy is None:
-        nothing = dict.fromkeys(("metric", "original", "compiled", "samples", "source", "max_drop"))
-        return {**nothing, "outputs": []}
+        nothing = dict.fromkeys(("metric", "title", "original", "compiled", "samples", "source", "max_drop"))
+        return {**nothing, "share": True, "relative_drop": False, "outputs": []}
     return {
         "metric": accuracy.metric,
+        "title": accuracy.title,
+        "share": accuracy.share,
         "original": accuracy.original,
         "compiled": accuracy.compiled,
         "samples": accuracy.samples,
         "source": accuracy.source,
         "max_drop": accuracy.max_drop,
+        "relative_drop": accuracy.relative_drop,
         "outputs": [dataclasses.asdict(output) for output in accuracy.outputs],
     }
 

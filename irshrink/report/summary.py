@@ -112,7 +112,13 @@ def _accuracy(accuracy: Mapping[str, Any]) -> tuple[str, str, str]:
     if accuracy["metric"] == "cosine":
         what = f"similarity with the float model on {where}{worst_output(accuracy)}"
         return ("cosine", similarity(accuracy["compiled"]), what)
-    return ("top-1", percent(accuracy["compiled"]), f"float {percent(accuracy['original'])}, {where}")
+    before, after = (measured(accuracy, accuracy[key]) for key in ("original", "compiled"))
+    return (accuracy["metric"].rpartition(":")[2], after, f"float {before}, {where}")
+
+
+def measured(accuracy: Mapping[str, Any], value: float) -> str:
+    """A value of the metric as it is shown."""
+    return percent(value) if accuracy["share"] else f"{value:.4g}"
 
 
 def worst_output(accuracy: Mapping[str, Any]) -> str:

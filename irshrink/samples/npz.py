@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import IO, Any
 
@@ -231,23 +232,30 @@ def _count(path: Path, members: dict[str, Member]) -> int:
 
 
 def _read_labels(path: Path, member: Member, count: int) -> Array:
-    if member.dtype.kind not in "iu":
+    classes = member.dtype.kind in "iu"
+    if not classes and member.dtype.kind != "f":
         raise SamplesError(
-            f"{path}: labels 'y' are {member.dtype}; they must be integers, the class indices."
+            f"{path}: labels 'y' are {member.dtype}; they must be integers, the class indices, or real "
+            "numbers."
         )
-    if member.shape not in ((count,), (count, 1)):
+    if member.shape[:1] != (count,) or (classes and member.shape not in ((count,), (count, 1))):
         raise SamplesError(
             f"{path}: labels 'y' have the shape {list(member.shape)}, expected [{count}]: one class index "
             "for each sample."
         )
-    if count > _MOST_LABELS:
-        raise SamplesError(f"{path}: {count:,} labels; at most {_MOST_LABELS:,} samples are read.")
+    if prod(member.shape) > _MOST_LABELS:
+        raise SamplesError(f"{path}: {prod(member.shape):,} labels; at most {_MOST_LABELS:,} are read.")
     try:
         with zipfile.ZipFile(path) as archive, _open(archive, LABELS) as stream:
-            data = _read(stream, count * member.dtype.itemsize)
+            data = _read(stream, prod(member.shape) * member.dtype.itemsize)
     except _DAMAGED as e:
         raise _damaged(path) from e
-    return np.frombuffer(data, member.dtype).astype(np.int64)
+    labels = np.frombuffer(data, member.dtype)
+    if classes:
+        return labels.astype(np.int64)
+    if not np.isfinite(labels).all():
+        raise SamplesError(f"{path}: labels 'y' hold NaN or infinity. Remove or mend these samples.")
+    return labels.astype(np.float64).reshape(member.shape)
 
 
 def _given(name: str, candidates: list[str]) -> str:

@@ -36,9 +36,15 @@ class Samples:
 
     @property
     def labels(self) -> Array | None:
-        """Class indices, int64 [n], or None."""
+        """Class indices, int64 [n], or numbers to be met, float64 [n, ...], or None."""
         labels = self.source.labels
         return None if labels is None else labels[self.select]
+
+    @property
+    def classes(self) -> Array | None:
+        """Class indices, int64 [n]; None where there are no labels, or other ones."""
+        labels = self.labels
+        return None if labels is None or labels.dtype.kind == "f" else labels
 
     def batches(self, size: int) -> Iterator[dict[str, Array]]:
         """Arrays ``[n, *sample_shape]`` by input name, n = ``size`` or less in the last one."""
@@ -89,7 +95,8 @@ def load_samples(
     """Open an ``.npz`` file or a folder of images and check every sample, batch by batch.
 
     Args:
-        path: the file (arrays named like the inputs, first axis the samples, ``y`` the labels) or folder.
+        path: the file (arrays named like the inputs, first axis the samples, ``y`` the labels: class
+            indices, or the numbers that a regression is to find) or folder.
         inputs: what the graph wants.
         image: preprocessing, needed for a folder.
         role: what the samples are for; messages name it.
@@ -142,7 +149,7 @@ def input_specs(graph: ir.Graph) -> list[InputSpec]:
 
 
 def _check_labels(samples: Samples, classes: int | None) -> None:
-    labels = samples.labels
+    labels = samples.classes
     if labels is None:
         return
     low, high = int(labels.min()), int(labels.max())

@@ -130,7 +130,9 @@ def may_be_stored(given: np.dtype[Any], wanted: np.dtype[Any], codes: str | None
 
 def hash_labels(digest: Any, labels: Array | None, select: Array) -> None:
     """Mix labels into a digest."""
-    digest.update(b"" if labels is None else b"y" + np.ascontiguousarray(labels[select], "<i8").tobytes())
+    if labels is not None:
+        kind, mark = ("<f8", b"n") if labels.dtype.kind == "f" else ("<i8", b"y")
+        digest.update(mark + np.ascontiguousarray(labels[select], kind).tobytes())
 
 
 def new_digest() -> Any:
