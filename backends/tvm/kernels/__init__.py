@@ -127,6 +127,9 @@ INSTRUCTION_SETS: dict[str, str] = {
 
 def kernel_for(op: Op, program: Program, target: Target, schedule: Schedule | None = None) -> KernelCall:
     """The kernel call that computes ``op`` on ``target``, by one of its candidates or by rule."""
+    call = _sparse(op, program, target)
+    if call is not None:
+        return call
     call = unpacked_first(_select(op, program, target, schedule), getattr(op, "weight_bits", 8))
     if schedule is not None and call.schedule != schedule:
         raise InternalError(f"{op.name}: the kernel of {schedule} was asked for, not of {call.schedule}")
@@ -135,6 +138,8 @@ def kernel_for(op: Op, program: Program, target: Target, schedule: Schedule | No
 
 def candidates_for(op: Op, program: Program, target: Target) -> list[Schedule]:
     """The schedules that ``op`` can have on ``target``, each once; empty where there is nothing to choose."""
+    if _sparse(op, program, target) is not None:
+        return []
     for module in _modules(target):
         found = _load(f"{module}:candidates")(op, program, target)
         if found:
@@ -153,6 +158,14 @@ def _select(op: Op, program: Program, target: Target, schedule: Schedule | None)
             return call
     selector: Selector = _function(SELECTORS, type(op).__name__)
     return selector(op, program, target) if schedule is None else selector(op, program, target, schedule)
+
+
+def _sparse(op: Op, program: Program, target: Target) -> KernelCall | None:
+    """The kernel of a layer that is stored without its zeros, where that is what it takes."""
+    if not getattr(op, "sparse", False):
+        return None
+    call: KernelCall | None = _load(f"{_HERE}.sparse:select")(op, program, target)
+    return call
 
 
 def _modules(target: Target) -> list[str]:

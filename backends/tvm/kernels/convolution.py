@@ -59,9 +59,9 @@ from irshrink.program.stripes import Reach
 from irshrink.target import Target
 
 #: Word copies may write this far past the end of a patch, and read as far past the end of the input.
-_SLACK = 3
+SLACK = 3
 
-_WINDOW = (
+WINDOW = (
     "out_w", "stride_h", "stride_w", "pad_top", "pad_left", "rows", "columns", "dilation_h", "dilation_w",
     "in_h", "in_w", "in_channels", "pad_value", "groups", "group_in",
 )  # fmt: skip
@@ -101,7 +101,7 @@ def select_convolution(
         Constant("bias", op.bias),
         *epilogue_arguments(op.requantization, channels, op.residual),
         Output(),
-        *(pixels, channels, group_out, tile.steps(depth), _pitch(depth) if patch else depth),
+        *(pixels, channels, group_out, tile.steps(depth), pitch_of(depth) if patch else depth),
     ]
     if patch:
         window, (_, in_h, in_w, in_channels) = op.window, x.shape
@@ -112,17 +112,17 @@ def select_convolution(
     return KernelCall(
         function=convolution(tile, patch, epilogue, in_order, by_blocks, form),
         arguments=tuple(arguments),
-        workspace_bytes=tile.pixels * _pitch(depth) + _SLACK if patch else 0,
-        overread_bytes=_SLACK if patch else tile.overread(depth),
+        workspace_bytes=tile.pixels * pitch_of(depth) + SLACK if patch else 0,
+        overread_bytes=SLACK if patch else tile.overread(depth),
         # a value that was added to already would be added to again where tiles overlap
         in_place=(1,) if op.residual is not None and not overlaps else (),
-        distances=_distances(op, program, tile, patch) if in_order else (),
-        rows=_rows(op, y.shape[2], tile, patch) if in_order else None,
+        distances=image_distances(op, program, tile, patch) if in_order else (),
+        rows=row_calls(op, y.shape[2], tile, patch) if in_order else None,
         schedule=tile,
     )
 
 
-def _distances(op: ConvInt8, program: Program, tile: Tile, patch: bool) -> tuple[tuple[int, int], ...]:
+def image_distances(op: ConvInt8, program: Program, tile: Tile, patch: bool) -> tuple[tuple[int, int], ...]:
     """How far before its inputs the output has to begin, when pixels are computed in order."""
     x, y = program.tensors[op.inputs[0]].shape, program.tensors[op.output].shape
     first = tiles_distance(op.window, x, y, tile.pixels, reads_first=patch and op.groups == 1)
@@ -130,7 +130,7 @@ def _distances(op: ConvInt8, program: Program, tile: Tile, patch: bool) -> tuple
     return ((0, first), *residual)
 
 
-def _rows(op: ConvInt8, out_w: int, tile: Tile, patch: bool) -> RowCall | None:
+def row_calls(op: ConvInt8, out_w: int, tile: Tile, patch: bool) -> RowCall | None:
     """Calls for some rows; there have to be enough pixels in one for a tile."""
     if tile.pixels > out_w:
         return None
@@ -142,7 +142,7 @@ def _rows(op: ConvInt8, out_w: int, tile: Tile, patch: bool) -> RowCall | None:
     return RowCall(reaches, pixels="pixels", in_rows="in_h", pad_top="pad_top", tile=tile.pixels)
 
 
-def _pitch(depth: int) -> int:
+def pitch_of(depth: int) -> int:
     """Bytes from one patch to the next: whole words."""
     return -(-depth // 4) * 4
 
@@ -214,7 +214,7 @@ def convolution(
             *extra,
             write("y", "int8"),
             *scalars("pixels", "channels", "group_out", "steps", "pitch"),
-            *([write("patch", "int8"), *scalars(*_WINDOW)] if patch else []),
+            *([write("patch", "int8"), *scalars(*WINDOW)] if patch else []),
         )
         given, rest = rest[: len(extra)], rest[len(extra) :]
         y, pixels, channels, group_out, steps, pitch, *window = rest
@@ -259,7 +259,7 @@ def _patch_loops(
 ) -> None:
     """Pixels outside: a patch is copied once and serves all channels of its group."""
     f, tile = layer.f, layer.sums.tile
-    patch, w = window[0], dict(zip(_WINDOW, window[1:], strict=True))
+    patch, w = window[0], dict(zip(WINDOW, window[1:], strict=True))
     with layer.tiles(tiles, pixels) as t:
         pixel = f.bind("pixel", minimum(t * tile.pixels, pixels - tile.pixels))
         with f.loop("g", w["groups"]) as g:

@@ -78,10 +78,52 @@ def _range(node: ir.Node, inputs: Inputs) -> Array | None:
     return np.arange(*numbers).astype(start.dtype)
 
 
+def _bitwise_and(node: ir.Node, inputs: Inputs) -> Array | None:
+    a, b = inputs
+    if a is None or b is None or a.dtype != b.dtype or a.dtype.kind not in "iu":
+        return None
+    try:
+        return np.asarray(a & b)
+    except ValueError:  # shapes that do not broadcast
+        return None
+
+
+def _non_zero(node: ir.Node, inputs: Inputs) -> Array | None:
+    return None if inputs[0] is None else np.array(np.nonzero(inputs[0]), np.int64)
+
+
+def _cumulative_sum(node: ir.Node, inputs: Inputs) -> Array | None:
+    x, axis = inputs
+    given = edit.attribute_int(node, "exclusive", 0) or edit.attribute_int(node, "reverse", 0)
+    if x is None or axis is None or axis.size != 1 or given or x.dtype.kind not in "iu":
+        return None
+    return np.asarray(np.cumsum(x, positive(int(axis.reshape(())), x.ndim), dtype=x.dtype))
+
+
+def _scatter(node: ir.Node, inputs: Inputs) -> Array | None:
+    """Numbers put into an array, each place at most once."""
+    data, places, numbers = inputs
+    if data is None or places is None or numbers is None or "reduction" in node.attributes:
+        return None
+    depth = places.shape[-1] if places.ndim else 0
+    require(0 < depth <= data.ndim, "its places are none of its data")
+    limits = np.array(data.shape[:depth])
+    require(bool(((places >= -limits) & (places < limits)).all()), "a place lies outside of its data")
+    wanted = (*places.shape[:-1], *data.shape[depth:])
+    require(numbers.shape == wanted and numbers.dtype == data.dtype, "its updates do not fit its places")
+    result: Array = data.copy()
+    result[tuple(np.moveaxis(places, -1, 0))] = numbers
+    return result
+
+
 COMPUTED: dict[str, Callable[[ir.Node, Inputs], Array | None]] = {
+    "BitwiseAnd": _bitwise_and,
     "Cast": _cast,
     "Concat": _concat,
     "ConstantOfShape": _constant_of_shape,
+    "CumSum": _cumulative_sum,
+    "NonZero": _non_zero,
     "Range": _range,
+    "ScatterND": _scatter,
     "Slice": _slice,
 }

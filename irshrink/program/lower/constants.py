@@ -15,7 +15,7 @@ from irshrink.program import elements
 from irshrink.program.lower.computed import COMPUTED
 from irshrink.program.lower.fitting import positive, require
 from irshrink.program.lower.refusal import Refusal
-from irshrink.program.lower.stored import Blocks, Halves, Indexed, Move, Stored
+from irshrink.program.lower.stored import Blocks, Halves, Indexed, Move, Scattered, Stored
 from irshrink.program.ops import Float32
 from irshrink.program.reference.dispatch import Array
 
@@ -32,6 +32,7 @@ class Codes:
         scale, zero_point: one number each, or one per index of ``axis``.
         axis: None for one scale per tensor.
         bits: that the file spends on each integer: 8, 4 or 2 (more than 8 for none of these).
+        sparse: whether the file leaves out those that are 0.
     """
 
     integers: NDArray[np.int64]
@@ -39,6 +40,7 @@ class Codes:
     zero_point: NDArray[np.int64]
     axis: int | None
     bits: int = 8
+    sparse: bool = False
 
     def broadcast(self, parameters: Array) -> Array:
         """``scale`` or ``zero_point`` in a shape that broadcasts against ``integers``."""
@@ -125,7 +127,15 @@ class Constants:
         if any(value is not None and one is None for value, one in zip(node.inputs, found, strict=True)):
             return None
         array = COMPUTED[node.op_type](node, [None if one is None else one.array for one in found])
-        return None if array is None else Constant(as_target_float(array))
+        if array is None:
+            return None
+        first = found[0]
+        scattered = first is not None and (
+            isinstance(first.stored, Scattered)
+            if node.op_type == "Cast"
+            else node.op_type == "ScatterND" and not first.array.any()
+        )
+        return Constant(as_target_float(array), stored=Scattered() if scattered else None)
 
     def _widened(self, node: ir.Node) -> Constant | None:
         """Weights in 16 bits, and the Cast that makes float32 of them."""
@@ -160,7 +170,8 @@ class Constants:
         codes = self._codes(node, stored.array.astype(np.int64), scale)
         if codes is None:
             return None
-        codes = replace(codes, bits=_width(stored.array))
+        sparse = isinstance(stored.stored, Scattered)
+        codes = replace(codes, bits=_width(stored.array), sparse=sparse)
         return Constant(codes.real(), codes)
 
     def _quantized(self, node: ir.Node) -> Constant | None:

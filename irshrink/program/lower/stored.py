@@ -102,4 +102,16 @@ class Halves:
         return made if np.array_equal(made.real(), weight) else None
 
 
-Stored = Blocks | Indexed | Halves
+@dataclass(frozen=True)
+class Scattered:
+    """Without the numbers that are 0."""
+
+    def moved(self, move: Move) -> Scattered:
+        return self
+
+    def form(self, weight: Float32) -> StoredWeights | None:
+        """None: float layers hold all of them."""
+        return None
+
+
+Stored = Blocks | Indexed | Halves | Scattered

@@ -76,6 +76,7 @@ def _integer(
         weight_scale=layer.scale,
         weight=_to_nhwc(layer.weight),
         weight_bits=layer.weight_bits,
+        sparse=layer.sparse,
         bias=layer.bias,
         window=window,
         groups=groups,

@@ -148,6 +148,7 @@ def _dense(
             also=add,
             weight=layer.weight,
             weight_bits=layer.weight_bits,
+            sparse=layer.sparse,
             bias=layer.bias,
             requantization=layer.requantization,
         )

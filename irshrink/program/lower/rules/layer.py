@@ -20,11 +20,12 @@ class IntegerLayer:
     """Weights [Co, ...], bias [Co] with the input's zero point folded in, and the way to int8.
 
     ``scale`` is that of the weights, one number per output channel or one in all; ``weight_bits`` what is
-    stored of each weight: 8, 4 or 2.
+    stored of each weight: 8, 4 or 2; ``sparse`` whether those that are 0 are left out.
     """
 
     weight: Int8
     weight_bits: int
+    sparse: bool
     scale: Float32
     bias: Int32
     requantization: Requantization
@@ -37,6 +38,7 @@ class IntegerWeights:
 
     weight: Int8
     weight_bits: int
+    sparse: bool
     scale: Float32
     bias: NDArray[np.int64]
 
@@ -61,6 +63,7 @@ def integer_weights(x_scale: float, weight: Constant, bias: Constant | None) -> 
     return IntegerWeights(
         weight=integers.astype(np.int8),
         weight_bits=stored_bits(integers, codes.bits),
+        sparse=codes.sparse,
         scale=codes.scale.reshape(-1),
         bias=_bias(bias, x_scale, codes, len(integers)),
     )
@@ -94,6 +97,7 @@ def integer_layer(
     return IntegerLayer(
         weight=found.weight,
         weight_bits=found.weight_bits,
+        sparse=found.sparse,
         scale=found.scale,
         bias=folded.astype(np.int32),
         requantization=requantization,

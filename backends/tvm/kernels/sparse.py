@@ -1,0 +1,288 @@
+"""int8 layers whose weights lie in flash without those that are 0, which are not multiplied either.
+
+The weights of an output channel are a run of entries in the order of its inputs (of its window, channels
+last): how many inputs further the next one is, and the weight. Distances take 4 bits or 8, whatever is
+smaller in all, weights 4 or 8. Two entries are read together, the distances in front of the weights, two of 4
+bits in one byte with the first in its lower half. A tile of pixels shares what is read of an entry.
+
+Where the next weight is further than a distance reaches, a weight of 0 is stored on the way; so is one where
+a channel has an odd number. On top come two bytes a channel: how many pairs it has. (The relative indices of
+Han et al., *Deep compression*, ICLR 2016, section 2, by rows.)
+
+An entry takes about 4 instructions and 2 for each pixel. Dense kernels take half of one to 3 for a product,
+so skipping pays where few weights are left or dense kernels are slow (docs/pruning.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from irshrink.backends.tvm.kernels.call import Argument, Constant, Input, KernelCall, Output, Workspace
+from irshrink.backends.tvm.kernels.convolution import SLACK, WINDOW, image_distances, pitch_of, row_calls
+from irshrink.backends.tvm.kernels.epilogue import Epilogue, epilogue_arguments
+from irshrink.backends.tvm.kernels.tiles import Tile
+from irshrink.backends.tvm.tir import (
+    Buffer,
+    Expr,
+    Function,
+    TirFunction,
+    address,
+    bits_and,
+    cast,
+    constant,
+    i32,
+    inline,
+    last_overlaps,
+    minimum,
+    quotient,
+    read,
+    scalars,
+    write,
+)
+from irshrink.console import plural
+from irshrink.program.ops import ConvInt8, DenseInt8, Op
+from irshrink.program.program import Program
+from irshrink.target import Target
+
+#: Pairs that a channel's two bytes can count.
+_MOST = 0xFFFF
+
+
+@dataclass(frozen=True)
+class Entries:
+    """How an entry is stored; a hashable argument of the generator.
+
+    Attributes:
+        distance: bits of the distance from one weight to the next, 4 or 8.
+        bits: of a weight, 4 or 8.
+    """
+
+    distance: int
+    bits: int
+
+    @property
+    def nbytes(self) -> int:
+        """Of a pair."""
+        return (self.distance + self.bits) // 4
+
+
+@dataclass(frozen=True, eq=False)
+class Stream:
+    """Attributes:
+    form: of the entries.
+    pairs: their bytes, [pairs, form.nbytes].
+    counts: pairs of every channel.
+    """
+
+    form: Entries
+    pairs: NDArray[np.uint8]
+    counts: NDArray[np.int64]
+
+    @property
+    def nbytes(self) -> int:
+        return self.pairs.nbytes + 2 * len(self.counts)
+
+
+def select(op: Op, program: Program, target: Target) -> KernelCall | None:
+    """The kernel of a sparse layer; None where another one has to do it, or takes fewer bytes."""
+    if not isinstance(op, ConvInt8 | DenseInt8) or not op.sparse or target.has("simd"):
+        return None
+    if isinstance(op, ConvInt8) and op.depthwise:
+        return None
+    bits = 8 if op.weight_bits == 8 else 4
+    rows = op.weight.reshape(len(op.weight), -1)
+    stream = min((packed(rows, Entries(distance, bits)) for distance in (4, 8)), key=lambda s: s.nbytes)
+    dense = -(-op.weight.size * op.weight_bits // 8)
+    if stream.counts.max(initial=0) > _MOST or stream.nbytes >= dense:
+        return None
+    return (
+        _convolution(op, program, target, stream) if isinstance(op, ConvInt8) else _dense(op, program, stream)
+    )
+
+
+def packed(rows: NDArray[np.int8], form: Entries) -> Stream:
+    """The weights of all channels [channel, inputs]; the first distance counts from the first input."""
+    longest = (1 << form.distance) - 1
+    channel, place = np.nonzero(rows)
+    first = np.diff(channel, prepend=-1) != 0
+    distance = np.where(first, place, np.diff(place, prepend=0))
+    before = np.maximum(0, -(-distance // longest) - 1)  # zeros on the way to each weight
+    counts = np.bincount(np.repeat(channel, before + 1), minlength=len(rows))
+    pairs = -(-counts // 2)
+    gaps, weights = np.zeros((2, 2 * int(pairs.sum())), np.int64)
+    number = np.cumsum(before + 1) - 1
+    number += np.append(0, np.cumsum(2 * pairs - counts))[channel]  # those that fill up the channels before
+    for further in range(int(before.max(initial=0))):
+        gaps[(number - 1 - further)[before > further]] = longest
+    gaps[number], weights[number] = distance - before * longest, rows[channel, place]
+    parts = [*_halved(gaps, form.distance), *_halved(weights & (1 << form.bits) - 1, form.bits)]
+    return Stream(form, np.stack(parts, axis=-1).astype(np.uint8), pairs)
+
+
+def _halved(numbers: NDArray[np.int64], bits: int) -> list[NDArray[np.int64]]:
+    """Columns of bytes that hold two numbers each, or one."""
+    first, second = numbers[::2], numbers[1::2]
+    return [first | second << 4] if bits == 4 else [first, second]
+
+
+def _dense(op: DenseInt8, program: Program, stream: Stream) -> KernelCall:
+    channels, depth = op.weight.shape
+    rows = program.tensors[op.output].elements // channels
+    pixels = 4 if rows >= 4 else 1
+    return KernelCall(
+        function=sparse(pixels, stream.form, False, Epilogue.of(op.requantization)),
+        arguments=(
+            Input(0),
+            *_constants(stream),
+            Constant("bias", op.bias),
+            *epilogue_arguments(op.requantization, channels),
+            Output(),
+            *(rows, channels, channels, depth),
+        ),
+    )
+
+
+def _convolution(op: ConvInt8, program: Program, target: Target, stream: Stream) -> KernelCall:
+    x, y = program.tensors[op.inputs[0]], program.tensors[op.output]
+    channels, depth = len(op.weight), op.weight[0].size
+    pixels, group_out = y.elements // y.shape[0] // channels, channels // op.groups
+    together = min(pixels, 2 if target.has("thumb1") else 4)
+    tile = Tile("plain", together, 1)
+    direct = op.window.kernel == (1, 1) and op.window.strides == (1, 1) and not any(op.window.pads)
+    patch = not direct or op.groups > 1
+    arguments: list[Argument] = [
+        Input(0),
+        *_constants(stream),
+        Constant("bias", op.bias),
+        *epilogue_arguments(op.requantization, channels, op.residual),
+        Output(),
+        *(pixels, channels, group_out, pitch_of(depth) if patch else depth),
+    ]
+    if patch:
+        window, (_, in_h, in_w, in_channels) = op.window, x.shape
+        arguments += [Workspace(), y.shape[2], *window.strides, *window.pads[:2], *window.kernel]
+        arguments += [*window.dilations, in_h, in_w, in_channels, op.input_zero_point]
+        arguments += [op.groups, in_channels // op.groups]
+    overlaps = pixels % together != 0
+    return KernelCall(
+        function=sparse(together, stream.form, patch, Epilogue.of(op.requantization, op.residual)),
+        arguments=tuple(arguments),
+        workspace_bytes=together * pitch_of(depth) + SLACK if patch else 0,
+        overread_bytes=SLACK if patch else 0,
+        in_place=(1,) if op.residual is not None and not overlaps else (),
+        distances=image_distances(op, program, tile, patch),
+        rows=row_calls(op, y.shape[2], tile, patch),
+    )
+
+
+@cache
+def sparse(together: int, form: Entries, patch: bool, epilogue: Epilogue) -> TirFunction:
+    """The C function for tiles of so many pixels; sizes are run-time arguments.
+
+    Every pixel is finished before the next: the output may overwrite the input behind it.
+    """
+    kind = f"{'_patch' if patch else ''}{epilogue.suffix}"
+    name = f"sparse_s8_w{form.bits}d{form.distance}_{together}{kind}"
+    extra = epilogue.parameters()
+    with Function(name, "Layer of int8 whose weights are those that are not 0.") as f:
+        x, weight, counts, bias, *rest = f.parameters(
+            read("x", "int8"),
+            constant("weight", "uint8"),
+            constant("counts", "uint16"),
+            constant("bias", "int32"),
+            *extra,
+            write("y", "int8"),
+            *scalars("pixels", "channels", "group_out", "pitch"),
+            *([write("patch", "int8"), *scalars(*WINDOW)] if patch else []),
+        )
+        given, rest = rest[: len(extra)], rest[len(extra) :]
+        y, pixels, channels, group_out, pitch, *window = rest
+        sums = f.local("acc", "int32", together)
+        here = f.local("at", "int32", 2)  # the next entry, and the input of the last one
+
+        def channel_of(source: Buffer, start: Expr, pixel: Expr, channel: Expr) -> None:
+            for p in range(together):
+                f.store(sums, p, bias[channel])
+            f.store(here, 1, start)
+            first = f.bind("first", here[0])
+            with f.loop("e", cast("int32", counts[channel])) as e:
+                for gap, number in _pair(f, weight, (first + e) * form.nbytes, form):
+                    place = f.bind("place", here[1] + gap)
+                    f.store(here, 1, place)
+                    w = f.bind("w", number)
+                    for p in range(together):
+                        f.store(sums, p, sums[i32(p)] + w * cast("int32", source[place + pitch * p]))
+            f.store(here, 0, first + cast("int32", counts[channel]))
+            for p in range(together):
+                epilogue.emit(f, given, sums[i32(p)], channel, y, (pixel + p) * channels + channel)
+
+        tiles = f.bind("tiles", quotient(pixels + (together - 1), together))
+        with f.share("t", tiles, last_overlaps(pixels, together)) as t:
+            pixel = f.bind("pixel", minimum(t * together, pixels - together))
+            f.store(here, 0, 0)
+            if not patch:
+                with f.loop("c", channels) as c:
+                    channel_of(x, pixel * pitch, pixel, c)
+            else:
+                w = dict(zip(WINDOW, window[1:], strict=True))
+                with f.loop("g", w["groups"]) as g:
+                    _copy(f, x, window[0], w, pixel, g, pitch, together)
+                    with f.loop("c", group_out) as c:
+                        channel_of(window[0], i32(0), pixel, f.bind("channel", g * group_out + c))
+    return f.result
+
+
+def _pair(f: Function, weight: Buffer, at: Expr, form: Entries) -> list[tuple[Expr, Expr]]:
+    """Distances and weights of two entries, int32."""
+    if form.distance == 4:
+        both = f.bind("both", cast("int32", weight[at]))
+        gaps = [bits_and(both, 15), both >> 4]
+    else:
+        gaps = [cast("int32", weight[at + n]) for n in range(2)]
+    at = at + len(gaps) // (8 // form.distance)
+    if form.bits == 4:
+        two = f.bind("two", cast("int32", cast("int8", weight[at])))
+        return [(gaps[0], inline("int32", "irs_low_nibble", two)), (gaps[1], two >> 4)]
+    return [(gap, cast("int32", cast("int8", weight[at + n]))) for n, gap in enumerate(gaps)]
+
+
+def _constants(stream: Stream) -> list[Argument]:
+    bits = stream.form.bits
+    counts = stream.counts.astype(np.uint16)
+    return [Constant("weight", stream.pairs.reshape(-1), bits), Constant("counts", counts, bits)]
+
+
+def _copy(f: Function, x: Buffer, patch: Buffer, w: dict[str, Any], pixel: Expr, g: Expr, pitch: Expr,
+          together: int) -> None:  # fmt: skip
+    """The windows of the pixels of a tile."""
+    for p in range(together):
+        out_y = f.bind("out_y", quotient(pixel + p, w["out_w"]))
+        out_x = f.bind("out_x", (pixel + p) - out_y * w["out_w"])
+        f.call(
+            "irs_patch", address(patch, pitch * p), address(x, g * w["group_in"]),
+            out_y * w["stride_h"] - w["pad_top"], out_x * w["stride_w"] - w["pad_left"],
+            *(w[k] for k in ("rows", "columns", "dilation_h", "dilation_w", "in_h", "in_w")),
+            *(w[k] for k in ("in_channels", "group_in", "pad_value")),
+        )  # fmt: skip
+
+
+def sparse_notes(calls: Iterable[tuple[Op, KernelCall]], target: Target) -> list[str]:
+    """Sentences for the report about sparse layers: which are dense after all."""
+    dense = [
+        op.name
+        for op, call in calls
+        if getattr(op, "sparse", False) and not call.function.name.startswith("sparse_")
+    ]
+    if not dense:
+        return []
+    layers = plural(len(dense), "layer")
+    return [
+        f"The weights of {layers}, from {dense[0]} on, lie in memory with their zeros: skipping them does "
+        f"not pay on {target.name}."
+    ]

@@ -1,0 +1,1 @@
+"""Single weights and patterns of weights that become 0, and constants stored without their zeros."""
