@@ -33,6 +33,7 @@ BUILTIN_PASSES: dict[str, str] = {
     "low-rank": "irshrink.passes.lowrank.low_rank:LowRank",
     "matmul-add-to-gemm": "irshrink.passes.matmul_add_to_gemm:MatMulAddToGemm",
     "move-transposes": "irshrink.passes.move_transposes:MoveTransposes",
+    "prune-weights": "irshrink.passes.prune.sparse.prune_weights:PruneWeights",
     "prune-channels": "irshrink.passes.prune.prune_channels:PruneChannels",
     "qoperator-to-qdq": "irshrink.passes.qoperator_to_qdq:QOperatorToQdq",
     "quantize-dynamic": "irshrink.passes.quantize.quantize_dynamic:QuantizeDynamic",
@@ -52,5 +53,6 @@ BUILTIN_PASSES: dict[str, str] = {
     "smooth": "irshrink.passes.quantize.repair.smooth:Smooth",
     "split-channels": "irshrink.passes.quantize.repair.split_channels:SplitChannels",
     "squeeze-range-inputs": "irshrink.passes.squeeze_range_inputs:SqueezeRangeInputs",
+    "store-sparse": "irshrink.passes.prune.sparse.store_sparse:StoreSparse",
     "store-weights": "irshrink.passes.quantize.stored.store_weights:StoreWeights",
 }
