@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import onnx_ir as ir
 
+from irshrink.calibration.curves import Curve, Functions, sampled, without_flat_ends
 from irshrink.calibration.importance import channel_importance
 from irshrink.calibration.observers import (
     ChannelExtremes,
@@ -69,6 +70,7 @@ def calibrate(
     values: Sequence[str],
     *,
     unclipped: Collection[str] = (),
+    functions: Mapping[str, Functions] | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Range]:
     """The range of each named float value over all samples.
@@ -79,13 +81,15 @@ def calibrate(
     Args:
         values: inputs, intermediates or outputs of the graph.
         unclipped: of these, the ones whose full range is kept whatever the method.
+        functions: for values that nothing else reads: ends of a range in which the functions are flat are
+            left out, and ``mse`` and ``output`` look at the error of what the functions give.
 
     Raises:
         ModelError: ONNX Runtime cannot run the model, or a value becomes NaN or infinite.
     """
     if module.taken_over is not None:
         return module.taken_over.ranges_of(method, values)
-    ranges = _measure(module, samples, method, values, unclipped, progress)
+    ranges = _measure(module, samples, method, values, unclipped, functions or {}, progress)
     module.measured.add_ranges(method, ranges)
     return ranges
 
@@ -96,6 +100,7 @@ def _measure(
     method: CalibrationMethod,
     values: Sequence[str],
     unclipped: Collection[str],
+    functions: Mapping[str, Functions],
     progress: Progress | None,
 ) -> dict[str, Range]:
     clipped = [name for name in values if name not in unclipped and method.name != "minmax"]
@@ -108,10 +113,11 @@ def _measure(
         if progress is not None:
             progress(done, total)
     ranges = {name: observer.range() for name, observer in ends.items()}
+    curves = {name: sampled(read, ranges[name]) for name, read in functions.items() if name not in unclipped}
     if not clipped:
-        return ranges
+        return _narrowed(ranges, curves)
     histograms = {name: Histogram(ranges[name].min, ranges[name].max) for name in clipped}
-    importance = channel_importance(module.graph, clipped) if method.name == "output" else {}
+    importance = _importance(module.graph, clipped, functions) if method.name == "output" else {}
     for done, arrays in enumerate(each_sample(module, samples, clipped), start=1):
         for name, histogram in histograms.items():
             if name in importance:
@@ -120,7 +126,22 @@ def _measure(
                 histogram.update(arrays[name])
         if progress is not None:
             progress(len(samples) + done, total)
-    return ranges | {name: _clipped(histogram, method) for name, histogram in histograms.items()}
+    found = {name: _clipped(histogram, method, curves.get(name)) for name, histogram in histograms.items()}
+    return _narrowed(ranges | found, curves)
+
+
+def _importance(
+    graph: ir.Graph, values: Sequence[str], functions: Mapping[str, Functions]
+) -> dict[str, tuple[int, Array]]:
+    """Of channels to the layers that read a value, or that read the one function of it that there is."""
+    results = {name: read.results[0] for name, read in functions.items() if len(read.results) == 1}
+    known = channel_importance(graph, list(dict.fromkeys((*values, *results.values()))))
+    wanted = {name: results.get(name, name) for name in values}
+    return {name: known[result] for name, result in wanted.items() if result in known}
+
+
+def _narrowed(ranges: dict[str, Range], curves: Mapping[str, Curve]) -> dict[str, Range]:
+    return ranges | {name: without_flat_ends(ranges[name], curve) for name, curve in curves.items()}
 
 
 def channel_means(
@@ -197,12 +218,12 @@ def _exposed(module: Module, values: Iterable[str]) -> ir.Model:
     return model
 
 
-def _clipped(histogram: Histogram, method: CalibrationMethod) -> Range:
+def _clipped(histogram: Histogram, method: CalibrationMethod, curve: Curve | None) -> Range:
     if method.name == "percentile":
         return percentile_range(histogram, method.percentile)
     if method.name == "entropy":
         return entropy_range(histogram)
-    return mse_range(histogram, method.symmetric)
+    return mse_range(histogram, method.symmetric, None if curve is None else curve.at)
 
 
 def _check_finite(observer: MinMax, name: str, sample: int) -> None:

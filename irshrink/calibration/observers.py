@@ -10,12 +10,15 @@ convolutional networks*, NeurIPS 2019, on a histogram instead of an assumed dist
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 Array = np.ndarray[Any, np.dtype[Any]]
+#: Functions of one value: [n] to [functions, n].
+Read = Callable[[Array], Array]
 
 #: Bins of every histogram; Migacz's number.
 BINS = 2048
@@ -114,8 +117,11 @@ def percentile_range(histogram: Histogram, percentile: float) -> Range:
     return Range(histogram.low + first * width, histogram.low + (last + 1) * width)
 
 
-def mse_range(histogram: Histogram, symmetric: bool) -> Range:
+def mse_range(histogram: Histogram, symmetric: bool, read: Read | None = None) -> Range:
     """The range whose quantization, rounding and clipping, has the least mean squared error.
+
+    Args:
+        read: what is made of values, [n] to [functions, n]; the error is then that of the results.
 
     Both ends shrink in turn from the full range; a coarse search, then a fine one around its result.
     """
@@ -124,39 +130,50 @@ def mse_range(histogram: Histogram, symmetric: bool) -> Range:
     low, high = min(histogram.low, 0.0), max(histogram.high, 0.0)
     if symmetric:
         low, high = -max(-low, high), max(-low, high)
-    ends = _shrink_both(histogram, low, high, np.linspace(0.1, 1.0, 91))
+    error = _Error(histogram, read)
+    ends = _shrink_both(error, low, high, np.linspace(0.1, 1.0, 91))
     for _ in range(2):
-        ends = _shrink_one(histogram, ends, low, high, symmetric)
+        ends = _shrink_one(error, ends, low, high, symmetric)
     return Range(*ends)
 
 
-def _shrink_both(histogram: Histogram, low: float, high: float, factors: Array) -> tuple[float, float]:
-    errors = [_quantization_error(histogram, low * f, high * f) for f in factors]
+def _shrink_both(error: _Error, low: float, high: float, factors: Array) -> tuple[float, float]:
+    errors = [error.of(low * f, high * f) for f in factors]
     # On a tie the wider range: it clips less of what calibration did not see.
     best = len(factors) - 1 - int(np.argmin(errors[::-1]))
     return low * float(factors[best]), high * float(factors[best])
 
 
 def _shrink_one(
-    histogram: Histogram, ends: tuple[float, float], low: float, high: float, symmetric: bool
+    error: _Error, ends: tuple[float, float], low: float, high: float, symmetric: bool
 ) -> tuple[float, float]:
     factors = np.linspace(0.1, 1.0, 181)
     if symmetric:
-        return _shrink_both(histogram, low, high, factors)
-    errors = [_quantization_error(histogram, ends[0], high * f) for f in factors]
+        return _shrink_both(error, low, high, factors)
+    errors = [error.of(ends[0], high * f) for f in factors]
     upper = high * float(factors[len(factors) - 1 - int(np.argmin(errors[::-1]))])
-    errors = [_quantization_error(histogram, low * f, upper) for f in factors]
+    errors = [error.of(low * f, upper) for f in factors]
     return low * float(factors[len(factors) - 1 - int(np.argmin(errors[::-1]))]), upper
 
 
-def _quantization_error(histogram: Histogram, low: float, high: float) -> float:
-    """Sum of squared errors over the histogram when ``[low, high]`` is divided into 255 steps."""
-    step = (high - low) / (LEVELS - 1)
-    if step <= 0:
-        return float(histogram.counts @ np.square(histogram.centres))
-    x = histogram.centres
-    quantized = np.round(np.clip(x, low, high) / step) * step
-    return float(histogram.counts @ np.square(x - quantized))
+class _Error:
+    """Squared errors of quantizing what a histogram counts, or what is made of it."""
+
+    def __init__(self, histogram: Histogram, read: Read | None) -> None:
+        self._x, self._read = histogram.centres, read or _itself
+        self._counts, self._exact = histogram.counts, self._read(histogram.centres)
+
+    def of(self, low: float, high: float) -> float:
+        """The sum over the histogram when ``[low, high]`` is divided into 255 steps."""
+        step = (high - low) / (LEVELS - 1)
+        quantized = (
+            np.round(np.clip(self._x, low, high) / step) * step if step > 0 else np.zeros_like(self._x)
+        )
+        return float((np.square(self._read(quantized) - self._exact) @ self._counts).sum())
+
+
+def _itself(x: Array) -> Array:
+    return x[np.newaxis]
 
 
 def entropy_range(histogram: Histogram) -> Range:

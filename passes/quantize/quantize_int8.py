@@ -24,6 +24,7 @@ from irshrink.graph.shapes import infer_shapes
 from irshrink.module import Module
 from irshrink.passes.quantize import qparams
 from irshrink.passes.quantize.constants import ConstantQuantizer, linear_weight, output_axis
+from irshrink.passes.quantize.functions import functions_behind
 from irshrink.passes.quantize.plan import Plan, listed, make_plan, matches, require_matches
 from irshrink.passes.quantize.qdq import QdqWriter
 from irshrink.passes.quantize.qparams import QParams
@@ -223,6 +224,7 @@ class QuantizeInt8:
             CalibrationMethod(self.method, self.percentile, symmetric),
             [str(root.name) for root in plan.roots() if root not in params],
             unclipped={str(root.name) for root in plan.never_clipped()},
+            functions=functions_behind(module, plan),
             progress=lambda done, total: ctx.progress(f"calibrating, run {done:,} of {total:,}"),
         )
         for root in plan.roots():
