@@ -94,8 +94,8 @@ def elementwise(b: KernelBench) -> None:
         )  # fmt: skip
     for kind, alpha, beta in (
         ("clip", 0.0, 6.0), ("clip", 0.0, float("inf")), ("sigmoid", 0.0, 0.0), ("tanh", 0.0, 0.0),
-        ("hardswish", 0.0, 0.0), ("leakyrelu", 0.1, 0.0), ("gelu", 0.0, 0.0), ("exp", 0.0, 0.0), ("sqrt", 0.0, 0.0),
-        ("hardsigmoid", 0.2, 0.5), ("elu", 1.5, 0.0),
+        ("hardswish", 0.0, 0.0), ("leakyrelu", 0.1, 0.0), ("gelu", 0.0, 0.0),
+        ("exp", 0.0, 0.0), ("sqrt", 0.0, 0.0), ("hardsigmoid", 0.2, 0.5), ("elu", 1.5, 0.0),
     ):  # fmt: skip
         b.add(
             ops.UnaryF16, extremes, shape=extremes.shape, dtype="float16", kind=kind, alpha=alpha, beta=beta
@@ -127,6 +127,24 @@ def borders(b: KernelBench) -> None:
     b.add(ops.Transpose, moved, shape=(4, 2, 3), dtype="float16", permutation=(2, 0, 1))
     b.add(ops.Pad, moved, shape=(2, 5, 4), dtype="float16", pads=((0, 0), (1, 1), (0, 0)), value=1.5)
     b.add(ops.Concat, moved, moved, shape=(2, 3, 8), dtype="float16", axis=2, tables=(None, None))
+
+
+def test_tiles_of_2x2(tmp_path: Path) -> None:
+    bench = KernelBench()
+    for (height, width, ci, co), pads in (
+        ((8, 8, 16, 16), (1, 1, 1, 1)),
+        ((9, 7, 8, 24), (1, 0, 1, 1)),
+        ((6, 11, 5, 4), (0, 0, 0, 0)),
+        ((4, 4, 128, 12), (1, 1, 1, 1)),
+    ):
+        frame = ops.Window(kernel=(3, 3), pads=pads)
+        weight = halves(bench, co, 3, 3, ci) * np.float16(0.1)
+        x = bench.rng.standard_normal((1, height, width, ci)).astype(np.float16)
+        layer(
+            bench, ops.ConvF16, x, (1, *frame.output(height, width), co), weight,
+            window=frame, groups=1, winograd=True, low=0.0,
+        )  # fmt: skip
+    bench.check(TvmBackend(), target_of("neoverse-n1"), tmp_path)
 
 
 @pytest.mark.parametrize("target", ["host", "neoverse-n1"])

@@ -22,7 +22,7 @@ from irshrink.program.lower.finish import for_target
 from irshrink.program.ops import ConvF32, Window
 from irshrink.program.program import Program
 from irshrink.program.reference.convolution import taps
-from irshrink.program.reference.winograd import winograd
+from irshrink.program.reference.winograd import fused_products, winograd
 from irshrink.program.winograd import transformed_input, transformed_output
 from irshrink.target import load_target, with_threads
 from irshrink.testing.kernels import KernelBench
@@ -129,7 +129,7 @@ def test_whole_numbers_give_the_convolution(drawn: Any) -> None:
     op, shape, rng = drawn
     x = rng.integers(-50, 51, shape).astype(np.float64)
     weight, bias = rng.integers(-50, 51, op.weight.shape), rng.integers(-999, 1000, op.bias.shape)
-    y = winograd(with_values(op, weight, bias), x.astype(np.float32))
+    y = winograd(with_values(op, weight, bias), x.astype(np.float32), fused_products)
     np.testing.assert_array_equal(y, direct(x, op, weight.astype(np.float64), bias))
 
 
@@ -141,7 +141,7 @@ def test_errors_stay_within_the_stated_bound(drawn: Any) -> None:
     x = (rng.standard_normal(shape) * spread).astype(np.float32).astype(np.float64)
     op = with_values(op, rng.standard_normal(op.weight.shape), rng.standard_normal(op.bias.shape))
     exact = direct(x, op, op.weight.astype(np.float64), op.bias.astype(np.float64))
-    error = np.abs(winograd(op, x.astype(np.float32)) - exact)
+    error = np.abs(winograd(op, x.astype(np.float32), fused_products) - exact)
     assert (error <= bound(op, x)).all()
 
 

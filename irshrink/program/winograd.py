@@ -16,13 +16,14 @@ docs/integer-semantics.md says in which order everything is added.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
-
-from irshrink.program.ops import Float32
+from numpy.typing import NDArray
 
 T = TypeVar("T")
+#: float32 or float16.
+Numbers = NDArray[Any]
 
 #: Rows and columns of a tile of the input, and of the results that it gives.
 TILE, STEP = 4, 2
@@ -30,12 +31,12 @@ TILE, STEP = 4, 2
 BIAS_AT = 5
 
 
-def transformed_weights(weight: Float32) -> Float32:
+def transformed_weights(weight: Numbers) -> Numbers:
     """[Co, 3, 3, Ci] as G g G', [16, Co, Ci]: computed in float64, first down the columns, rounded once."""
     g = weight.astype(np.float64)
     down = _filter([g[:, ky] for ky in range(3)])
     across = [u for row in down for u in _filter([row[:, kx] for kx in range(3)])]
-    return np.stack(across).astype(np.float32)
+    return np.stack(across).astype(weight.dtype)
 
 
 def transformed_input(d: Sequence[T], minus: Callable[[T, T], T], plus: Callable[[T, T], T]) -> list[T]:

@@ -21,6 +21,8 @@ IRS_INLINE float16x8_t irs_halves_fma8(float16x8_t acc, float16x8_t x, float16x8
 IRS_INLINE float16x4_t irs_halves_fma4(float16x4_t acc, float16x4_t x, float16x4_t w) { return vfma_f16(acc, x, w); }
 IRS_INLINE float16x8_t irs_halves_plus_f16x8(float16x8_t a, float16x8_t b) { return vaddq_f16(a, b); }
 IRS_INLINE float16x4_t irs_halves_plus_f16x4(float16x4_t a, float16x4_t b) { return vadd_f16(a, b); }
+IRS_INLINE float16x8_t irs_halves_minus_f16x8(float16x8_t a, float16x8_t b) { return vsubq_f16(a, b); }
+IRS_INLINE float16x4_t irs_halves_minus_f16x4(float16x4_t a, float16x4_t b) { return vsub_f16(a, b); }
 
 /* Totals stay in memory: compilers would keep them in registers, and what is multiplied in memory. */
 IRS_INLINE void irs_halves_in_memory(const void *totals) { __asm__ volatile("" : : "r"(totals) : "memory"); }

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from irshrink.program.ops import ConvF32
+from irshrink.program.ops import ConvF16, ConvF32
+from irshrink.program.ops.float16 import PIECE
 from irshrink.program.program import Program
 from irshrink.program.winograd import STEP
 from irshrink.target import Target
@@ -27,16 +28,16 @@ _LEAST_TILES, _LEAST_FILLED = 4, 0.65
 def with_winograd(program: Program, target: Target) -> Program:
     """The program with the convolutions in tiles of 2x2 that the target computes faster so, and no others."""
     ops = [
-        replace(op, winograd=_pays(op, program, target)) if isinstance(op, ConvF32) else op
+        replace(op, winograd=_pays(op, program, target)) if isinstance(op, ConvF32 | ConvF16) else op
         for op in program.ops
     ]
     return replace(program, ops=ops)
 
 
-def _pays(op: ConvF32, program: Program, target: Target) -> bool:
+def _pays(op: ConvF32 | ConvF16, program: Program, target: Target) -> bool:
     images, out_h, out_w, co = program.tensors[op.output].shape
     window, ci = op.window, op.weight.shape[3]
-    if not _has_kernels(target) or not op.fused or op.codes is not None or images != 1 or op.groups != 1:
+    if not _has_kernels(op, target) or images != 1 or op.groups != 1:
         return False
     if (window.kernel, window.strides, window.dilations) != ((3, 3), (1, 1), (1, 1)):
         return False
@@ -48,6 +49,8 @@ def _pays(op: ConvF32, program: Program, target: Target) -> bool:
     return tiles >= _LEAST_TILES and out_h * out_w >= _LEAST_FILLED * STEP * STEP * tiles
 
 
-def _has_kernels(target: Target) -> bool:
+def _has_kernels(op: ConvF32 | ConvF16, target: Target) -> bool:
     neon = target.triple.startswith("aarch64-") and target.has("neon")
-    return target.has("fma") and (target.has("vnni") or neon)
+    if isinstance(op, ConvF16):  # of more channels the sums would be cut into pieces
+        return neon and target.has("fp16") and op.weight.shape[3] <= PIECE
+    return op.fused and op.codes is None and target.has("fma") and (target.has("vnni") or neon)

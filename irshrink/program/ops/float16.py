@@ -66,7 +66,10 @@ class Pieces:
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ConvF16(Op):
     """2-D convolution of float16 [N,H,W,Ci] by weights [Co,kh,kw,Ci/groups], then ``h(sum + 0)`` and the clip
-    to [low, high], which are float16 numbers or infinite. A padded x is 0."""
+    to [low, high], which are float16 numbers or infinite. A padded x is 0.
+
+    ``winograd``: 3x3 windows in tiles of 2x2 results (irshrink/program/winograd.py).
+    """
 
     weight: Float16
     bias: Float16
@@ -74,6 +77,7 @@ class ConvF16(Op):
     groups: int
     low: float
     high: float
+    winograd: bool = False
 
     @property
     def pieces(self) -> Pieces:

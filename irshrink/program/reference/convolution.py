@@ -13,7 +13,7 @@ from irshrink.program.reference.fourier import fourier
 from irshrink.program.reference.fused import FusedSums, blocks
 from irshrink.program.reference.mathematics import clip
 from irshrink.program.reference.requantize import add, exact_int32, requantize
-from irshrink.program.reference.winograd import winograd
+from irshrink.program.reference.winograd import fused_products, winograd
 
 
 def taps(x: Array, window: Window, padding: float) -> Iterator[tuple[int, int, Array]]:
@@ -56,7 +56,7 @@ def _(op: ConvInt8, arrays: list[Array], program: Program) -> Array:
 @evaluate_op.register
 def _(op: ConvF32, arrays: list[Array], program: Program) -> Array:
     if op.winograd:
-        return clip(winograd(op, arrays[0]), float32(op.low), float32(op.high))
+        return clip(winograd(op, arrays[0], fused_products), float32(op.low), float32(op.high))
     if op.fourier:
         return clip(fourier(op, arrays[0]), float32(op.low), float32(op.high))
     channels, _, _, per_group = op.weight.shape

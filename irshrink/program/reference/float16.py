@@ -39,6 +39,7 @@ from irshrink.program.reference.functions import unary
 from irshrink.program.reference.fused import blocks
 from irshrink.program.reference.mathematics import clip
 from irshrink.program.reference.pooling import average
+from irshrink.program.reference.winograd import winograd
 
 Float64 = NDArray[np.float64]
 
@@ -79,6 +80,14 @@ def _rounded(x: Array) -> Float16:
     return rounded
 
 
+def _products(seen: Array, weight: Array, start: Float16) -> Float16:
+    """Sums of transformed tiles, see :func:`winograd`: chains, as there are at most 128 channels."""
+    sums = HalfSums(start, Pieces(1, 1, seen.shape[-1]))
+    for ci in range(seen.shape[-1]):
+        sums.add(seen[..., ci, None], weight[:, None, None, None, :, ci])
+    return sums.finished()
+
+
 def _clipped(op: ConvF16 | DenseF16, y: Float16) -> Array:
     return clip(y.astype(np.float32), float32(op.low), float32(op.high)).astype(np.float16)
 
@@ -89,6 +98,8 @@ def _widened(arrays: list[Array]) -> list[Array]:
 
 @evaluate_op.register
 def _(op: ConvF16, arrays: list[Array], program: Program) -> Array:
+    if op.winograd:
+        return _clipped(op, winograd(op, arrays[0], _products))
     channels, _, _, depth = op.weight.shape
     per_group = channels // op.groups
     weight = op.weight.astype(np.float64).reshape(op.groups, per_group, *op.weight.shape[1:])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
-from irshrink.program.ops import ConvF32
+from irshrink.program.ops import ConvF16, ConvF32
 from irshrink.program.reference.dispatch import Array
 from irshrink.program.reference.fused import FusedSums, blocks
 from irshrink.program.winograd import (
@@ -16,17 +18,24 @@ from irshrink.program.winograd import (
     transformed_weights,
 )
 
+#: The sums over the input channels of all positions, [16, N, rows, tiles across, Co], of transformed tiles
+#: [16, N, rows, tiles across, Ci], transformed weights [16, Co, Ci] and what they start from.
+Products = Callable[[Array, Array, Array], Array]
 
-def winograd(op: ConvF32, x: Array) -> Array:
-    """The results [N, Ho, Wo, Co] before the clip."""
+
+def winograd(op: ConvF32 | ConvF16, x: Array, products: Products) -> Array:
+    """The results [N, Ho, Wo, Co] before the clip, in the type of ``x``."""
     images, height, width, _ = x.shape
     out_h, out_w = op.window.output(height, width)
     tiles = -(-out_h // STEP), -(-out_w // STEP)
     weight = transformed_weights(op.weight).astype(np.float64)
     seen = _seen(op, x, tiles)
-    y = np.empty((images, STEP * tiles[0], STEP * tiles[1], len(op.bias)), np.float32)
+    y = np.empty((images, STEP * tiles[0], STEP * tiles[1], len(op.bias)), x.dtype)
     for rows in blocks(tiles[0], TILE * TILE * images * tiles[1] * len(op.bias)):
-        sums = _products(seen[:, :, rows], weight, op.bias)
+        part = seen[:, :, rows]
+        start = np.zeros((*part.shape[:-1], len(op.bias)), x.dtype)
+        start[BIAS_AT] = op.bias
+        sums = products(part.astype(np.float64), weight, start)
         down = [
             transformed_output([sums[TILE * i + j] for i in range(TILE)], np.subtract, np.add)
             for j in range(TILE)
@@ -35,11 +44,11 @@ def winograd(op: ConvF32, x: Array) -> Array:
             across = transformed_output([down[j][i] for j in range(TILE)], np.subtract, np.add)
             for j in range(STEP):
                 lines = slice(STEP * rows.start + i, STEP * rows.stop + i, STEP)
-                y[:, lines, j::STEP] = across[j] + np.float32(0.0)
+                y[:, lines, j::STEP] = across[j] + x.dtype.type(0)
     return y[:, :out_h, :out_w]
 
 
-def _seen(op: ConvF32, x: Array, tiles: tuple[int, int]) -> Array:
+def _seen(op: ConvF32 | ConvF16, x: Array, tiles: tuple[int, int]) -> Array:
     """B' d B of every tile, [16, N, tiles down, tiles across, Ci]."""
     _, height, width, _ = x.shape
     top, left, _, _ = op.window.pads
@@ -59,11 +68,9 @@ def _seen(op: ConvF32, x: Array, tiles: tuple[int, int]) -> Array:
     return np.stack([v for row in across for v in row])
 
 
-def _products(seen: Array, weight: Array, bias: Array) -> Array:
-    """The sums over ci of all positions, [16, N, rows, tiles across, Co]."""
-    start = np.zeros((*seen.shape[:-1], len(bias)), np.float32)
-    start[BIAS_AT] = bias
-    sums, values = FusedSums(start), seen.astype(np.float64)
+def fused_products(seen: Array, weight: Array, start: Array) -> Array:
+    """:data:`Products` of float32."""
+    sums = FusedSums(start)
     for ci in range(seen.shape[-1]):
-        sums.add(values[..., ci, None], weight[:, None, None, None, :, ci])
+        sums.add(seen[..., ci, None], weight[:, None, None, None, :, ci])
     return sums.rounded

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from irshrink.backends.tvm.kernels import float16_layers as general
 from irshrink.backends.tvm.kernels.call import KernelCall, Schedule
-from irshrink.backends.tvm.kernels.vector import depthwise_floating
+from irshrink.backends.tvm.kernels.vector import depthwise_floating, winograd
 from irshrink.backends.tvm.kernels.vector.floating import kernel, layer_of
 from irshrink.backends.tvm.kernels.vector.fma import Fma, FmaSums
 from irshrink.backends.tvm.kernels.vector.layer import tiles_of
@@ -34,6 +34,9 @@ def select_convolution(
     op: ConvF16, program: Program, target: Target, schedule: Schedule | None = None
 ) -> KernelCall:
     """The kernel for a float16 convolution."""
+    if op.winograd:
+        tile = schedule if isinstance(schedule, winograd.WinogradTile) else None
+        return winograd.select(op, program, _transformed(op), target.threads, tile)
     return _select(op, program, target, schedule) or general.select_convolution(op, program, target)
 
 
@@ -46,10 +49,17 @@ def select_dense(
 
 def candidates(op: ConvF16 | DenseF16, program: Program, target: Target) -> list[Schedule]:
     """The schedules of a float16 layer; the general kernels have none."""
+    if isinstance(op, ConvF16) and op.winograd:
+        return [*winograd.candidates(winograd.layer_of(op, program), _transformed(op), target.threads)]
     micro, layer = _micro(op, target), layer_of(op, program, 2)
     if micro is None or layer is None or layer.group_out < micro.lanes:
         return []
     return [*tiles_of(micro, layer)]
+
+
+def _transformed(op: ConvF16) -> NeonHalf:
+    """The micro-kernel for tiles of 2x2: input and output channels are vectors there."""
+    return NeonHalf(lanes=8 if min(len(op.weight), op.weight.shape[3]) >= 8 else 4)
 
 
 def _micro(op: ConvF16 | DenseF16, target: Target) -> NeonHalf | None:

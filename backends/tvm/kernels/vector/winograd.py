@@ -1,4 +1,4 @@
-"""float32 convolution of 3x3 windows by Winograd's F(2x2, 3x3), a few tiles of a row at a time.
+"""float32 or float16 convolution of 3x3 windows by Winograd's F(2x2, 3x3), a few tiles of a row at a time.
 
 Some neighbouring tiles, of one or several rows, are transformed into 16 matrices [tile, channel in] of a
 workspace; then, for each block of output channels, 16 products of matrices by the micro-kernel of dense
@@ -19,8 +19,9 @@ import numpy as np
 
 from irshrink.backends.tvm.kernels.call import Argument, Constant, Input, KernelCall, Output, Workspace
 from irshrink.backends.tvm.kernels.tiles import block_starts
+from irshrink.backends.tvm.kernels.vector.convolution import ELEMENTS, SUMS
 from irshrink.backends.tvm.kernels.vector.float_results import FloatResults
-from irshrink.backends.tvm.kernels.vector.fma import NeonFma, X86Fma
+from irshrink.backends.tvm.kernels.vector.fma import FmaKernel, as_stored
 from irshrink.backends.tvm.kernels.vector.geometry import Rows, RowView
 from irshrink.backends.tvm.kernels.vector.micro import VectorTile, blocks_of
 from irshrink.backends.tvm.tir import (
@@ -38,7 +39,7 @@ from irshrink.backends.tvm.tir import (
     scalars,
     write,
 )
-from irshrink.program.ops import ConvF32, Window
+from irshrink.program.ops import ConvF16, ConvF32, Window
 from irshrink.program.program import Program
 from irshrink.program.winograd import (
     BIAS_AT,
@@ -76,7 +77,7 @@ class WinogradTile:
 class Form:
     """What of a layer is part of the code; a hashable argument of the generator."""
 
-    micro: NeonFma | X86Fma
+    micro: FmaKernel
     tile: WinogradTile
     rows: Rows
     ci: int
@@ -101,13 +102,13 @@ class Layer:
     tiles: tuple[int, int]
 
 
-def layer_of(op: ConvF32, program: Program) -> Layer:
+def layer_of(op: ConvF32 | ConvF16, program: Program) -> Layer:
     """The layer of a convolution of one image."""
     _, out_h, out_w, co = program.tensors[op.output].shape
     return Layer(op.weight.shape[3], co, (-(-out_h // STEP), -(-out_w // STEP)))
 
 
-def candidates(layer: Layer, micro: NeonFma | X86Fma, threads: int) -> list[WinogradTile]:
+def candidates(layer: Layer, micro: FmaKernel, threads: int) -> list[WinogradTile]:
     """The schedules of a layer; every thread has some rows of tiles, where there are so many."""
     down, across = (_parts(n) for n in layer.tiles)
     if threads > 1:
@@ -121,7 +122,10 @@ def candidates(layer: Layer, micro: NeonFma | X86Fma, threads: int) -> list[Wino
     ]
 
     def fits(tile: WinogradTile) -> bool:
-        return tile.held <= _FEW or _POSITIONS * 4 * tile.held * (layer.ci + tile.channels) <= _MOST_BYTES
+        return (
+            tile.held <= _FEW
+            or _POSITIONS * micro.nbytes * tile.held * (layer.ci + tile.channels) <= _MOST_BYTES
+        )
 
     return [tile for tile in tiles if fits(tile)]
 
@@ -131,21 +135,21 @@ def _parts(n: int) -> list[int]:
     return sorted({-(-n // parts) for parts in range(1, n + 1)})
 
 
-def instructions(layer: Layer, micro: NeonFma | X86Fma, tile: WinogradTile) -> float:
+def instructions(layer: Layer, micro: FmaKernel, tile: WinogradTile) -> float:
     """An estimate for the whole layer."""
     down, across = layer.tiles
     vectors = tile.channels // micro.lanes
     seen = -(-layer.ci // micro.lanes) * tile.down * (8 * (2 * tile.across + 2) + 32 * tile.across + 10)
     register_tile = VectorTile(tile.pixels, tile.channels)
-    product = micro.instructions(register_tile, 1, 4 * layer.ci) + tile.pixels * vectors + 8
-    weights = layer.ci * tile.channels * 4 / 64 * _LINE
+    product = micro.instructions(register_tile, 1, micro.nbytes * layer.ci) + tile.pixels * vectors + 8
+    weights = layer.ci * tile.channels * micro.nbytes / 64 * _LINE
     block = _POSITIONS * (tile.held // tile.pixels * product + weights) + tile.held * (vectors * 55 + 4)
     times = -(-down // tile.down) * -(-across // tile.across)
     return times * (seen + -(-layer.co // tile.channels) * (block + 10) + 20)
 
 
 def select(
-    op: ConvF32, program: Program, micro: NeonFma | X86Fma, threads: int, tile: WinogradTile | None
+    op: ConvF32 | ConvF16, program: Program, micro: FmaKernel, threads: int, tile: WinogradTile | None
 ) -> KernelCall:
     """The kernel for a convolution that is computed so."""
     _, height, width, ci = program.tensors[op.inputs[0]].shape
@@ -157,19 +161,20 @@ def select(
     step = STEP * tile.down
     cut = (out_h % step != 0, out_w % STEP != 0)
     rows = Rows(any(window.pads) or any(cut), step + TILE - STEP, step + TILE - STEP, step, 1)
-    pitch, ring = rows.sizes(window, (1, height, width, 4 * ci), layer.tiles[1], 0)
+    x, y = (1, height, width, micro.nbytes * ci), (1, out_h, out_w, micro.nbytes * co)
+    pitch, ring = rows.sizes(window, x, layer.tiles[1], 0)
     low, high = float(np.float32(op.low)), float(np.float32(op.high))
-    results = FloatResults(micro.header, micro.lanes, low != -inf, high != inf)
+    results = FloatResults(micro.functions, micro.lanes, low != -inf, high != inf, micro.element)
     form = Form(micro, tile, rows, ci, cut, results)
     u = transformed_weights(op.weight).transpose(1, 0, 2)
     starts = block_starts(co, tile.channels)
-    bias = np.zeros((_POSITIONS, co), np.float32)
+    bias = np.zeros((_POSITIONS, co), op.bias.dtype)
     bias[BIAS_AT] = op.bias
     scratch = -(-rows.nbytes(pitch) // 64) * 64
     arguments: list[Argument] = [
         Input(0),
         Constant("weight", micro.pack(blocks_of(starts, u, tile.channels))),
-        Constant("bias", bias.reshape(-1)),
+        Constant("bias", as_stored(bias.reshape(-1))),
         *results.arguments(low, high),
         Output(),
         *(out_h, out_w, ci, co, pitch, scratch),
@@ -179,11 +184,9 @@ def select(
     return KernelCall(
         function=convolution(form),
         arguments=tuple(arguments),
-        workspace_bytes=scratch + _POSITIONS * 4 * tile.held * (ci + tile.channels),
+        workspace_bytes=scratch + _POSITIONS * micro.nbytes * tile.held * (ci + tile.channels),
         overread_bytes=16,
-        distances=((0, rows.distance(window, (1, height, width, 4 * ci), (1, out_h, out_w, 4 * co), step)),)
-        if rows.padded
-        else (),
+        distances=((0, rows.distance(window, x, y, step)),) if rows.padded else (),
         specialized=True,
         schedule=tile,
     )
@@ -193,9 +196,14 @@ def select(
 def convolution(form: Form) -> TirFunction:
     """The C function of one form."""
     extra, ring = form.results.parameters(), form.rows.parameters()[1:]
-    with Function(f"winograd_f32_{form.suffix}", "Convolution of float32, 3x3 by tiles of 2x2.") as f:
+    element = form.micro.element
+    name, doc = (
+        f"winograd_{element}_{form.suffix}",
+        f"Convolution of {ELEMENTS[element]}, 3x3 by tiles of 2x2.",
+    )
+    with Function(name, doc) as f:
         x, weight, bias, *rest = f.parameters(
-            read("x", "int8"), constant("weight", "int8"), constant("bias", "float32"), *extra,
+            read("x", "int8"), constant("weight", "int8"), constant("bias", SUMS[element]), *extra,
             write("y", "int8"), *scalars(*_SIZES), write("work", "int8"), *ring,
         )  # fmt: skip
         given, (y, *rest) = rest[: len(extra)], rest[len(extra) :]
@@ -228,10 +236,10 @@ class _Body:
     def see(self, view: RowView, first: Expr) -> None:
         """The transformed tiles, [position][tile][channel in]."""
         f, form, lanes = self.f, self.form, self.form.micro.lanes
-        pixel, across = form.ci * 4, form.tile.across
+        pixel, across = form.ci * self.nbytes, form.tile.across
         table = view.table(f)
         with f.loop("down", form.tile.down) as down, f.loop("c", -(-form.ci // lanes)) as c:
-            channel = f.bind("at_channel", minimum(c * lanes, form.ci - lanes) * 4)
+            channel = f.bind("at_channel", minimum(c * lanes, form.ci - lanes) * self.nbytes)
             start = f.bind("at_x", first * (STEP * pixel) + channel)
             rows = [f.bind(f"at_row{i}", table[down * STEP + i] + start) for i in range(TILE)]
             to = f.bind("to", self.n["scratch"] + channel + down * (across * pixel))
@@ -252,20 +260,20 @@ class _Body:
         f, n, tile = self.f, self.n, self.form.tile
         with f.loop("b", quotient(n["co"] + (tile.channels - 1), tile.channels)) as b:
             channel = f.bind("channel", minimum(b * tile.channels, n["co"] - tile.channels))
-            sums = f.bind("sums", n["scratch"] + _POSITIONS * tile.held * self.form.ci * 4)
+            sums = f.bind("sums", n["scratch"] + _POSITIONS * tile.held * self.form.ci * self.nbytes)
             with f.loop("position", _POSITIONS) as position:
                 self._products(b, channel, position, sums)
             shared = self.form.results.begin(f, self.given, channel, tile.channels)
             with f.loop("down", tile.down) as down, f.loop("across", tile.across) as across:
                 row = f.bind("row", (ty * tile.down + down) * STEP)
                 column = f.bind("column", (first + across) * STEP)
-                start = f.bind("start", sums + (down * tile.across + across) * (tile.channels * 4))
+                start = f.bind("start", sums + (down * tile.across + across) * (tile.channels * self.nbytes))
                 self._results(shared, row, column, channel, start)
 
     def _products(self, block: Expr, channel: Expr, position: Expr, to: Expr) -> None:
         """The sums of one position of all tiles."""
         f, form, n = self.f, self.form, self.n
-        tile, lanes, depth = form.tile, form.micro.lanes, form.ci * 4
+        tile, lanes, depth = form.tile, form.micro.lanes, form.ci * self.nbytes
         w = f.bind("w", (block * _POSITIONS + position) * (depth * tile.channels))
         v = f.bind("v", n["scratch"] + position * (tile.held * depth))
         with f.loop("part", tile.held // tile.pixels) as part:
@@ -275,19 +283,21 @@ class _Body:
             sums.run(
                 self.work, [at + depth * p for p in range(tile.pixels)], self.weight, w, depth, first=True
             )
-            end = f.bind("end", to + (position * tile.held + part * tile.pixels) * (tile.channels * 4))
+            end = f.bind(
+                "end", to + (position * tile.held + part * tile.pixels) * (tile.channels * self.nbytes)
+            )
             for p in range(tile.pixels):
                 for i, value in enumerate(sums.values(p)):
-                    self._keep(end + (p * tile.channels + i * lanes) * 4, value)
+                    self._keep(end + (p * tile.channels + i * lanes) * self.nbytes, value)
 
     def _results(self, shared: Any, row: Expr, column: Expr, channel: Expr, sums: Expr) -> None:
         """The four results of a tile from its sums."""
         f, form, n, lanes = self.f, self.form, self.n, self.form.micro.lanes
-        step = form.tile.held * form.tile.channels * 4
+        step = form.tile.held * form.tile.channels * self.nbytes
         to = f.bind("at_y", (row * n["out_w"] + column) * n["co"] + channel)
         for v in range(form.tile.channels // lanes):
             f.call("irs_fence")
-            start = sums + 4 * lanes * v
+            start = sums + self.nbytes * lanes * v
             down = []
             for j in range(TILE):
                 places = [start + (TILE * i + j) * step for i in range(TILE)]
@@ -312,20 +322,27 @@ class _Body:
             yield
 
     def _plus(self, a: Expr, b: Expr) -> Expr:
-        return self.f.bind("sum", inline(self._dtype, self._name("plus_f32x"), a, b))
+        return self.f.bind("sum", inline(self._dtype, self._name("plus"), a, b))
 
     def _minus(self, a: Expr, b: Expr) -> Expr:
-        return self.f.bind("difference", inline(self._dtype, self._name("minus_f32x"), a, b))
+        return self.f.bind("difference", inline(self._dtype, self._name("minus"), a, b))
 
     def _floats(self, buffer: Buffer, at: Expr) -> Expr:
-        return inline(self._dtype, self._name("floats"), address(buffer, at))
+        return inline(
+            self._dtype, f"{self.form.micro.functions}_floats{self.form.micro.lanes}", address(buffer, at)
+        )
 
     def _keep(self, at: Expr, value: Expr) -> None:
-        self.f.call(self._name("store_f32x"), address(self.work, at), value)
+        self.f.call(self._name("store"), address(self.work, at), value)
 
     def _name(self, what: str) -> str:
-        return f"{self.form.micro.header}_{what}{self.form.micro.lanes}"
+        return f"{self.form.micro.functions}_{what}_{self.form.micro.form}"
 
     @property
     def _dtype(self) -> str:
-        return f"float32x{self.form.micro.lanes}"
+        return self.form.micro.dtype
+
+    @property
+    def nbytes(self) -> int:
+        """Of a number."""
+        return self.form.micro.nbytes
