@@ -34,6 +34,7 @@ BUILTIN_PASSES: dict[str, str] = {
     "matmul-add-to-gemm": "irshrink.passes.matmul_add_to_gemm:MatMulAddToGemm",
     "move-transposes": "irshrink.passes.move_transposes:MoveTransposes",
     "prune-weights": "irshrink.passes.prune.sparse.prune_weights:PruneWeights",
+    "prune-blocks": "irshrink.passes.prune.prune_blocks:PruneBlocks",
     "prune-channels": "irshrink.passes.prune.prune_channels:PruneChannels",
     "qoperator-to-qdq": "irshrink.passes.qoperator_to_qdq:QOperatorToQdq",
     "quantize-dynamic": "irshrink.passes.quantize.quantize_dynamic:QuantizeDynamic",
@@ -44,6 +45,7 @@ BUILTIN_PASSES: dict[str, str] = {
     "raise-opset": "irshrink.passes.raise_opset:RaiseOpset",
     "recognize-activations": "irshrink.passes.recognize_activations:RecognizeActivations",
     "recognize-layernorm": "irshrink.passes.recognize_layernorm:RecognizeLayerNorm",
+    "reduce-resolution": "irshrink.passes.prune.reduce_resolution:ReduceResolution",
     "remove-initializers-from-inputs": (
         "irshrink.passes.remove_initializers_from_inputs:RemoveInitializersFromInputs"
     ),

@@ -9,7 +9,7 @@ original on those stays as it was.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from irshrink.calibration.walk import LayerWalk
 from irshrink.graph.edit import base_name, constant, is_op, set_constant
 from irshrink.graph.linear import bias_name
 from irshrink.module import Module, Original
+from irshrink.passes.prune.repair.rectified import Rows, repaired_behind
 from irshrink.passes.prune.repair.wanted import Wanted, in_reference_order, wanted_layers
 from irshrink.pipeline import Context
 from irshrink.samples import Samples
@@ -32,6 +33,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 HELD = 4
 #: Vectors wanted in all, over the samples: so many, and so many for each of their elements.
 LEAST_ROWS, ROWS_PER_ELEMENT = 16384, 32
+#: Bytes of vectors that are kept of a layer before an activation.
+ROW_BYTES = 96 * 2**20
 #: Errors below this share of the output's variance are rounding, not damage.
 UNHURT = 1e-9
 
@@ -73,29 +76,45 @@ def repair_layers(
         walks = LayerWalk(original.module, samples), LayerWalk(module, samples)
         for layer in run:
             ctx.progress(f"repairing layer {len(found) + 1:,} of {len(layers):,}")
-            fitted, held = _sums(layer, original, walks, len(samples), len(found))
+            fitted, held = _seen(layer, original, walks, len(samples), len(found))
             found.append(_settle(layer, fitted, held))
     return found
 
 
-def _sums(
+@dataclass
+class _Seen:
+    """What a layer reads and should give, on the samples to fit to or on those held back."""
+
+    sums: Regression
+    rows: Rows = field(default_factory=Rows)
+
+
+def _seen(
     layer: Wanted, original: Original, walks: tuple[LayerWalk, LayerWalk], samples: int, number: int
-) -> tuple[Regression, Regression]:
-    """Of the samples to fit to, and of those held back."""
-    node = layer.node
+) -> tuple[_Seen, _Seen]:
+    node, source = layer.node, layer.node.inputs[0]
     weight = constant(node.inputs[1])
     assert weight is not None, "see wanted_layers"
+    assert source is not None
     groups, outputs, size = weight_rows(node, weight).shape
     count = -(-max(LEAST_ROWS, ROWS_PER_ELEMENT * size) // samples)
-    sums = Regression.zero(groups, outputs, size), Regression.zero(groups, outputs, size)
+    if layer.bounds is not None:
+        count = min(count, max(1, ROW_BYTES // (4 * groups * (size + 2 * outputs) * samples)))
+    both = tuple(_Seen(Regression.zero(groups, outputs, size)) for _ in range(2))
     for sample, (reference, now) in enumerate(_read(layer, walks)):
-        source = node.inputs[0]
-        assert source is not None
+        seen = both[is_held(sample, samples)]
+
+        def rows(array: Array, sample: int = sample) -> Array:
+            return output_rows(node, groups, array, count, row_generator(number, sample))
+
         x = input_rows(node, weight.shape, now[str(source.name)], count, row_generator(number, sample))
-        target = layer.target(original, reference, now)
-        t = output_rows(node, groups, target, count, row_generator(number, sample))
-        sums[is_held(sample, samples)].update(x, t)
-    return sums
+        t = rows(layer.target(original, reference, now))
+        seen.sums.update(x, t)
+        if layer.bounds is not None:
+            added = np.zeros_like(t) if layer.shortcut is None else rows(now[str(layer.shortcut.name)])
+            for kept, part in zip((seen.rows.x, seen.rows.t, seen.rows.s), (x, t, added), strict=True):
+                kept.append(part.astype(np.float32))
+    return both[0], both[1]
 
 
 def is_held(sample: int, samples: int) -> bool:
@@ -116,7 +135,7 @@ def _read(
     )
 
 
-def _settle(layer: Wanted, fitted: Regression, held: Regression) -> LayerRepair:
+def _settle(layer: Wanted, fitted: _Seen, held: _Seen) -> LayerRepair:
     op, node = layer.op(), layer.node
     weight = constant(node.inputs[1])
     assert weight is not None, "see wanted_layers"
@@ -125,10 +144,13 @@ def _settle(layer: Wanted, fitted: Regression, held: Regression) -> LayerRepair:
     bias = np.zeros((groups, outputs)) if op.bias is None else op.bias.reshape(groups, outputs)
     has_bias = not is_op(node, "MatMul")
     name = base_name(node)
-    now = float(held.error(start, bias).sum()) / (float(held.energy().sum()) or 1.0)
+    now = float(held.sums.error(start, bias).sum()) / (float(held.sums.energy().sum()) or 1.0)
     if now < UNHURT:
         return LayerRepair(name, None, now, now)
-    found = repaired(fitted, held, start, bias, has_bias)
+    if layer.bounds is not None and has_bias:
+        found = repaired_behind(fitted.rows, held.rows, layer.bounds, start, bias)
+    else:
+        found = repaired(fitted.sums, held.sums, start, bias, has_bias)
     if found.strength is not None:
         _store(node, found, weight, has_bias)
     return LayerRepair(name, found.strength, found.before, found.after)

@@ -20,7 +20,7 @@ import numpy as np
 import onnx_ir as ir
 
 from irshrink.calibration.patches import why_no_rows
-from irshrink.graph.edit import Refusal, constant, describe, is_constant, is_op, same_shape
+from irshrink.graph.edit import Refusal, constant, describe, input_of, is_constant, is_op, same_shape, scalar
 from irshrink.graph.linear import LinearOp, is_linear, linear_op
 from irshrink.module import Original
 from irshrink.pipeline import Context
@@ -40,12 +40,14 @@ class Wanted:
         like: the value of the original that its output, or the sum with ``shortcut``, should be like.
         before: the layer that computes ``like`` in the original, or its part of it.
         shortcut: a value of the changed model that is added to the layer's output; None for none.
+        bounds: of the Relu or Clip that alone reads the output or the sum; None for no such activation.
     """
 
     node: ir.Node
     like: ir.Value
     before: ir.Node
     shortcut: ir.Value | None
+    bounds: tuple[float, float] | None
 
     def op(self) -> LinearOp:
         """The layer as it is now."""
@@ -81,7 +83,10 @@ def wanted_layers(graph: ir.Graph, original: Original, ctx: Context) -> list[Wan
         added = _sum_of(node, values, places)
         total, shortcut = added if added is not None else (like, None)
         if _shape_left(total, original) == tuple(node.outputs[0].shape or ()):
-            found.append(Wanted(node, total, before, shortcut))
+            result = (
+                node.outputs[0] if shortcut is None else next(iter(node.outputs[0].consumers())).outputs[0]
+            )
+            found.append(Wanted(node, total, before, shortcut, _bounds(result)))
     return found
 
 
@@ -119,6 +124,23 @@ def _sum_of(
     producer = other.producer()
     earlier = producer is not None and places.get(producer, len(places)) < places[node]
     return (like, other) if earlier and not other.is_graph_input() else None
+
+
+def _bounds(value: ir.Value) -> tuple[float, float] | None:
+    """The widest bounds of the activations that read a value, if nothing else does."""
+    found = []
+    for node, index in value.uses():
+        low, high = input_of(node, 1), input_of(node, 2)
+        if is_op(node, "Relu"):
+            found.append((0.0, np.inf))
+        elif is_op(node, "Clip") and index == 0 and all(v is None or is_constant(v) for v in (low, high)):
+            ends = scalar(low), scalar(high)
+            found.append((-np.inf if ends[0] is None else ends[0], np.inf if ends[1] is None else ends[1]))
+        else:
+            return None
+    if not found or value.is_graph_output():
+        return None
+    return min(low for low, _ in found), max(high for _, high in found)
 
 
 def _shape_left(value: ir.Value, original: Original) -> tuple[Any, ...]:
