@@ -92,7 +92,7 @@ class TvmBackend:
 
         chooser = self._chooser(target)
         variants = [Variant(program, vectors), *others]
-        planned = [plan_program(v.program, target, chooser) for v in variants]
+        planned = [plan_program(v.program, target, chooser, thorough=not self._measuring) for v in variants]
         sources = emit_sources(planned, target, title, names)
         for name, content in sources.items():
             files.write(folder / "src" / name, content)
@@ -208,15 +208,21 @@ def optimization(target: Target, calls: Sequence[KernelCall]) -> str:
     return "-Os" if zig.is_bare_metal(target) and 10 * in_assembly > 9 * sum(n for _, n in nbytes) else "-O2"
 
 
-def plan_program(program: Program, target: Target, chooser: Chooser | None = None) -> Planned:
+def plan_program(
+    program: Program, target: Target, chooser: Chooser | None = None, *, thorough: bool = True
+) -> Planned:
     """Kernels and places in memory; what :func:`irshrink.backends.tvm.emit.emit_sources` writes as C.
+
+    Args:
+        thorough: look for the smallest arena, not for any.
 
     Raises:
         BudgetError: the arena does not fit the target's RAM.
     """
     from irshrink.backends.tvm.emit import Planned
 
-    return Planned(*plan_steps(program, choose_kernels(program, target, chooser), target))
+    steps = choose_kernels(program, target, chooser)
+    return Planned(*plan_steps(program, steps, target, thorough=thorough))
 
 
 def choose_kernels(program: Program, target: Target, chooser: Chooser | None = None) -> list[Step]:

@@ -30,11 +30,12 @@ _BESIDE = 1024
 
 
 def plan_steps(
-    program: Program, steps: Sequence[Step], target: Target
+    program: Program, steps: Sequence[Step], target: Target, *, thorough: bool = True
 ) -> tuple[Program, list[Step], MemoryPlan]:
     """Places for everything, in the order of operators that needs least memory.
 
-    Where the target's memory is small, or too short otherwise, operators take turns.
+    Where the target's memory is small, or too short otherwise, operators take turns. Without ``thorough``
+    they stay in the order that they have, where that fits.
 
     Returns:
         The program in its order and with its stripes, steps and calls to match, and the plan.
@@ -42,6 +43,10 @@ def plan_steps(
     Raises:
         BudgetError: no plan fits the target's RAM.
     """
+    if not thorough:
+        quick = plan_memory(program, demands_of(program, steps, target), thorough=False)
+        if _fits(quick, target):
+            return replace(program, stripes=(), planned=True), list(steps), quick
     program, steps = _in_order(program, steps, target)
     demands = demands_of(program, steps, target)
     plan = plan_memory(program, demands)

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, is_dataclass
 from math import isqrt
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -78,6 +79,7 @@ class Predictor:
     schedules: Schedules
     unit: Unit
     store: Store
+    _names: WeakKeyDictionary[Op, tuple[str, Resize] | None] = field(default_factory=WeakKeyDictionary)
     _families: dict[tuple[Any, ...], _Family | None] = field(default_factory=dict)
     _tried: dict[str, list[tuple[Sizes, Kernel]]] = field(default_factory=dict)
 
@@ -87,11 +89,21 @@ class Predictor:
         Raises:
             ToolError: the compiler or the emulator failed.
         """
+        sizes = sizes_of(op, program)
+        if sizes is not None:
+            found = self.of_member(op, program, sizes, kernel, asked)
+            if found is not None:
+                return found
+        return Cost(self._exact(op, program, asked).cost, self.unit, "measured")
+
+    def of_member(self, op: Op, program: Program, sizes: Sizes, kernel: Kernel, asked: Asked) -> Cost | None:
+        """Of the member of the operator's family that has these sizes and that ``kernel`` computes.
+
+        None where too few members have its C function to predict anything.
+        """
         known = self._family(op, program, kernel, asked)
         if known is None:
-            return Cost(self._exact(op, program, asked).cost, self.unit, "measured")
-        sizes = sizes_of(op, program)
-        assert sizes is not None
+            return None
         amount = known.cost(loops_of(op, sizes, kernel))
         return Cost(
             float(round(amount)) if self.source.exact else amount, self.unit, "predicted", known.error
@@ -103,7 +115,9 @@ class Predictor:
         return self._exact(op, program, asked).code_bytes if known is None else known.code_bytes
 
     def _family(self, op: Op, program: Program, kernel: Kernel, asked: Asked) -> _Family | None:
-        found = family(op, program)
+        if op not in self._names:
+            self._names[op] = family(op, program)
+        found = self._names[op]
         if found is None:
             return None
         name, resize = found

@@ -101,24 +101,28 @@ class TargetCosts:
         sketch = self._sketches[key]
         if sketch is None:
             return None
-        costs = [self._of_kernel(kernel, sketch, inputs, outputs) for kernel in sketch.kernels]
+        ops = {op.name: op for op in sketch.program.ops}
+        # where it stands, its neighbours hand images over as they are: transposing them is no part of it
+        own = [kernel for kernel in sketch.kernels if ops[kernel.op].origin]
+        costs = [self._of_kernel(ops[kernel.op], kernel, sketch, inputs, outputs) for kernel in own]
         known = [one for one in costs if one is not None]
         return total(known) if known and len(known) == len(costs) else None
 
     def _of_kernel(
-        self, kernel: Kernel, sketch: Sketch, inputs: int | None, outputs: int | None
+        self, op: Op, kernel: Kernel, sketch: Sketch, inputs: int | None, outputs: int | None
     ) -> Cost | None:
         """Of one operator of a lowered node; None where it cannot have other channels."""
         program, asked = sketch.program, Asked(sketch.optimize)
-        op = next(op for op in program.ops if op.name == kernel.op)
         if inputs is None and outputs is None:
             return self.predictor.cost(op, program, kernel, asked)
         sizes = sizes_of(op, program)
         if sizes is None:
             return None
-        layer = resized(op, program, _with_channels(op, sizes, inputs, outputs))
+        sizes = _with_channels(op, sizes, inputs, outputs)
+        layer = resized(op, program, sizes)
         kernel = self.predictor.backend.kernel(layer.op, layer.program, self.predictor.target)
-        return self.predictor.cost(layer.op, layer.program, kernel, asked)
+        found = self.predictor.of_member(op, program, sizes, kernel, asked)
+        return found or self.predictor.cost(layer.op, layer.program, kernel, asked)
 
     def _lowered(self, node: ir.Node) -> Sketch | None:
         """The node by itself; None where there is no kernel for it, or nothing to compute."""

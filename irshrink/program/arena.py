@@ -91,16 +91,19 @@ class Demand:
         return Overlap(index in self.in_place, distance)
 
 
-def plan_memory(program: Program, demands: Sequence[Demand], seed: int = 0) -> MemoryPlan:
+def plan_memory(
+    program: Program, demands: Sequence[Demand], seed: int = 0, *, thorough: bool = True
+) -> MemoryPlan:
     """Place every tensor and workspace of ``program``; ``demands`` has one entry an operator.
 
     All that the operators of a stripe need is in use during the whole stripe, but of the tensors between them
-    only windows, and one workspace serves all whose contents need not last.
+    only windows, and one workspace serves all whose contents need not last. Without ``thorough`` the plan is
+    made at once, and may take more than it has to.
     """
     aliases = aliases_of(program) | _shared_workspaces(program, demands)
     items = _items(program, demands, aliases)
     bound = max(_live_bytes(items, len(program.ops)), default=0)
-    offsets = place(items, bound, seed)
+    offsets = place(items, bound, seed, thorough=thorough)
     total = max((offsets[i.name] + max(i.reserved, i.nbytes + i.overread) for i in items), default=0)
     windows = {name: rows for stripe in program.stripes for name, rows in stripe.windows.items()}
     slots = tuple(

@@ -101,10 +101,14 @@ def aligned(nbytes: int) -> int:
     return -(-nbytes // ALIGNMENT) * ALIGNMENT
 
 
-def place(items: Sequence[Item], bound: int, seed: int = 0) -> dict[str, int]:
-    """Offsets by name: of the first arrangement that meets ``bound``, or of the lowest that was found."""
+def place(items: Sequence[Item], bound: int, seed: int = 0, *, thorough: bool = True) -> dict[str, int]:
+    """Offsets by name: of the first arrangement that meets ``bound``, or of the lowest that was found.
+
+    Args:
+        thorough: try random arrangements, too, where no fixed one meets it.
+    """
     search = _Search(items, seed)
-    for order, floors in search.arrangements():
+    for order, floors in search.arrangements(ATTEMPTS if thorough else 0):
         offsets = first_fit(order, search.rivals, floors)
         if search.keep(order, floors, offsets) <= aligned(bound):
             break
@@ -186,7 +190,7 @@ class _Search:
             self.order, self.floors, self.offsets, self.size = order, floors, offsets, size
         return self.size
 
-    def arrangements(self) -> Iterator[tuple[list[Item], dict[str, int]]]:
+    def arrangements(self, most: int) -> Iterator[tuple[list[Item], dict[str, int]]]:
         items, lifted = self.items, {name: max(distances) for name, distances in self.before.items()}
         by_time = sorted(items, key=lambda i: (i.first, -i.reserved, i.name))
         yield sorted(items, key=lambda i: (-i.reserved, i.first, i.name)), {}
@@ -195,7 +199,7 @@ class _Search:
         # an output lies below its input: going back in time, each is placed right above the one before
         yield sorted(items, key=lambda i: (-i.last, -i.first, -i.reserved, i.name)), {}
         yield by_time, {i.name: lifted.get(i.name, 0) for i in by_time[:1]}
-        attempts = min(ATTEMPTS, PLACEMENTS // max(len(items), 1)) if len(items) > 2 else 0
+        attempts = min(most, PLACEMENTS // max(len(items), 1)) if len(items) > 2 else 0
         for number in range(attempts):
             yield self._by_size() if number % 4 == 0 else self._changed()
 

@@ -16,7 +16,7 @@ is read after it was written, so that a pointwise layer may overwrite its input.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -88,6 +88,7 @@ def choose_pairs(op: ConvInt8, program: Program, target: Target) -> PairTile | N
     return tile if _stream(op, tile) is not None else None
 
 
+@lru_cache(maxsize=4)  # choosing and selecting ask one after the other
 def _stream(op: ConvInt8, tile: PairTile) -> NDArray[np.int32] | None:
     """The weights in the order of the patch."""
     groups, (channels, rows, columns, group_in) = op.groups, op.weight.shape
