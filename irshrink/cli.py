@@ -3,7 +3,8 @@
 Commands live in ``irshrink/commands``; each imports what it needs inside its function, so that
 ``irshrink --help`` does not pay for ONNX or TVM.
 
-Exit codes: 0 done, 1 the input is wrong, 2 a budget is missed, 3 a tool is missing or failed, 70 our bug.
+Exit codes: 0 done, 1 the input is wrong, 2 a budget is missed, 3 a tool is missing or failed, 4 a build is
+not the same again, 70 our bug.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from irshrink.commands.import_ import import_command
 from irshrink.commands.inspect import inspect_command
 from irshrink.commands.optimize import optimize_command
 from irshrink.commands.passes import passes_command
+from irshrink.commands.replay import replay_command
 from irshrink.commands.run import run_command
 from irshrink.commands.targets import targets_command
 from irshrink.commands.tune import tune_command
@@ -59,7 +61,7 @@ def app() -> None:
 
 for _command in (
     compile_command, import_command, inspect_command, run_command, passes_command, targets_command,
-    diff_command, optimize_command, explain_command, tune_command,
+    diff_command, replay_command, optimize_command, explain_command, tune_command,
 ):  # fmt: skip
     app.add_command(_command)
 

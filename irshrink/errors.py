@@ -11,6 +11,7 @@
     │   └── OutputError                      the output folder
     ├── BudgetError                     2    a stated budget is missed
     ├── ToolError                       3    a compiler, emulator or backend is missing or failed
+    ├── ReplayError                     4    a build is not the same again
     └── InternalError                   70   our bug
         └── PassError                        a pass raised, or changed what it must keep
 
@@ -83,6 +84,12 @@ class ToolError(IrshrinkError):
     """A backend, compiler or emulator is missing or failed."""
 
     exit_code = 3
+
+
+class ReplayError(IrshrinkError):
+    """Built again from its lock, something differs; the message says what."""
+
+    exit_code = 4
 
 
 class InternalError(IrshrinkError):

@@ -22,6 +22,7 @@ APPLICATION = (
     "explain",
     "inspect",
     "optimize",
+    "replay",
     "proof",
     "tune",
     "variants",
