@@ -120,7 +120,7 @@ def _unary(kind: str, style: Style, names: tuple[str, ...]) -> TirFunction:
 
 
 def select_round(op: RoundF16, program: Program, target: Target) -> KernelCall:
-    """float32 to float16; each number takes half of its place."""
+    """float32 to float16; what is written may begin where what is read does."""
     n = program.tensors[op.output].elements
     return KernelCall(_round(style_of(target)), (Input(0), Output(), n), distances=((0, 0),))
 
@@ -131,9 +131,9 @@ def _round(style: Style) -> TirFunction:
 
 
 def select_widen(op: WidenF16, program: Program, target: Target) -> KernelCall:
-    """float16 to float32."""
+    """float16 to float32; what is read may lie in the second half of what is written."""
     n = program.tensors[op.output].elements
-    return KernelCall(_widen(style_of(target)), (Input(0), Output(), n))
+    return KernelCall(_widen(style_of(target)), (Input(0), Output(), n), distances=((0, 2 * n),))
 
 
 @cache

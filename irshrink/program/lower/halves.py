@@ -45,6 +45,7 @@ from irshrink.target import Target
 
 _LARGEST = float(np.finfo(np.float16).max)
 _MOVES = (Concat, Expand, MaxPool, Pad, Reshape, Slice, Take, Transpose)
+_BORDERS = (RoundF16, WidenF16)
 #: Kinds of elementwise operations whose operands or results leave the range of float16 too easily.
 _NOT_HERE = frozenset({"pow"})
 
@@ -163,8 +164,9 @@ class _Rewriting:
         return new
 
     def _notes(self) -> list[str]:
-        count = sum(type(op).__name__.endswith("F16") for op in self.ops if op.origin)
-        notes = [f"Arithmetic is float16 in {count} of {len(self.program.ops)} operators."]
+        count = sum(type(op).__name__.endswith("F16") for op in self.ops if not isinstance(op, _BORDERS))
+        computing = sum(not isinstance(op, _MOVES) for op in self.program.ops)
+        notes = [f"Arithmetic is float16 in {count} of {computing} operators."]
         if self._left:
             named = "; ".join(f"{', '.join(op.origin) or op.name}: {why}" for op, why in self._left)
             notes.append(f"In float32 stay, with conversions around them: {named}.")
