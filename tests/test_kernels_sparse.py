@@ -78,10 +78,10 @@ def test_bytes_equal_the_reference(bits: int, target: str, tmp_path: Path) -> No
     bench, chosen = layers(bits), load_target(target)
     steps = choose_kernels(bench.program, chosen)
     skipping = [step.call.function.name.startswith("sparse_") for step in steps]
-    assert all(skipping) if target != "host" else not any(skipping)
+    assert any(skipping) == (target != "host")
     bench.check(TvmBackend(), chosen, tmp_path)
-    notes = sparse_notes(((step.op, step.call) for step in steps), chosen)
-    assert bool(notes) == (target == "host")
+    notes = sparse_notes([(step.op, step.call) for step in steps], bench.program, chosen)
+    assert (notes != []) == (not all(skipping) or target == "cortex-m4")
 
 
 def halves(columns: Array, bits: int) -> Array:
@@ -114,16 +114,25 @@ def test_pairs_are_the_weights(seed: int, bits: int, distance: int, density: flo
     np.testing.assert_array_equal(found, rows)
 
 
-def test_dense_weights_stay_dense() -> None:
-    bench = KernelBench()
-    add(bench, (5, 5), (40, 9), Window(kernel=(1, 1)), bits=8, density=0.8)
-    target = load_target("cortex-m3")
-    steps = choose_kernels(bench.program, target)
-    assert not steps[0].call.function.name.startswith("sparse_")
-    assert (
-        "1 layer, from op0 on, lie in memory with their zeros"
-        in sparse_notes(((step.op, step.call) for step in steps), target)[0]
-    )
+@pytest.mark.parametrize(
+    ("target", "density", "skips", "said"),
+    [
+        ("cortex-m3", 0.8, False, "1 layer, from op0 on, lie in memory with their zeros"),
+        ("cortex-m3", 0.5, True, ""),
+        ("cortex-m4", 0.6, False, "does not pay on cortex-m4"),
+        ("cortex-m4", 0.35, True, "saves flash without zeros"),
+        ("cortex-m4", 0.35, True, "where less than 25 % of the weights are left"),
+        ("cortex-m4", 0.1, True, ""),
+    ],
+)
+def test_zeros_are_skipped_where_that_saves(target: str, density: float, skips: bool, said: str) -> None:
+    bench, chosen = KernelBench(), load_target(target)
+    add(bench, (5, 5), (256, 16), Window(kernel=(1, 1)), bits=8, density=density)
+    steps = choose_kernels(bench.program, chosen)
+    assert steps[0].call.function.name.startswith("sparse_") == skips
+    notes = sparse_notes([(step.op, step.call) for step in steps], bench.program, chosen)
+    assert bool(notes) == bool(said)
+    assert said in " ".join(notes)
 
 
 Steps = list[tuple[str, dict[str, Any]]]

@@ -299,7 +299,7 @@ def _artifact(
         notes=(
             *chooser.notes(),
             *wider_notes((step.op, step.call) for step in planned.steps),
-            *sparse_notes(((step.op, step.call) for step in planned.steps), target),
+            *sparse_notes([(s.op, s.call) for s in planned.steps], planned.program, target),
             *transform_notes(planned.program, {c.op: c.weights_bytes for c in costs}),
         ),
         choices=chooser.choices(),

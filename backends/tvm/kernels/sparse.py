@@ -9,8 +9,9 @@ Where the next weight is further than a distance reaches, a weight of 0 is store
 a channel has an odd number. On top come two bytes a channel: how many pairs it has. (The relative indices of
 Han et al., *Deep compression*, ICLR 2016, section 2, by rows.)
 
-An entry takes about 4 instructions and 2 for each pixel. Dense kernels take half of one to 3 for a product,
-so skipping pays where few weights are left or dense kernels are slow (docs/pruning.md).
+An entry takes about 4 instructions and 2 for each pixel; dense kernels take half of one to 6 for a product.
+So skipping takes fewer where few weights are left, or dense kernels are slow (:data:`PAYS`). Where it takes
+more, it is done for the sake of flash alone, if it saves a third of it, and the report says so.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from numpy.typing import NDArray
 from irshrink.backends.tvm.kernels.call import Argument, Constant, Input, KernelCall, Output, Workspace
 from irshrink.backends.tvm.kernels.convolution import SLACK, WINDOW, image_distances, pitch_of, row_calls
 from irshrink.backends.tvm.kernels.epilogue import Epilogue, epilogue_arguments
+from irshrink.backends.tvm.kernels.packed import WEIGHT
 from irshrink.backends.tvm.kernels.tiles import Tile
 from irshrink.backends.tvm.tir import (
     Buffer,
@@ -52,6 +54,16 @@ from irshrink.target import Target
 
 #: Pairs that a channel's two bytes can count.
 _MOST = 0xFFFF
+#: Share of weights left below which skipping takes fewer instructions, by a feature of the target (``""``
+#: for all others): of layers of one pixel, and of several (benchmarks/sparsity.py).
+PAYS: dict[str, tuple[float, float]] = {
+    "mve": (0.09, 0.12),
+    "dsp": (0.19, 0.25),
+    "thumb1": (0.65, 0.65),
+    "": (0.45, 0.65),
+}
+#: Share of a dense layer's bytes that slower kernels may take.
+_WORTH = 2 / 3
 
 
 @dataclass(frozen=True)
@@ -98,12 +110,29 @@ def select(op: Op, program: Program, target: Target) -> KernelCall | None:
     bits = 8 if op.weight_bits == 8 else 4
     rows = op.weight.reshape(len(op.weight), -1)
     stream = min((packed(rows, Entries(distance, bits)) for distance in (4, 8)), key=lambda s: s.nbytes)
-    dense = -(-op.weight.size * op.weight_bits // 8)
-    if stream.counts.max(initial=0) > _MOST or stream.nbytes >= dense:
+    most = dense_bytes(op) * (1.0 if pays(op, program, target) else _WORTH)
+    if stream.counts.max(initial=0) > _MOST or stream.nbytes >= most:
         return None
     return (
         _convolution(op, program, target, stream) if isinstance(op, ConvInt8) else _dense(op, program, stream)
     )
+
+
+def dense_bytes(op: ConvInt8 | DenseInt8) -> int:
+    """What the weights take with their zeros."""
+    return -(-op.weight.size * op.weight_bits // 8)
+
+
+def pays(op: ConvInt8 | DenseInt8, program: Program, target: Target) -> bool:
+    """Whether skipping zeros takes fewer instructions than multiplying by them."""
+    return bool(np.count_nonzero(op.weight) < limit(op, program, target) * op.weight.size)
+
+
+def limit(op: ConvInt8 | DenseInt8, program: Program, target: Target) -> float:
+    """The share of weights left below which :func:`pays`."""
+    feature = next((name for name in PAYS if name and target.has(name)), "")
+    several = program.tensors[op.output].elements > len(op.weight)
+    return PAYS[feature][several]
 
 
 def packed(rows: NDArray[np.int8], form: Entries) -> Stream:
@@ -272,17 +301,26 @@ def _copy(f: Function, x: Buffer, patch: Buffer, w: dict[str, Any], pixel: Expr,
         )  # fmt: skip
 
 
-def sparse_notes(calls: Iterable[tuple[Op, KernelCall]], target: Target) -> list[str]:
-    """Sentences for the report about sparse layers: which are dense after all."""
-    dense = [
-        op.name
-        for op, call in calls
-        if getattr(op, "sparse", False) and not call.function.name.startswith("sparse_")
-    ]
-    if not dense:
-        return []
-    layers = plural(len(dense), "layer")
-    return [
-        f"The weights of {layers}, from {dense[0]} on, lie in memory with their zeros: skipping them does "
-        f"not pay on {target.name}."
-    ]
+def sparse_notes(calls: Iterable[tuple[Op, KernelCall]], program: Program, target: Target) -> list[str]:
+    """Sentences for the report: sparse layers that are dense after all, or slower for being sparse."""
+    layers = [(op, call) for op, call in calls if isinstance(op, ConvInt8 | DenseInt8) and op.sparse]
+    skipping = [(op, call) for op, call in layers if call.function.name.startswith("sparse_")]
+    notes = []
+    dense = [op.name for op, call in layers if (op, call) not in skipping]
+    if dense:
+        notes.append(
+            f"The weights of {plural(len(dense), 'layer')}, from {dense[0]} on, lie in memory with their "
+            f"zeros: leaving them out does not pay on {target.name}."
+        )
+    slower = [(op, call) for op, call in skipping if not pays(op, program, target)]
+    if slower:
+        least = min(limit(op, program, target) for op, _ in slower)
+        bytes_now = sum(c.array.nbytes for _, call in slower for c in call.constants() if c.role == WEIGHT)
+        bytes_dense = sum(dense_bytes(op) for op, _ in slower)
+        notes.append(
+            f"{plural(len(slower), 'layer')}, from {slower[0][0].name} on, "
+            f"{'saves' if len(slower) == 1 else 'save'} flash without zeros ({bytes_now:,} bytes of weights "
+            f"instead of {bytes_dense:,}), but not time: on {target.name} skipping takes fewer instructions "
+            f"where less than {100 * least:.0f} % of the weights are left."
+        )
+    return notes
