@@ -131,7 +131,7 @@ def test_a_wish_that_cannot_be_read_is_none(text: str) -> None:
     model = ir.Model(ir.Graph([], [], nodes=[]), ir_version=10)
     assert float16.kept(model) is None
     float16.wish(model, ["b", "a"])
-    assert float16.kept(model) == {"a", "b"}
+    assert float16.kept(model) == frozenset({"a", "b"})
     model.metadata_props["irshrink.float16"] = text
     assert float16.kept(model) is None
 
