@@ -20,6 +20,7 @@ from types import FrameType
 import click
 
 from irshrink import __version__
+from irshrink.commands.cmake import cmake_command
 from irshrink.commands.compile import compile_command
 from irshrink.commands.diff import diff_command
 from irshrink.commands.explain import explain_command
@@ -61,7 +62,7 @@ def app() -> None:
 
 for _command in (
     compile_command, import_command, inspect_command, run_command, passes_command, targets_command,
-    diff_command, replay_command, optimize_command, explain_command, tune_command,
+    diff_command, replay_command, optimize_command, explain_command, tune_command, cmake_command,
 ):  # fmt: skip
     app.add_command(_command)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -137,6 +138,12 @@ _OPTIONS = [
         is_flag=True,
         help="Write the seconds of every pass into report.json (no longer reproducible).",
     ),
+    click.option(
+        "--junit",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Write what was promised as a JUnit report, whether it was kept or not.",
+    ),
     click.option("--force", is_flag=True, help="Replace the content of the output folder, whatever it is."),
     click.option("--json", "as_json", is_flag=True, help="Print the report as JSON and nothing else."),
 ]
@@ -157,6 +164,7 @@ def compile_command(
     out: Path,
     recipe_file: Path | None,
     timings: bool,
+    junit: Path | None,
     force: bool,
     as_json: bool,
     **options: Any,
@@ -173,8 +181,9 @@ def compile_command(
     lock = _lock_to_replay(recipe_file, model, recipe.frontend)
     from irshrink.compile import compile_model
 
-    with progress("compile") as step:
+    with progress("compile") as step, _told(junit, model) as tell:
         report = compile_model(model, recipe, out, force=force, timings=timings, progress=step)
+        tell(report)
     if lock is not None:
         _warn_of_differences(lock, out)
     if as_json:
@@ -183,6 +192,24 @@ def compile_command(
     from irshrink.report.summary import summary
 
     echo(summary(report, out))
+
+
+@contextmanager
+def _told(junit: Path | None, model: Path) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Write the JUnit report of a build, or of the reason that there is none."""
+    from irshrink.errors import IrshrinkError
+    from irshrink.files import write_text
+    from irshrink.report.junit import junit_of_error, junit_of_report
+
+    texts: list[str] = []
+    try:
+        yield lambda report: texts.append(junit_of_report(report, model.stem))
+    except IrshrinkError as e:
+        texts.append(junit_of_error(e, model.stem))
+        raise
+    finally:
+        if junit is not None and texts:
+            write_text(junit, texts[0])
 
 
 def read_recipe(file: Path | None, options: dict[str, Any]) -> Recipe:
