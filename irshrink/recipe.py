@@ -79,6 +79,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             0.01 is one percentage point.
         relative_drop: ``max_drop`` is a fraction of the original's accuracy instead.
         max_size: most bytes that the compressed ONNX model may take.
+        sparsity: share of the weights that become 0, in front of what ``quantize`` stands for, and are left
+            out of the file, and of flash where kernels can do without them (docs/pruning.md).
         verify: check every pass that must not change the outputs on the samples.
         test_inputs: samples in the test vector, which are run on the target or its emulator.
         seed: of everything random.
@@ -109,6 +111,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     max_drop: float | None = None
     relative_drop: bool = False
     max_size: int | None = None
+    sparsity: float | None = None
     verify: bool = False
     test_inputs: int = 4
     seed: int = 0
@@ -128,6 +131,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
                 raise RecipeError(f"{key} is {limit}; a limit is a positive number of bytes.")
         if self.threads is not None and not 1 <= self.threads <= MOST_THREADS:
             raise RecipeError(f"threads is {self.threads}; it must be 1 to {MOST_THREADS}.")
+        if self.sparsity is not None and not 0 < self.sparsity < 1:
+            raise RecipeError(f"sparsity is {self.sparsity}; a share of the weights is 70%, or 0.7.")
         if self.seed < 0:
             raise RecipeError(f"seed is {self.seed}; it must not be negative.")
         require_variants(self.shapes, self.variants)
@@ -235,6 +240,8 @@ def make_recipe(values: Mapping[str, Any], where: str = "recipe") -> Recipe:
     for key in ("flash", "ram", "max_size"):
         if isinstance(plain.get(key), str):
             plain[key] = parse_size(plain[key], key)
+    if isinstance(plain.get("sparsity"), str):
+        plain["sparsity"] = parse_share(plain["sparsity"], "sparsity")
     if plain.get("max_drop") is not None:
         text = str(plain["max_drop"]).strip()
         if text.endswith("relative"):
@@ -247,6 +254,18 @@ def make_recipe(values: Mapping[str, Any], where: str = "recipe") -> Recipe:
         return msgspec.convert(plain, Recipe)
     except msgspec.ValidationError as e:
         raise RecipeError(f"{where}: {complaint(e, Recipe)}") from e
+
+
+def parse_share(text: str, key: str) -> float:
+    """``"70%"`` and ``"0.7"`` are the same.
+
+    Raises:
+        RecipeError: not a number.
+    """
+    match = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*(%?)\s*", text)
+    if match is None:
+        raise RecipeError(f"{key} '{text}' is not a share. Write 70%, or 0.7.")
+    return float(match[1]) / 100 if match[2] else float(match[1])
 
 
 def parse_drop(text: str, share: bool = True) -> float:
