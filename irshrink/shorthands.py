@@ -95,6 +95,18 @@ SHORTHANDS: Mapping[Quantize, Shorthand] = {
 }
 
 
+def sparse_steps(recipe: Recipe) -> tuple[tuple[StepTable, ...], tuple[StepTable, ...]]:
+    """What ``sparsity`` stands for, in front of and behind the passes of ``quantize``.
+
+    With calibration data the weights that stay make up for the others; without, the smallest go.
+    """
+    if recipe.sparsity is None:
+        return (), ()
+    method = "magnitude" if recipe.calibration is None else "sparsegpt"
+    prune = {"pass": "prune-weights", "sparsity": recipe.sparsity, "method": method, "scope": "global"}
+    return (prune,), ({"pass": "store-sparse"},)
+
+
 def chosen_passes(recipe: Recipe) -> list[Pass]:
     """The recipe's explicit steps, or what its shorthand stands for; options are checked here.
 
@@ -108,11 +120,17 @@ def chosen_passes(recipe: Recipe) -> list[Pass]:
                 "steps replace what quantize and keep_float stand for. Leave these out, and write keep_float "
                 "inside the quantize-int8 step."
             )
+        if recipe.sparsity is not None:
+            raise RecipeError(
+                "steps replace what sparsity stands for. Leave it out, and write the steps prune-weights and "
+                "store-sparse."
+            )
         return steps
     tables = SHORTHANDS[recipe.quantization].steps(recipe)
     if not tables and recipe.keep_float:
         raise RecipeError("keep_float: nothing is quantized here. Give --calibration, or leave it out.")
-    return [_made(table, recipe.keep_float) for table in tables]
+    before, behind = sparse_steps(recipe)
+    return [_made(table, recipe.keep_float) for table in (*before, *tables, *behind)]
 
 
 def _made(table: StepTable, keep_float: tuple[str, ...]) -> Pass:
