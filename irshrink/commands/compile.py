@@ -51,6 +51,11 @@ _OPTIONS = [
         "data, none without.",
     ),
     click.option(
+        "--sparsity",
+        metavar="SHARE",
+        help="Share of the weights that become 0 and are left out of the file: 70% or 0.7 (docs/pruning.md).",
+    ),
+    click.option(
         "--keep-float",
         multiple=True,
         metavar="PATTERN",
