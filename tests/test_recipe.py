@@ -227,6 +227,28 @@ class TestShorthands:
     def test_some_need_no_data(self, name: Any) -> None:
         assert Recipe(target="host", quantize=name).quantization == name
 
+    def test_sparsity_stands_around_what_quantize_stands_for(self) -> None:
+        recipe = make_recipe({"target": "host", "calibration": "x.npz", "sparsity": "70%"})
+        passes = chosen_passes(recipe)
+        assert [one.name for one in passes] == ["prune-weights", "quantize-int8", "store-sparse"]
+        options = [getattr(passes[0], key, None) for key in ("sparsity", "method")]
+        assert options == [0.7, "sparsegpt"]
+        without = chosen_passes(Recipe(target="host", sparsity=0.5))
+        assert [one.name for one in without] == ["prune-weights", "store-sparse"]
+        assert getattr(without[0], "method", None) == "magnitude"
+
+    @pytest.mark.parametrize(
+        ("values", "said"),
+        [
+            ({"sparsity": "much"}, "'much' is not a share. Write 70%, or 0.7."),
+            ({"sparsity": "100%"}, "a share of the weights is 70%, or 0.7"),
+            ({"sparsity": 0.5, "steps": ()}, "steps replace what sparsity stands for"),
+        ],
+    )
+    def test_sparsity_that_cannot_be(self, values: dict[str, Any], said: str) -> None:
+        with pytest.raises(RecipeError, match=said):
+            chosen_passes(make_recipe({"target": "host", **values}))
+
     def test_w4a8_is_int8_with_weights_in_4_bits(self) -> None:
         last = chosen_passes(Recipe(target="host", calibration="x.npz", quantize="w4a8"))[-1]
         assert (last.name, getattr(last, "weight_bits", None)) == ("quantize-int8", 4)
