@@ -79,6 +79,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             0.01 is one percentage point.
         relative_drop: ``max_drop`` is a fraction of the original's accuracy instead.
         max_size: most bytes that the compressed ONNX model may take.
+        prune: share of the multiplications that go, with the channels that make least use of them, before
+            anything else; needs calibration data for the repair (docs/pruning.md).
         sparsity: share of the weights that become 0, in front of what ``quantize`` stands for, and are left
             out of the file, and of flash where kernels can do without them (docs/pruning.md).
         verify: check every pass that must not change the outputs on the samples.
@@ -111,6 +113,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     max_drop: float | None = None
     relative_drop: bool = False
     max_size: int | None = None
+    prune: float | None = None
     sparsity: float | None = None
     verify: bool = False
     test_inputs: int = 4
@@ -131,6 +134,10 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
                 raise RecipeError(f"{key} is {limit}; a limit is a positive number of bytes.")
         if self.threads is not None and not 1 <= self.threads <= MOST_THREADS:
             raise RecipeError(f"threads is {self.threads}; it must be 1 to {MOST_THREADS}.")
+        if self.prune is not None and not 0 < self.prune < 1:
+            raise RecipeError(f"prune is {self.prune}; a share of the multiplications is 30%, or 0.3.")
+        if self.prune is not None and self.calibration is None:
+            raise RecipeError("prune needs calibration data for the repair. Give --calibration samples.npz.")
         if self.sparsity is not None and not 0 < self.sparsity < 1:
             raise RecipeError(f"sparsity is {self.sparsity}; a share of the weights is 70%, or 0.7.")
         if self.seed < 0:
@@ -240,8 +247,9 @@ def make_recipe(values: Mapping[str, Any], where: str = "recipe") -> Recipe:
     for key in ("flash", "ram", "max_size"):
         if isinstance(plain.get(key), str):
             plain[key] = parse_size(plain[key], key)
-    if isinstance(plain.get("sparsity"), str):
-        plain["sparsity"] = parse_share(plain["sparsity"], "sparsity")
+    for key in ("prune", "sparsity"):
+        if isinstance(plain.get(key), str):
+            plain[key] = parse_share(plain[key], key)
     if plain.get("max_drop") is not None:
         text = str(plain["max_drop"]).strip()
         if text.endswith("relative"):

@@ -8,6 +8,7 @@ name in :data:`Quantize`.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -107,6 +108,13 @@ def sparse_steps(recipe: Recipe) -> tuple[tuple[StepTable, ...], tuple[StepTable
     return (prune,), ({"pass": "store-sparse"},)
 
 
+def pruning_steps(recipe: Recipe) -> tuple[StepTable, ...]:
+    """What ``prune`` stands for: in steps of at most a fifth, each priced on what the one before left."""
+    if recipe.prune is None:
+        return ()
+    return ({"pass": "prune-channels", "ratio": recipe.prune, "steps": math.ceil(recipe.prune / 0.2)},)
+
+
 def chosen_passes(recipe: Recipe) -> list[Pass]:
     """The recipe's explicit steps, or what its shorthand stands for; options are checked here.
 
@@ -120,6 +128,10 @@ def chosen_passes(recipe: Recipe) -> list[Pass]:
                 "steps replace what quantize and keep_float stand for. Leave these out, and write keep_float "
                 "inside the quantize-int8 step."
             )
+        if recipe.prune is not None:
+            raise RecipeError(
+                "steps replace what prune stands for. Leave it out, and write the step prune-channels."
+            )
         if recipe.sparsity is not None:
             raise RecipeError(
                 "steps replace what sparsity stands for. Leave it out, and write the steps prune-weights and "
@@ -130,7 +142,7 @@ def chosen_passes(recipe: Recipe) -> list[Pass]:
     if not tables and recipe.keep_float:
         raise RecipeError("keep_float: nothing is quantized here. Give --calibration, or leave it out.")
     before, behind = sparse_steps(recipe)
-    return [_made(table, recipe.keep_float) for table in (*before, *tables, *behind)]
+    return [_made(table, recipe.keep_float) for table in (*pruning_steps(recipe), *before, *tables, *behind)]
 
 
 def _made(table: StepTable, keep_float: tuple[str, ...]) -> Pass:

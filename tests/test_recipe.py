@@ -227,6 +227,25 @@ class TestShorthands:
     def test_some_need_no_data(self, name: Any) -> None:
         assert Recipe(target="host", quantize=name).quantization == name
 
+    def test_pruning_comes_first(self) -> None:
+        recipe = make_recipe({"target": "host", "calibration": "x.npz", "prune": "30%"})
+        passes = chosen_passes(recipe)
+        assert [one.name for one in passes] == ["prune-channels", "quantize-int8"]
+        assert (getattr(passes[0], "ratio", None), getattr(passes[0], "steps", None)) == (0.3, 2)
+
+    @pytest.mark.parametrize(
+        ("values", "said"),
+        [
+            ({"prune": "some"}, "'some' is not a share. Write 70%, or 0.7."),
+            ({"prune": 1.5}, "a share of the multiplications is 30%, or 0.3"),
+            ({"prune": 0.3}, "prune needs calibration data for the repair"),
+            ({"prune": 0.3, "calibration": "x.npz", "steps": ()}, "steps replace what prune stands for"),
+        ],
+    )
+    def test_pruning_that_cannot_be(self, values: dict[str, Any], said: str) -> None:
+        with pytest.raises(RecipeError, match=said):
+            chosen_passes(make_recipe({"target": "host", **values}))
+
     def test_sparsity_stands_around_what_quantize_stands_for(self) -> None:
         recipe = make_recipe({"target": "host", "calibration": "x.npz", "sparsity": "70%"})
         passes = chosen_passes(recipe)

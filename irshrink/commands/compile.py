@@ -51,6 +51,12 @@ _OPTIONS = [
         "data, none without.",
     ),
     click.option(
+        "--prune",
+        metavar="SHARE",
+        help="Share of the multiplications that go, with whole channels; the rest makes up for them, without "
+        "training: 30% or 0.3 (docs/pruning.md).",
+    ),
+    click.option(
         "--sparsity",
         metavar="SHARE",
         help="Share of the weights that become 0 and are left out of the file: 70% or 0.7 (docs/pruning.md).",
