@@ -11,6 +11,7 @@ from irshrink.analyses.cost import graph_parameters
 from irshrink.artifact import model_name
 from irshrink.backend import Backend
 from irshrink.console import Progress, plural
+from irshrink.costs.planned import costs_if_any, footprint_before, needs_costs
 from irshrink.errors import BudgetError, RecipeError, ToolError
 from irshrink.files import sha256, write_text
 from irshrink.fit import within_flash
@@ -100,18 +101,21 @@ def _compile(
     module, imported = read_model(path, recipe.frontend, progress)
     variants = shaped_variants(module, recipe)
     samples = samples_by_role(variants)
+    costs = costs_if_any(target, passes, schedules) if needs_costs(passes) else None
 
     def run(*steps: Pass | Fixpoint) -> None:
         for variant in in_order(variants):
             watched = recipe.verify and variant.data.best() is not None
             instruments: list[Instrument] = [CheckNumerics(variant.data.few())] if watched else []
-            Pipeline(steps, instruments, verify_structure, progress).run(variant.module, target, recipe.seed)
+            pipeline = Pipeline(steps, instruments, verify_structure, progress, costs)
+            pipeline.run(variant.module, target, recipe.seed)
 
     progress("cleaning up")
     run(*cleanup_steps())
     for variant in variants:
         lower(variant.module)  # what no kernel can run is refused here, before any long work
         proof.require_scorable(variant.original, variant.data, recipe.metric)
+    whole = module.clone()
     for step in passes:
         progress(step.name)
         run(step)
@@ -149,6 +153,7 @@ def _compile(
                 *memory,
             ],
             recipe=lock.recipe,
+            before=footprint_before(whole, module.history, target, passes, costs, progress),
         )
         report = build_report(facts)
         write_report(report, folder, timings=timings)

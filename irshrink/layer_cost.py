@@ -44,22 +44,17 @@ class Footprint:
 
     Attributes:
         weights_bytes: constants in flash; what layers share counts once.
-        code_bytes: an estimate of the machine code.
+        code_bytes: machine code of the kernels, an estimate; None where nothing was measured.
         arena_bytes: of the real plan.
-        cost: of one inference.
+        cost: of one inference; None where nothing was measured.
         layers: parts of ``cost`` by the name of the node; what is fused into a node is part of its cost.
     """
 
     weights_bytes: int
-    code_bytes: int
+    code_bytes: int | None
     arena_bytes: int
-    cost: Cost
+    cost: Cost | None
     layers: Mapping[str, Cost] = field(default_factory=dict)
-
-    @property
-    def flash_bytes(self) -> int:
-        """Weights and code."""
-        return self.weights_bytes + self.code_bytes
 
 
 class LayerCosts(Protocol):
@@ -73,13 +68,17 @@ class LayerCosts(Protocol):
         exact: whether measuring again gives the same; seconds are not.
     """
 
-    unit: Unit
-    exact: bool
+    @property
+    def unit(self) -> Unit: ...
+
+    @property
+    def exact(self) -> bool: ...
 
     def of_node(self, node: ir.Node) -> Cost | None:
-        """Of a node by itself, as it stands in its graph; nothing is fused into it.
+        """Of a node by itself, as it stands in its graph; what a layer's C function does besides is no part.
 
-        None where it computes nothing, its shapes are open, or the target has no kernel for it.
+        None where it computes nothing (which is so for a Relu or Clip that is part of the layer before it),
+        its shapes are open, or the target has no kernel for it.
 
         Raises:
             ToolError: the compiler or the emulator failed.
@@ -94,7 +93,7 @@ class LayerCosts(Protocol):
         """
 
     def of_module(self, module: Module) -> Footprint:
-        """Of a whole model as it would be compiled.
+        """Of a whole model as it would be compiled; it is not changed, and its ``cost`` is not None.
 
         A float model is quantized the way that it is going to be, on a few samples: its own, or random ones.
 

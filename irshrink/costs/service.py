@@ -11,12 +11,14 @@ from typing import cast
 import msgspec
 import onnx_ir as ir
 
+from irshrink.backend import Backend
 from irshrink.costs.isolated import isolated, node_key
 from irshrink.costs.predict import Asked, Predictor
 from irshrink.costs.sizes import Sizes, coupled, resized, sizes_of
 from irshrink.costs.sketch import Kernel, Sketch, Sketching
 from irshrink.costs.store import Store
 from irshrink.errors import BudgetError, IrshrinkError, ToolError
+from irshrink.graph.edit import is_op
 from irshrink.layer_cost import Cost, Footprint, Unit, total
 from irshrink.lock import installed_versions
 from irshrink.module import Module
@@ -33,6 +35,7 @@ from irshrink.tuning.database import Schedules, schedules_for
 #: Samples that scales are found on where a float model is to be quantized: only dead channels depend on them.
 _SAMPLES = 8
 _ROOM = 1 << 30
+_LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Add")
 _SOURCES: dict[Unit, type[CostSource]] = {
     "instructions": Instructions,
     "estimated cycles": Cycles,
@@ -67,7 +70,7 @@ class TargetCosts:
     def of_channels(
         self, node: ir.Node, *, inputs: int | None = None, outputs: int | None = None
     ) -> Cost | None:
-        key = node_key(node)
+        key = None if _is_fused(node) else node_key(node)
         if key is None:
             return None
         if (key, inputs, outputs) not in self._answers:
@@ -88,7 +91,7 @@ class TargetCosts:
             code[f"{kernel.op}:{kernel.function}" if kernel.specialized else kernel.function] = nbytes
         nothing = Cost(0, self.unit, "measured")
         return Footprint(
-            weights_bytes=sum(dict(part for k in sketch.kernels for part in k.constants).values()),
+            weights_bytes=weights_bytes(sketch),
             code_bytes=sum(code.values()),
             arena_bytes=sketch.plan.nbytes,
             cost=total([one for costs in layers.values() for one in costs] or [nothing]),
@@ -135,18 +138,46 @@ class TargetCosts:
         return sketch if sketch.kernels else None
 
     def _sketch(self, module: Module) -> Sketch:
-        """Quantized if it is to be, lowered, planned; in more RAM than there is where that is too short."""
-        target, backend = self.predictor.target, self.predictor.backend
-        if self.quantize and not any(node.op_type == "DequantizeLinear" for node in module.graph):
-            data = module.calibration
-            specs = input_specs(module.graph)
-            module.calibration = random_samples(specs, _SAMPLES) if data is None else data.spread(_SAMPLES)
-            Pipeline(self.quantize).run(module, target)
-        program = lower_for(module, target)
-        try:
-            return backend.sketch(program, target)
-        except BudgetError:
-            return backend.sketch(program, with_memory(target, _ROOM, _ROOM))
+        return sketched(module, self.predictor.target, self.quantize, self.predictor.backend)
+
+
+def sketched(
+    module: Module, target: Target, quantize: Sequence[Pass], backend: Backend | None = None
+) -> Sketch:
+    """Kernels and memory of a model, which is quantized in place unless it is.
+
+    Where the target's RAM is too short for any plan, there is more of it.
+
+    Raises:
+        UnsupportedModelError: the target has no kernel for a node.
+        ToolError: the backend cannot plan without compiling.
+    """
+    backend = backend_for(target) if backend is None else backend
+    if not isinstance(backend, Sketching):
+        raise ToolError(f"backend '{backend.name}' does not say what its layers cost.")
+    if quantize and not any(node.op_type == "DequantizeLinear" for node in module.graph):
+        data = module.calibration
+        specs = input_specs(module.graph)
+        module.calibration = random_samples(specs, _SAMPLES) if data is None else data.spread(_SAMPLES)
+        module.taken_over = None
+        Pipeline(quantize).run(module, target)
+    program = lower_for(module, target)
+    try:
+        return backend.sketch(program, target)
+    except BudgetError:
+        return backend.sketch(program, with_memory(target, _ROOM, _ROOM))
+
+
+def weights_bytes(sketch: Sketch) -> int:
+    """Constants in flash, equal ones once."""
+    return sum(dict(part for kernel in sketch.kernels for part in kernel.constants).values())
+
+
+def _is_fused(node: ir.Node) -> bool:
+    """Whether the layer before it clips its results as the node does."""
+    before = node.inputs[0].producer() if node.inputs and node.inputs[0] is not None else None
+    single = before is not None and len(before.outputs) == 1 and len(before.outputs[0].uses()) == 1
+    return single and is_op(node, "Relu", "Clip") and is_op(before, *_LAYERS)
 
 
 def _with_channels(op: Op, sizes: Sizes, inputs: int | None, outputs: int | None) -> Sizes:

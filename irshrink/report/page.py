@@ -11,7 +11,7 @@ from typing import Any
 import jinja2
 
 from irshrink.console import plural, similarity
-from irshrink.report.summary import arena_bound, kernels_chosen, measured
+from irshrink.report.summary import arena_bound, kernels_chosen, measured, removed
 from irshrink.report.svg import arena_over_time, split_bar, uncovered
 
 HERE = Path(__file__).parent
@@ -30,6 +30,8 @@ def render_page(report: Mapping[str, Any]) -> str:
         ram=_ram(report),
         steps=_steps(report["passes"]),
         decided=_decided(report["passes"]),
+        removed=removed(report["changes"]) if report["changes"] else None,
+        counted=report["changes"] and any(None not in c["instructions"] for c in report["changes"]["layers"]),
         kernels=kernels_chosen(report["choices"]) if report["choices"] else None,
         mixed=mixed,
         timed=any(record["seconds"] is not None for record in report["passes"]),
@@ -143,6 +145,8 @@ def _template() -> jinja2.Template:
     environment.filters["measured"] = measured
     environment.filters["value"] = _value
     environment.filters["percent"] = lambda value: "–" if value is None else f"{value * 100:.2f} %"
+    environment.filters["change"] = _change
+    environment.filters["error"] = lambda value: value if isinstance(value, str) else f"{value:.3g}"
     environment.filters["shape"] = lambda dims: " × ".join(str(d) for d in dims) or "scalar"
     environment.filters["share"] = lambda value, most: f"{100 * (value or 0) / most:.1f}" if most else "0"
     return environment.get_template("report.html.j2")
@@ -151,6 +155,14 @@ def _template() -> jinja2.Template:
 def _number(value: float | None) -> str:
     """Digits in groups of three; a dash for what was not measured."""
     return "–" if value is None else f"{value:,}"
+
+
+def _change(pair: Sequence[int | None]) -> str:
+    """``1,200 → 900``; one number where nothing changed."""
+    before, after = pair
+    if before == after:
+        return _number(after)
+    return f"{_number(before)} → {_number(after)}"
 
 
 def _value(value: Any) -> str:

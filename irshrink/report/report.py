@@ -19,10 +19,13 @@ import numpy as np
 from irshrink import __version__
 from irshrink.agreement import OutputScore
 from irshrink.backend import Artifact, MemoryPlan, RunResult
+from irshrink.changes import STATS_KEY
 from irshrink.errors import InternalError
 from irshrink.files import write_text
+from irshrink.layer_cost import Footprint
 from irshrink.module import PassRecord
 from irshrink.program.program import Port, Program
+from irshrink.report.changes import change_rows
 from irshrink.report.layers import layer_rows, quantization
 from irshrink.target import Target
 
@@ -126,6 +129,7 @@ class BuildFacts:
         data: by role, ``calibration`` and ``eval``.
         notes: sentences that the user should read.
         recipe: the resolved recipe without paths.
+        before: what the model would have taken without the passes that took something away from it.
     """
 
     model: ModelFacts
@@ -136,6 +140,7 @@ class BuildFacts:
     data: Mapping[str, DataFacts] = field(default_factory=dict)
     notes: Sequence[str] = ()
     recipe: Mapping[str, Any] = field(default_factory=dict)
+    before: Footprint | None = None
 
 
 def build_report(facts: BuildFacts) -> dict[str, Any]:
@@ -143,6 +148,7 @@ def build_report(facts: BuildFacts) -> dict[str, Any]:
     first = facts.variants[0]
     layers, choices = _layers(first), first.artifact.choices
     told = [note for v in facts.variants for note in (*v.program.notes, *v.artifact.notes)]
+    size, emulation = _size(facts), _emulation(facts, facts.variants)
     report = {
         "format": 1,
         "irshrink": __version__,
@@ -150,14 +156,15 @@ def build_report(facts: BuildFacts) -> dict[str, Any]:
         "board": facts.target.board,
         "hardware": _hardware(facts.target),
         "model": _model(facts.model, first, layers),
-        "size": _size(facts),
-        "emulation": _emulation(facts, facts.variants),
+        "size": size,
+        "emulation": emulation,
         "choices": None if choices is None else dataclasses.asdict(choices),
         "accuracy": _accuracy(facts.accuracy),
         "data": {role: {"samples": d.samples, "sha256": d.sha256} for role, d in sorted(facts.data.items())},
         "layers": layers,
         "arena": _arena(first.artifact.plan),
         "variants": [_variant(facts, v) for v in facts.variants] if len(facts.variants) > 1 else [],
+        "changes": change_rows(facts.history, facts.before, layers, size, emulation["instructions"]),
         "passes": [_pass(record) for record in facts.history],
         "notes": list(dict.fromkeys([*told, *facts.notes])),
         "recipe": dict(facts.recipe),
@@ -320,7 +327,7 @@ def _pass(record: PassRecord) -> dict[str, Any]:
         "changed": record.changed,
         "seconds": round(record.seconds, 6),
         "options": record.options,
-        "stats": record.stats,
+        "stats": {name: value for name, value in record.stats.items() if name != STATS_KEY},
         "notes": list(record.notes),
     }
 

@@ -13,6 +13,8 @@ from irshrink.report.layers import float_lines
 
 #: Width of what is no table.
 _COLUMNS = 110
+#: Layers whose change is told.
+_MOST_CHANGES = 12
 
 
 def summary(report: Mapping[str, Any], out: Path) -> str:
@@ -27,6 +29,7 @@ def summary(report: Mapping[str, Any], out: Path) -> str:
         reasons = float_lines(report["layers"])
         lines += [f"  {line}" for line in reasons[:10]]
         lines += [f"  and {len(reasons) - 10} more, see report.html"] if len(reasons) > 10 else []
+    lines += ["", *_removed_lines(report["changes"])] if report["changes"] else []
     lines += ["", *map(_note, report["notes"])] if report["notes"] else []
     slow = _slowest(report)
     lines += ["", slow] if slow else []
@@ -41,6 +44,44 @@ def kernels_chosen(choices: Mapping[str, Any]) -> tuple[str, str]:
     rest = f", {by_rule} by rule" if by_rule else ""
     rest += f", {choices['outdated']} outdated" if choices["outdated"] else ""
     return f"{choices['measured']} of {layers}", f"by measured schedules{rest}"
+
+
+def removed(changes: Mapping[str, Any]) -> str:
+    """``9 layers and 4 beside them were changed: MACs 12,501,632 → 8,204,112 (-34.4 %), arena ..``"""
+    named = (("MACs", "macs", ""), ("weights", "weights_bytes", " B"), ("arena", "arena_bytes", " B"))
+    parts = [
+        f"{label} {before:,}{unit} → {after:,}{unit} ({_percent(before, after)})"
+        for label, name, unit in (*named, ("instructions", "instructions", ""))
+        for before, after in (changes["total"][name],)
+        if before and after is not None
+    ]
+    purpose = sum(any(step["kind"] for step in row["steps"]) for row in changes["layers"])
+    others = len(changes["layers"]) - purpose
+    behind = f" and {others} beside them" if others else ""
+    return f"{plural(purpose, 'layer')}{behind} were changed: {', '.join(parts)}."
+
+
+def _removed_lines(changes: Mapping[str, Any]) -> list[str]:
+    """What went, in all and layer by layer."""
+    rows = [row for row in changes["layers"] if any(step["kind"] for step in row["steps"])]
+    lines = [
+        f"  {row['layer']}: {'; '.join(_step(step) for step in row['steps'] if step['kind'])}" for row in rows
+    ]
+    more = [f"  and {len(lines) - _MOST_CHANGES} more, see report.html"] if len(lines) > _MOST_CHANGES else []
+    whole = textwrap.fill(removed(changes), _COLUMNS, subsequent_indent="  ", break_long_words=False)
+    return [whole, *lines[:_MOST_CHANGES], *more]
+
+
+def _step(step: Mapping[str, Any]) -> str:
+    """``8 of 32 output channels, by l2, error 0.013``."""
+    score = f", by {step['score']}" if step["score"] else ""
+    error = step["output_error"]
+    told = "" if error is None else f", error {error if isinstance(error, str) else f'{error:.2g}'}"
+    return f"{step['detail']}{score}{told}"
+
+
+def _percent(before: int, after: int) -> str:
+    return f"{100 * (after - before) / before:+.1f} %"
 
 
 def arena_bound(nbytes: int, bound: int) -> str:
