@@ -93,6 +93,17 @@ def column_names(metadata: Mapping[str, str], output: str) -> tuple[str, ...]:
     return _listed(metadata, COLUMNS + output)
 
 
+def score_names(model: ir.Model) -> tuple[str, ...]:
+    """What classes are called, in the order of their scores; () where outputs do not agree."""
+    found = {
+        names
+        for output in model.graph.outputs
+        for read in (class_names, column_names)
+        if (names := read(model.metadata_props, str(output.name)))
+    }
+    return found.pop() if len(found) == 1 else ()
+
+
 def _listed(metadata: Mapping[str, str], key: str) -> tuple[str, ...]:
     """A JSON list of names; () for anything else, which a stranger's file may hold."""
     try:

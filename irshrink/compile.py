@@ -35,7 +35,7 @@ from irshrink.report.report import (
     build_report,
     write_report,
 )
-from irshrink.samples import Samples
+from irshrink.samples import Samples, unread
 from irshrink.shorthands import chosen_passes
 from irshrink.target import Target
 from irshrink.trade import memory_notes
@@ -201,8 +201,10 @@ def _advice(recipe: Recipe, given: Mapping[str, Samples], program: Program) -> l
         notes.append("The test vector holds random inputs, because no samples were given.")
     elif len(samples) < recipe.test_inputs:
         notes.append(f"The test vector holds {plural(len(samples), 'input')}: there are no more samples.")
-    if recipe.images is not None and not any(s.path.is_dir() for s in given.values()):
-        notes.append("The declared preprocessing of images was not used: no data is a folder of images.")
+    notes += [
+        f"What is declared of {what} was not used: no data is one."
+        for what in unread(recipe.reading, given.values())
+    ]
     quantized = any(tensor.dtype in ("int8", "int16") for tensor in program.tensors.values())
     if not quantized and recipe.calibration is None and recipe.steps is None:
         notes.append(

@@ -12,13 +12,14 @@ import numpy as np
 
 from irshrink import onnxrt
 from irshrink.analyses.cost import graph_parameters
+from irshrink.class_names import score_names
 from irshrink.console import count, plural, table
 from irshrink.errors import ModelError
 from irshrink.frontends.read import read_model
 from irshrink.graph.quantized import quantization_of
 from irshrink.graph.text import model_text
 from irshrink.module import Module
-from irshrink.samples import InputSpec, input_specs, load_samples
+from irshrink.samples import InputSpec, Reading, input_specs, load_samples
 from irshrink.samples.random import Range, random_samples
 from irshrink.soundness import require_sound
 from irshrink.static_shapes import fix_input_shapes
@@ -31,6 +32,7 @@ def diff_models(
     b: Path,
     *,
     data: Path | None = None,
+    reading: Reading | None = None,
     samples: int = 8,
     seed: int = 0,
     shapes: Mapping[str, Sequence[int]] | None = None,
@@ -40,6 +42,7 @@ def diff_models(
     Args:
         data: samples to run both on. When not given, random ones: in the range that a model quantizes an
             input to, if one does, else standard normal.
+        reading: what is declared about the data.
         samples: how many.
         shapes: static shapes of inputs.
 
@@ -65,7 +68,7 @@ def diff_models(
         "parameters": [graph_parameters(module.graph) for module in (left, right)],
         "bytes": [sum(f.stat().st_size for f in of.files) for of in (of_left, of_right)],
         "text": _text(left, right),
-        "outputs": _numbers(left, right, data, samples, seed) if obstacle is None else [],
+        "outputs": _numbers(left, right, data, reading, samples, seed) if obstacle is None else [],
         "not_compared": obstacle,
         "samples": str(data) if data else _made_up(left, right, seed),
     }
@@ -120,14 +123,18 @@ def _port(spec: InputSpec) -> str:
     return f"{spec.name}: {spec.dtype} {list(spec.shape)}"
 
 
-def _numbers(a: Module, b: Module, data: Path | None, samples: int, seed: int) -> list[dict[str, Any]]:
+def _numbers(
+    a: Module, b: Module, data: Path | None, reading: Reading | None, samples: int, seed: int
+) -> list[dict[str, Any]]:
     specs = input_specs(a.graph)
     names = [str(value.name) for value in a.graph.outputs]
     if data is None:
         within = {name: limits for name, (_, limits) in _ranges(a, b).items()}
         feeds = list(random_samples(specs, samples, seed, within).feeds())
     else:
-        feeds = list(load_samples(data, specs, role="evaluation").head(samples).feeds())
+        known, declared = score_names(a.model), reading or Reading()
+        given = load_samples(data, specs, **declared, role="evaluation", class_names=known)
+        feeds = list(given.head(samples).feeds())
     sessions = [onnxrt.session(module.model) for module in (a, b)]
     results = [[onnxrt.run(session, feed) for feed in feeds] for session in sessions]
     return [_output(name, (r[name] for r in results[0]), (r[name] for r in results[1])) for name in names]

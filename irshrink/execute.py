@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from irshrink.artifact import Build, load_build
 from irshrink.backend import Values
 from irshrink.console import Progress, count, counted, plural, size, table
+from irshrink.declared import reading_of
 from irshrink.errors import InternalError, SamplesError
 from irshrink.files import write_bytes
 from irshrink.ports import Array, encode_inputs, stored_type
 from irshrink.program.program import Program
 from irshrink.report.report import REPORT_NAME
-from irshrink.samples import ImageOptions, InputSpec, Samples, load_samples
+from irshrink.samples import InputSpec, Samples, load_samples
 from irshrink.samples.npz import read_headers
 
 #: Inferences at a time: bounds memory; starting an emulator and counting cost as much as some of them.
@@ -36,18 +36,20 @@ def execute(
     samples: int | None = None,
     stored: bool = False,
     threads: int = 1,
+    declared: Mapping[str, Any] | None = None,
     progress: Progress = lambda _: None,
 ) -> dict[str, Any]:
     """Run a build and compare it with the NumPy reference, some inferences at a time.
 
     Args:
         folder: a build.
-        data: ``.npz`` with inputs by name, as the model takes them; or a folder of images, if the build's
-            recipe declares their preprocessing.
+        data: a file or folder as :func:`irshrink.samples.load_samples` reads it, of what the model takes.
         output: where to write the outputs (``.npz``, by output name, first axis the samples), as stored.
         samples: how many, all when not given.
         stored: the arrays of ``data`` are quantized already, as the build stores them.
         threads: how many an inference runs on.
+        declared: how the data is to be read, by table as in a recipe (``images``, ``csv``, ``audio``), in
+            place of the build's recipe.
 
     Returns:
         Plain data: the counts that ``render`` shows.
@@ -59,7 +61,7 @@ def execute(
     """
     build = load_build(folder, threads=threads)
     report = json.loads((folder / REPORT_NAME).read_text("utf-8"))
-    build, chosen = _fitting(build, data, report["recipe"].get("images"), stored)
+    build, chosen = _fitting(build, data, {**report["recipe"], **(declared or {})}, stored)
     chosen = chosen if samples is None else chosen.head(samples)
     tally = _Tally()
     for inputs in _chunks(encode_inputs(build.program, feeds, stored=stored) for feeds in chosen.feeds()):
@@ -98,7 +100,7 @@ def render(facts: dict[str, Any]) -> str:
     return table(rows)
 
 
-def _fitting(build: Build, data: Path, images: dict[str, Any] | None, stored: bool) -> tuple[Build, Samples]:
+def _fitting(build: Build, data: Path, declared: Mapping[str, Any], stored: bool) -> tuple[Build, Samples]:
     """The variant that takes the data, and the data.
 
     Raises:
@@ -107,7 +109,7 @@ def _fitting(build: Build, data: Path, images: dict[str, Any] | None, stored: bo
     refusals = []
     for variant in build.variants or (build,):
         try:
-            return variant, open_inputs(data, variant.program, images, stored=stored)
+            return variant, open_inputs(data, variant.program, declared, stored=stored)
         except SamplesError as e:
             if not build.variants:
                 raise
@@ -116,21 +118,25 @@ def _fitting(build: Build, data: Path, images: dict[str, Any] | None, stored: bo
 
 
 def open_inputs(
-    data: Path, program: Program, images: dict[str, Any] | None, *, stored: bool = False
+    data: Path, program: Program, declared: Mapping[str, Any] | None, *, stored: bool = False
 ) -> Samples:
     """Inputs of a program, checked: arrays of what the graph takes or, if so said, of what the build stores.
+
+    Args:
+        declared: how the data is to be read, by table as in a recipe; other keys are left alone.
 
     Raises:
         SamplesError: the file is missing or damaged, or does not fit the program.
     """
-    if stored and data.is_dir():
-        raise SamplesError(f"{data}: --stored is about arrays of an .npz, and this is a folder of images.")
+    if stored and (data.is_dir() or data.suffix.lower() in (".csv", ".tsv")):
+        kind = "folder" if data.is_dir() else "table"
+        raise SamplesError(f"{data}: --stored is about arrays of an .npz, and this is a {kind}.")
     if stored:
         specs = _stored_specs(data, program)
     else:
         specs = [InputSpec(p.name, p.shape, np.dtype(p.element), p.codes) for p in program.inputs]
-    options = msgspec.convert(images, ImageOptions) if images else None
-    return load_samples(data, specs, image=options, role="input")
+    reading = reading_of(declared or {}, "how data is read")
+    return load_samples(data, specs, **reading, role="input")
 
 
 def _stored_specs(data: Path, program: Program) -> list[InputSpec]:

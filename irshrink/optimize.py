@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from irshrink.class_names import score_names
 from irshrink.console import Progress, plural, size
 from irshrink.errors import OutputError, RecipeError
 from irshrink.external import files_of
@@ -14,7 +15,7 @@ from irshrink.frontends.read import read_model
 from irshrink.instruments import CheckNumerics
 from irshrink.passes.cleanup import cleanup_steps
 from irshrink.pipeline import Instrument, Pass, Pipeline, Step
-from irshrink.samples import Samples, input_specs, load_samples
+from irshrink.samples import Reading, Samples, input_specs, load_samples
 from irshrink.samples.random import random_samples
 from irshrink.soundness import require_sound
 from irshrink.static_shapes import fix_input_shapes
@@ -33,6 +34,7 @@ def optimize_model(
     cleanup: bool = True,
     shapes: Mapping[str, Sequence[int]] | None = None,
     calibration: Path | str | None = None,
+    reading: Reading | None = None,
     verify: bool = False,
     seed: int = 0,
     progress: Progress = lambda _: None,
@@ -49,6 +51,7 @@ def optimize_model(
         cleanup: False leaves the cleanup passes out.
         shapes: static shapes of inputs; what is open otherwise stays open.
         calibration: samples for passes that look at data.
+        reading: what is declared about them.
         verify: run the model after every pass that must not change its outputs, on the samples or on random
             ones.
 
@@ -67,7 +70,10 @@ def optimize_model(
     before = {"nodes": len(module.graph), "bytes": _bytes(path, *module.external)}
     specs = input_specs(module.graph) if calibration or verify else []
     if calibration is not None:
-        module.calibration = load_samples(calibration, specs, role="calibration")
+        known, declared = score_names(module.model), reading or Reading()
+        module.calibration = load_samples(
+            calibration, specs, **declared, role="calibration", class_names=known
+        )
     samples = module.calibration or (random_samples(specs, _FEW, seed) if verify else None)
     steps: list[Step] = [*(cleanup_steps() if cleanup else ()), *passes]
     Pipeline(steps, _instruments(verify, samples), verify_structure, progress).run(

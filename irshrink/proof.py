@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from irshrink import onnxrt
 from irshrink.artifact import Build
 from irshrink.backend import Artifact, Backend, Inference, RunResult, Values
+from irshrink.class_names import score_names
 from irshrink.console import Progress, counted
 from irshrink.errors import BudgetError, InternalError, ModelError, RecipeError
 from irshrink.evaluate import Accuracy, compare, rehearse
@@ -75,7 +76,8 @@ def opened(module: Module, recipe: Recipe, path: str | None, role: Role) -> Samp
     """
     if path is None:
         return None
-    return load_samples(path, input_specs(module.graph), image=recipe.images, role=role)
+    names = score_names(module.model)
+    return load_samples(path, input_specs(module.graph), **recipe.reading, role=role, class_names=names)
 
 
 @dataclass(frozen=True)

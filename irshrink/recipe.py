@@ -6,7 +6,7 @@ A recipe is TOML. Every key has a shorthand on the command line, which wins over
     calibration = "samples.npz"     # paths are relative to the recipe
     keep_float = ["softmax*"]
 
-    [images]                        # preprocessing, when the data is a folder of images
+    [images]                        # preprocessing, when the data is a folder of images (docs/data.md)
     mean = 127
     std = 128
 
@@ -25,11 +25,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from irshrink.declared import TABLES, checked_table
 from irshrink.errors import RecipeError, nearest
 from irshrink.frontends.options import beside
 from irshrink.metrics.table import is_share, require_metric
 from irshrink.names import DEFAULT_PREFIX, require_prefix
-from irshrink.samples import ImageOptions
+from irshrink.samples import AudioOptions, CsvOptions, ImageOptions, Reading
 from irshrink.shapes import require_variants
 from irshrink.shorthands import SHORTHANDS, Quantize
 from irshrink.target import MOST_THREADS, Target, load_target, parse_size, with_memory, with_threads
@@ -55,8 +56,10 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         memory: ``small`` makes the arena as small as it gets at the price of some instructions, ``fast`` only
             as small as a RAM limit asks for (docs/memory.md); not given means what the target says, ``fast``.
         threads: how many threads an inference can use at most; the build has none without (docs/threads.md).
-        calibration, eval: ``.npz`` files or folders of images.
+        calibration, eval: ``.npz`` or CSV files, or folders of images or recordings.
         images: preprocessing of folders of images.
+        csv: what the columns of CSV files are.
+        audio: preprocessing of folders of recordings.
         frontend: options of the format that the model comes in (docs/frontends.md), by key.
         shapes: static shape of inputs whose shape is dynamic, the batch included.
         variants: several sets of ``shapes`` for one package, each with functions of its own; an input of
@@ -99,6 +102,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     calibration: str | None = None
     eval: str | None = None
     images: ImageOptions | None = None
+    csv: CsvOptions | None = None
+    audio: AudioOptions | None = None
     frontend: dict[str, str] = {}
     shapes: dict[str, tuple[int, ...]] = {}
     variants: tuple[dict[str, tuple[int, ...]], ...] = ()
@@ -168,6 +173,11 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             return "none" if self.calibration is None else "int8"
         return self.quantize
 
+    @property
+    def reading(self) -> Reading:
+        """How the data is to be read, for :func:`irshrink.samples.load_samples`."""
+        return Reading(image=self.images, csv=self.csv, audio=self.audio)
+
     def resolved_target(self) -> Target:
         """The target with this recipe's memory limits.
 
@@ -193,8 +203,9 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         """Plain data for :func:`make_recipe`; what is default is left out unless asked for."""
         data = msgspec.structs.asdict(self) if defaults else self
         plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(data))
-        if plain.get("images"):
-            plain["images"] = {k: v for k, v in plain["images"].items() if v is not None}
+        for key in TABLES:
+            if plain.get(key):
+                plain[key] = {k: v for k, v in plain[key].items() if v is not None}
         return {key: value for key, value in plain.items() if value is not None}
 
     def to_toml(self) -> str:
@@ -256,8 +267,9 @@ def make_recipe(values: Mapping[str, Any], where: str = "recipe") -> Recipe:
             plain["relative_drop"], text = True, text.removesuffix("relative")
         counted = plain.get("metric") is None or is_share(str(plain["metric"]))
         plain["max_drop"] = parse_drop(text, counted or bool(plain.get("relative_drop")))
-    if isinstance(plain.get("images"), Mapping):
-        plain["images"] = _image_options(plain["images"], where)
+    for key in TABLES:
+        if isinstance(plain.get(key), Mapping):
+            plain[key] = checked_table(key, plain[key], where)
     try:
         return msgspec.convert(plain, Recipe)
     except msgspec.ValidationError as e:
@@ -296,39 +308,6 @@ def parse_drop(text: str, share: bool = True) -> float:
     if value > 1 and share:
         raise RecipeError(f"max_drop '{text}' is more than 100 %. One percentage point is 1% or 0.01.")
     return value
-
-
-def parse_image_option(text: str) -> tuple[str, Any]:
-    """``"mean=127"``, ``"std=58.4,57.1,57.4"``, ``"resize=crop"`` as key and value.
-
-    Raises:
-        RecipeError: written differently.
-    """
-    key, sign, value = (part.strip() for part in text.partition("="))
-    if not sign or not key or not value:
-        raise RecipeError(f"image option '{text}' cannot be read. Write key=value, such as mean=127.")
-    key = key.replace("-", "_")
-    try:
-        if key in ("mean", "std"):
-            return key, [float(part) for part in value.split(",")]
-        if key == "scale":
-            return key, float(value)
-        if key == "shorter_side":
-            return key, int(value)
-    except ValueError as e:
-        raise RecipeError(f"image option '{text}': '{value}' is not a number.") from e
-    return key, value
-
-
-def _image_options(values: Mapping[str, Any], where: str) -> dict[str, Any]:
-    known = ImageOptions.__dataclass_fields__
-    for key in values:
-        if key not in known:
-            raise RecipeError(f"{where}: images has no option '{key}'.{nearest(key, known)}")
-    for key in ("mean", "std"):
-        if key not in values:
-            raise RecipeError(f"{where}: images needs {key}; value = (pixel * scale - mean) / std.")
-    return {k: [v] if k in ("mean", "std") and isinstance(v, int | float) else v for k, v in values.items()}
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -222,7 +222,10 @@ def test_models(
 @pytest.mark.parametrize(
     ("file", "message"),
     [
-        ("nothing.npz", "nothing.npz: no such file or folder. Give the calibration data as .npz or a folder"),
+        (
+            "nothing.npz",
+            "nothing.npz: no such file or folder. Give the calibration data as .npz or .csv, or as a folder",
+        ),
         ("words.npz", "words.npz: not an .npz file, or a truncated one."),
         ("array.npy", "array.npy: not an .npz file"),
         ("truncated.npz", "truncated.npz: not an .npz file, or a truncated one."),

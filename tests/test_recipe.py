@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -9,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from irshrink.declared import parse_data_option
 from irshrink.errors import RecipeError, TargetError, UserError
 from irshrink.lock import Lock, differences, lock_text, make_lock, read_lock, require_model
-from irshrink.recipe import Recipe, load_recipe, make_recipe, parse_drop, parse_image_option
-from irshrink.samples import ImageOptions
+from irshrink.recipe import Recipe, load_recipe, make_recipe, parse_drop
+from irshrink.samples import AudioOptions, CsvOptions, ImageOptions
 from irshrink.shapes import parse_shape
 from irshrink.shorthands import SHORTHANDS, Quantize, chosen_passes
 
@@ -84,6 +86,10 @@ RECIPES = st.builds(
     flash=st.none() | st.integers(1, 1 << 30),
     calibration=st.none() | st.text(st.characters(codec="utf-8", exclude_categories=["C"]), min_size=1),
     images=st.none() | st.builds(ImageOptions, mean=st.just((1.5,)), std=st.just((2.0, 3.0, 4.0))),
+    csv=st.none()
+    | st.builds(CsvOptions, label=st.none() | st.just(("a", "b")), separator=st.none() | st.just(";")),
+    audio=st.none()
+    | st.builds(AudioOptions, rate=st.integers(1, 48000), seconds=st.none() | st.floats(0.1, 9)),
     shapes=st.dictionaries(st.text("ab:.", min_size=1), st.lists(st.integers(1, 999), max_size=4).map(tuple)),
     steps=st.none() | st.just(({"pass": "quantize-int8", "method": "entropy"},)) | st.just(()),
     keep_float=st.lists(st.text("abc*/"), max_size=3).map(tuple),
@@ -161,13 +167,17 @@ def test_drops(text: str, value: float) -> None:
 def test_shorthands() -> None:
     assert parse_shape("input:0=1,3,224,224") == ("input:0", (1, 3, 224, 224))
     assert parse_shape("a=b=1x2") == ("a=b", (1, 2))
-    assert parse_image_option("mean=123.7,116.3,103.5") == ("mean", [123.7, 116.3, 103.5])
-    assert parse_image_option("shorter-side=256") == ("shorter_side", 256)
-    for parse, text in ((parse_shape, "input"), (parse_shape, "input=1,N"), (parse_image_option, "mean")):
+    assert parse_data_option("images", "mean=123.7,116.3,103.5") == ("mean", [123.7, 116.3, 103.5])
+    assert parse_data_option("images", "shorter-side=256") == ("shorter_side", 256)
+    assert parse_data_option("csv", "separator=;") == ("separator", ";")
+    assert parse_data_option("csv", "classes=cat, dog") == ("classes", ["cat", "dog"])
+    assert parse_data_option("audio", "rate=16000") == ("rate", 16000)
+    image = partial(parse_data_option, "images")
+    for parse, text in ((parse_shape, "input"), (parse_shape, "input=1,N"), (image, "mean")):
         with pytest.raises(RecipeError, match="cannot be read"):
             parse(text)
     with pytest.raises(RecipeError, match="'grey' is not a number"):
-        parse_image_option("mean=grey")
+        image("mean=grey")
 
 
 def test_a_lock_holds_no_path_and_reads_back(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from irshrink.commands.data import DATA_OPTIONS
 from irshrink.console import echo, print_json, progress, warn
 from irshrink.shorthands import SHORTHANDS
 
@@ -26,7 +27,8 @@ _OPTIONS = [
         "-c",
         "--calibration",
         metavar="DATA",
-        help="Samples to choose int8 scales with: .npz, or a folder of images (with --image).",
+        help="Samples to choose int8 scales with: .npz or .csv, or a folder of images or recordings (with "
+        "--image or --audio); docs/data.md.",
     ),
     click.option(
         "-e",
@@ -106,14 +108,7 @@ _OPTIONS = [
         help="Option of the format that the model comes in: weights=net.caffemodel, python=venv/bin/python, "
         "seconds=600; see docs/frontends.md. Repeatable.",
     ),
-    click.option(
-        "--image",
-        "images",
-        multiple=True,
-        metavar="KEY=VALUE",
-        help="Preprocessing of a folder of images: mean=127, std=128; scale, resize, shorter-side, channels, "
-        "layout, labels. Repeatable.",
-    ),
+    *DATA_OPTIONS,
     click.option(
         "--io",
         type=click.Choice(["quantized", "float"]),
@@ -229,18 +224,19 @@ def read_recipe(file: Path | None, options: dict[str, Any]) -> Recipe:
     Raises:
         RecipeError, TargetError: see :func:`irshrink.recipe.make_recipe`.
     """
+    from irshrink.declared import TABLES, parse_declared
     from irshrink.frontends.options import parse_option
-    from irshrink.recipe import load_recipe, make_recipe, parse_image_option
+    from irshrink.recipe import load_recipe, make_recipe
     from irshrink.shapes import parse_shapes
 
     given = dict(options)
     shapes, variants = parse_shapes(given.pop("shapes"))
-    images = dict(parse_image_option(text) for text in given.pop("images"))
+    declared = parse_declared({table: given.pop(table, ()) for table in TABLES})
     frontend = dict(parse_option(text) for text in given.pop("frontend"))
     keep_float = given.pop("keep_float")
     overrides = {key.rstrip("_"): value for key, value in given.items() if value is not None}
     overrides |= {"shapes": shapes, "variants": variants} if shapes or variants else {}
-    overrides |= {"images": images} if images else {}
+    overrides |= declared
     overrides |= {"frontend": frontend} if frontend else {}
     overrides |= {"keep_float": keep_float} if keep_float else {}
     if file is None:

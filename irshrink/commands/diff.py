@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from irshrink.commands.data import data_options
 from irshrink.console import echo, print_json
 
 
@@ -17,8 +18,10 @@ from irshrink.console import echo, print_json
     "data",
     metavar="DATA",
     type=click.Path(path_type=Path),
-    help="Samples to run both on (.npz). Default: random ones, in the range that a model quantizes to.",
+    help="Samples to run both on, as for compile. Default: random ones, in the range that a model quantizes "
+    "to.",
 )
+@data_options
 @click.option(
     "--samples", default=8, show_default=True, type=click.IntRange(min=1), metavar="N", help="How many."
 )
@@ -33,6 +36,9 @@ def diff_command(
     a: Path,
     b: Path,
     data: Path | None,
+    images: tuple[str, ...],
+    csv: tuple[str, ...],
+    audio: tuple[str, ...],
     samples: int,
     seed: int,
     shapes: tuple[str, ...],
@@ -40,11 +46,13 @@ def diff_command(
     as_json: bool,
 ) -> None:
     """Compare the models A and B: operators, weights, graph text, and outputs in ONNX Runtime."""
+    from irshrink.declared import parse_declared, reading_of
     from irshrink.diff import diff_models, render
     from irshrink.shapes import parse_one_set
 
     static = parse_one_set(shapes)
-    result = diff_models(a, b, data=data, samples=samples, seed=seed, shapes=static)
+    reading = reading_of(parse_declared({"images": images, "csv": csv, "audio": audio}), "command line")
+    result = diff_models(a, b, data=data, reading=reading, samples=samples, seed=seed, shapes=static)
     if as_json:
         print_json(result)
         return

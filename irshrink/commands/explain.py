@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from irshrink.commands.data import data_options
 from irshrink.console import echo, print_json, progress
 
 
@@ -18,7 +19,8 @@ from irshrink.console import echo, print_json, progress
     required=True,
     metavar="DATA",
     type=click.Path(path_type=Path),
-    help="Samples like those that it was calibrated on: .npz, or a folder of images (with --image).",
+    help="Samples like those that it was calibrated on, as for compile: a file, or a folder of images or "
+    "recordings.",
 )
 @click.option(
     "-f",
@@ -54,13 +56,7 @@ from irshrink.console import echo, print_json, progress
 @click.option(
     "--shape", "shapes", multiple=True, metavar="NAME=DIMS", help="Static shape of an input. Repeatable."
 )
-@click.option(
-    "--image",
-    "images",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Preprocessing of a folder of images, as for compile: mean=127, std=128. Repeatable.",
-)
+@data_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def explain_command(
     *,
@@ -72,6 +68,8 @@ def explain_command(
     layers: int,
     shapes: tuple[str, ...],
     images: tuple[str, ...],
+    csv: tuple[str, ...],
+    audio: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Measure every layer of the quantized MODEL: a build, or a file made by any quantizer.
@@ -79,21 +77,20 @@ def explain_command(
     Signal-to-noise ratios are of each layer alone and of the model up to there; causes are ranked by what
     their remedy buys, measured on the samples.
     """
+    from irshrink.declared import parse_declared, reading_of
     from irshrink.explain.explain import explain_model
     from irshrink.explain.page import write_page
     from irshrink.explain.text import render
-    from irshrink.recipe import make_recipe, parse_image_option
     from irshrink.shapes import parse_one_set
 
-    declared = {"images": dict(parse_image_option(text) for text in images)} if images else {}
-    image = make_recipe({"target": "host", **declared}, "--image").images
+    declared = parse_declared({"images": images, "csv": csv, "audio": audio})
     with progress("explain") as step:
         result = explain_model(
             model,
             data,
             floats=floats,
             shapes=parse_one_set(shapes),
-            image=image,
+            **reading_of(declared, "command line"),
             most=samples,
             progress=step,
         )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from irshrink.commands.data import data_options
 from irshrink.console import echo, print_json, progress
 
 
@@ -20,7 +21,10 @@ from irshrink.console import echo, print_json, progress
     help="Run this pass after cleanup; see `irshrink passes`. Repeatable.",
 )
 @click.option("--no-cleanup", is_flag=True, help="Run the given passes only.")
-@click.option("-c", "--calibration", metavar="DATA", help="Samples (.npz) for passes that look at data.")
+@click.option(
+    "-c", "--calibration", metavar="DATA", help="Samples for passes that look at data, as for compile."
+)
+@data_options
 @click.option(
     "--shape", "shapes", multiple=True, metavar="NAME=DIMS", help="Static shape of an input. Repeatable."
 )
@@ -36,6 +40,9 @@ def optimize_command(
     passes: tuple[str, ...],
     no_cleanup: bool,
     calibration: str | None,
+    images: tuple[str, ...],
+    csv: tuple[str, ...],
+    audio: tuple[str, ...],
     shapes: tuple[str, ...],
     verify: bool,
     seed: int,
@@ -46,11 +53,13 @@ def optimize_command(
     \b
     irshrink optimize large.onnx --pass quantize-weights-int8 -o small.onnx
     """
+    from irshrink.declared import parse_declared, reading_of
     from irshrink.optimize import optimize_model, parse_pass, render
     from irshrink.registry import make_pass
     from irshrink.shapes import parse_one_set
 
     steps = [make_pass(*parse_pass(text)) for text in passes]
+    declared = parse_declared({"images": images, "csv": csv, "audio": audio})
     with progress("optimize") as step:
         facts = optimize_model(
             model,
@@ -59,6 +68,7 @@ def optimize_command(
             cleanup=not no_cleanup,
             shapes=parse_one_set(shapes),
             calibration=calibration,
+            reading=reading_of(declared, "command line"),
             verify=verify,
             seed=seed,
             progress=step,

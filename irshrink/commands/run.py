@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from irshrink.commands.data import data_options
 from irshrink.console import echo, print_json, progress
 
 
@@ -17,8 +18,10 @@ from irshrink.console import echo, print_json, progress
     required=True,
     metavar="DATA",
     type=click.Path(path_type=Path),
-    help="Inputs as .npz: arrays named like the model's inputs, first axis the samples.",
+    help="Inputs: .npz, arrays named like the model's inputs, first axis the samples; or .csv, or a folder "
+    "of images or recordings, read as the build's recipe declares.",
 )
+@data_options
 @click.option(
     "--stored", is_flag=True, help="The inputs are quantized already: int8 as the build stores them."
 )
@@ -41,6 +44,9 @@ def run_command(
     *,
     build: Path,
     data: Path,
+    images: tuple[str, ...],
+    csv: tuple[str, ...],
+    audio: tuple[str, ...],
     stored: bool,
     output: Path | None,
     samples: int | None,
@@ -52,10 +58,19 @@ def run_command(
     A build for another machine runs in an emulator, which counts instructions and stack; Linux on Arm and
     RISC-V, and Cortex-M55, need QEMU for that. A build for this kind of machine runs natively.
     """
+    from irshrink.declared import parse_declared
     from irshrink.execute import execute, render
 
+    declared = parse_declared({"images": images, "csv": csv, "audio": audio})
     with progress("run") as step:
         result = execute(
-            build, data, output=output, samples=samples, stored=stored, threads=threads, progress=step
+            build,
+            data,
+            output=output,
+            samples=samples,
+            stored=stored,
+            threads=threads,
+            declared=declared,
+            progress=step,
         )
     print_json(result) if as_json else echo(render(result))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from irshrink.commands.data import data_options
 from irshrink.console import echo, print_json, progress
 
 if TYPE_CHECKING:
@@ -32,9 +33,7 @@ if TYPE_CHECKING:
 @click.option(
     "--shape", "shapes", multiple=True, metavar="NAME=DIMS", help="Static shape of an input. Repeatable."
 )
-@click.option(
-    "--image", "images", multiple=True, metavar="KEY=VALUE", help="Preprocessing of images. Repeatable."
-)
+@data_options
 @click.option(
     "--trials",
     type=click.IntRange(min=1),
@@ -73,6 +72,8 @@ def tune_command(
     recipe_file: Path | None,
     shapes: tuple[str, ...],
     images: tuple[str, ...],
+    csv: tuple[str, ...],
+    audio: tuple[str, ...],
     trials: int,
     time_limit: str | None,
     cost: str | None,
@@ -92,7 +93,8 @@ def tune_command(
     from irshrink.tune import render, tune_model
     from irshrink.tuning.session import Limits, parse_duration, parse_slack
 
-    given = {"target": target, "calibration": calibration, "shapes": shapes, "images": images}
+    declared = {"images": images, "csv": csv, "audio": audio}
+    given = {"target": target, "calibration": calibration, "shapes": shapes, **declared}
     recipe = read_recipe(recipe_file, {**given, "frontend": (), "keep_float": ()})
     limits = Limits(trials, None if time_limit is None else parse_duration(time_limit))
     source = _source(cost, runner, recipe.target)

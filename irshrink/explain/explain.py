@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from irshrink import __version__
+from irshrink.class_names import score_names
 from irshrink.console import Progress, counted, plural
 from irshrink.errors import ModelError
 from irshrink.explain.causes import Cause, rank_causes
@@ -21,7 +22,7 @@ from irshrink.explain.score import Score
 from irshrink.files import sha256
 from irshrink.graph.edit import opset
 from irshrink.graph.opset import raise_opset
-from irshrink.samples import ImageOptions, input_specs, load_samples
+from irshrink.samples import AudioOptions, CsvOptions, ImageOptions, input_specs, load_samples
 
 #: The oldest IR version whose models may hold 4-bit integers.
 _IR_VERSION = 10
@@ -34,6 +35,8 @@ def explain_model(
     floats: Path | str | None = None,
     shapes: Shapes | None = None,
     image: ImageOptions | None = None,
+    csv: CsvOptions | None = None,
+    audio: AudioOptions | None = None,
     most: int = 64,
     progress: Progress = lambda _: None,
 ) -> dict[str, Any]:
@@ -41,10 +44,11 @@ def explain_model(
 
     Args:
         model: quantized: the folder of a build, or a file of any format that `irshrink import` reads.
-        samples: an ``.npz`` file or a folder of images, as the model was calibrated on; labels are used.
+        samples: a file or folder as :func:`irshrink.samples.load_samples` reads it, of data as the model
+            was calibrated on; labels are used.
         floats: the model that was quantized.
         shapes: static shapes of inputs.
-        image: preprocessing of a folder of images.
+        image, csv, audio: what is declared about the samples.
         most: use at most so many samples, at even distances.
 
     Returns:
@@ -59,7 +63,15 @@ def explain_model(
     module = read_quantized(path, shapes or {})
     rounded = find_points(module.graph, str(path))
     progress("reading the samples")
-    data = load_samples(samples, input_specs(module.graph), image=image, role="evaluation").spread(most)
+    data = load_samples(
+        samples,
+        input_specs(module.graph),
+        image=image,
+        csv=csv,
+        audio=audio,
+        role="evaluation",
+        class_names=score_names(module.model),
+    ).spread(most)
     subject = Subject(rounded, data, max(module.model.ir_version, _IR_VERSION))
     if floats is not None:
         progress("reading the float model")

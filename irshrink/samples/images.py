@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,13 +11,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from irshrink.errors import SamplesError
+from irshrink.samples.folder import files_in, labels_of
 from irshrink.samples.source import Array, ImageOptions, InputSpec, hash_labels, new_digest
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
-LABEL_FILE = "labels.csv"
 
 
 @dataclass(frozen=True)
@@ -61,10 +60,10 @@ class ImageSource:
             )
         geometry = _geometry(folder, inputs[0], options)
         _check_options(folder, options, geometry)
-        files = tuple(sorted(f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES and f.is_file()))
+        files = files_in(folder, SUFFIXES)
         if not files:
             raise SamplesError(f"{folder}: holds no images ({', '.join(sorted(SUFFIXES))}).")
-        return cls(folder, inputs[0], options, geometry, files, _labels(folder, files, options))
+        return cls(folder, inputs[0], options, geometry, files, labels_of(folder, files, options.labels))
 
     @property
     def count(self) -> int:
@@ -186,55 +185,3 @@ def _check_options(folder: Path, options: ImageOptions, geometry: Geometry) -> N
             f"{folder}: shorter_side = {options.shorter_side} is smaller than the input's "
             f"{geometry.width}x{geometry.height}."
         )
-
-
-def _labels(folder: Path, files: Sequence[Path], options: ImageOptions) -> Array | None:
-    kind = options.labels
-    if kind == "auto":
-        nested = all(len(f.relative_to(folder).parts) > 1 for f in files)
-        kind = "csv" if (folder / LABEL_FILE).is_file() else "folders" if nested else "none"
-    if kind == "none":
-        return None
-    if kind == "csv":
-        return _labels_from_csv(folder, files)
-    if kind == "stem":
-        return _labels_from_stems(folder, files)
-    return _labels_from_folders(folder, files)
-
-
-def _labels_from_csv(folder: Path, files: Sequence[Path]) -> Array:
-    """``file,label`` a line, the label an integer; a header line is allowed."""
-    path = folder / LABEL_FILE
-    if not path.is_file():
-        raise SamplesError(f"{path}: no such file. Write one line 'file,label' for each image.")
-    table: dict[str, int] = {}
-    with path.open(encoding="utf-8", newline="") as stream:
-        for number, line in enumerate(csv.reader(stream), start=1):
-            if len(line) == 2 and line[1].strip().lstrip("-").isdecimal():
-                table[line[0].strip()] = int(line[1])
-            elif line and number > 1:
-                raise SamplesError(f"{path}: line {number} is not 'file,label' with an integer label.")
-    names = [f.relative_to(folder).as_posix() for f in files]
-    missing = [name for name in names if name not in table]
-    if missing:
-        raise SamplesError(f"{path}: no label for '{missing[0]}' ({len(missing)} of {len(names)} images).")
-    return np.array([table[name] for name in names], np.int64)
-
-
-def _labels_from_stems(folder: Path, files: Sequence[Path]) -> Array:
-    for file in files:
-        if not file.stem.isdecimal():
-            raise SamplesError(f"{folder}: labels = 'stem', but '{file.name}' is not a number.")
-    return np.array([int(file.stem) for file in files], np.int64)
-
-
-def _labels_from_folders(folder: Path, files: Sequence[Path]) -> Array:
-    """The number that names the sub-folder, or its index among the sorted names when they are words."""
-    parts = [f.relative_to(folder).parts for f in files]
-    for file, part in zip(files, parts, strict=True):
-        if len(part) < 2:
-            raise SamplesError(f"{folder}: '{file.name}' is not in a sub-folder that names its class.")
-    names = sorted({part[0] for part in parts})
-    numbered = all(name.isdecimal() for name in names)
-    index = {name: int(name) if numbered else i for i, name in enumerate(names)}
-    return np.array([index[part[0]] for part in parts], np.int64)

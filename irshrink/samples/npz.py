@@ -20,10 +20,9 @@ from irshrink.samples.source import (
     InputSpec,
     Role,
     castable,
+    digest_of,
     fit,
-    hash_labels,
     may_be_stored,
-    new_digest,
 )
 
 LABELS = "y"
@@ -97,17 +96,7 @@ class NpzSource:
         return f"sample {row}"
 
     def digest(self, select: Array) -> str:
-        digests = {spec.name: new_digest() for spec in self.inputs}
-        for raw in self._raw_rows(select):
-            for name, row in raw.items():
-                digests[name].update(row.tobytes())
-        total = new_digest()
-        for spec in self.inputs:
-            member = self.members[spec.name]
-            total.update(f"{spec.name} {member.dtype.str} {member.shape[1:]} ".encode())
-            total.update(digests[spec.name].digest())
-        hash_labels(total, self.labels, select)
-        return str(total.hexdigest())
+        return digest_of(self._raw_rows(select), self.labels, select)
 
     def _raw_rows(self, select: Array) -> Iterator[dict[str, Array]]:
         try:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from zipfile import is_zipfile
 
 import numpy as np
 
 from irshrink.errors import ModelError, SamplesError
 from irshrink.files import why_no_file
 from irshrink.graph.quantized import quantization_of
+from irshrink.samples.options import AudioOptions, CsvOptions, Reading
 from irshrink.samples.source import Array, ImageOptions, InputSpec, Role, Source
 
 if TYPE_CHECKING:
@@ -89,41 +91,103 @@ def load_samples(
     inputs: Sequence[InputSpec],
     *,
     image: ImageOptions | None = None,
+    csv: CsvOptions | None = None,
+    audio: AudioOptions | None = None,
     role: Role,
     classes: int | None = None,
+    class_names: Sequence[str] = (),
 ) -> Samples:
-    """Open an ``.npz`` file or a folder of images and check every sample, batch by batch.
+    """Open an ``.npz`` or CSV file, or a folder of images or recordings, and check every sample in batches.
 
     Args:
         path: the file (arrays named like the inputs, first axis the samples, ``y`` the labels: class
             indices, or the numbers that a regression is to find) or folder.
         inputs: what the graph wants.
-        image: preprocessing, needed for a folder.
+        image: preprocessing, needed for a folder of images.
+        csv: what the columns of a CSV file are, where their names do not tell; declared, it makes a file of
+            any name one that is not an ``.npz``.
+        audio: preprocessing, needed for a folder of ``.wav`` files.
         role: what the samples are for; messages name it.
         classes: number of classes of the model, to check labels against.
+        class_names: what the model calls its classes, for labels that are names.
 
     Raises:
         SamplesError: the data is missing, damaged, does not fit the inputs, holds NaN or infinity, is
             empty or constant, or its labels do not fit.
     """
-    from irshrink.samples.images import ImageSource
-    from irshrink.samples.npz import NpzSource
-
     path = Path(path)
-    source: Source
+    names = tuple(class_names)
     if path.is_dir():
-        source = ImageSource.open(path, inputs, image)
+        source = _open_folder(path, inputs, role, image, audio, names)
     elif path.is_file():
-        source = NpzSource.open(path, inputs, role)
+        source = _open_file(path, inputs, role, csv, names)
     else:
         what = f"{why_no_file(path)}{'' if path.exists() else ' or folder'}"
-        raise SamplesError(f"{path}: {what}. Give the {role} data as .npz or a folder of images.")
+        raise SamplesError(
+            f"{path}: {what}. Give the {role} data as .npz or .csv, or as a folder of images or recordings."
+        )
     if source.count == 0:
         raise SamplesError(f"{path}: holds no samples. Give at least one {role} sample.")
     samples = Samples(path, tuple(inputs), source, np.arange(source.count))
     _check_labels(samples, classes)
     _check_values(samples, role)
     return samples
+
+
+def _open_file(
+    path: Path, inputs: Sequence[InputSpec], role: Role, csv: CsvOptions | None, names: Sequence[str]
+) -> Source:
+    from irshrink.samples.npz import NpzSource
+    from irshrink.samples.table import CsvSource
+
+    suffix = path.suffix.lower()
+    if suffix == ".wav":
+        raise SamplesError(f"{path}: is one recording. Give the folder that it is in, with --audio rate=HZ.")
+    if suffix in (".csv", ".tsv") or (csv is not None and suffix != ".npz" and not is_zipfile(path)):
+        return CsvSource.open(path, inputs, csv, role, names)
+    return NpzSource.open(path, inputs, role)
+
+
+def _open_folder(
+    path: Path,
+    inputs: Sequence[InputSpec],
+    role: Role,
+    image: ImageOptions | None,
+    audio: AudioOptions | None,
+    names: Sequence[str],
+) -> Source:
+    """What is declared says what a folder holds; where that leaves it open, the files do."""
+    from irshrink.samples import audio as recordings
+    from irshrink.samples import images
+    from irshrink.samples.folder import files_in
+
+    heard = audio is not None
+    if heard == (image is not None):
+        heard = bool(files_in(path, recordings.SUFFIXES))
+        if heard and files_in(path, images.SUFFIXES):
+            raise SamplesError(f"{path}: holds images and recordings. Give a folder of one kind.")
+    if heard:
+        return recordings.AudioSource.open(path, inputs, audio, role, names)
+    return images.ImageSource.open(path, inputs, image)
+
+
+def unread(reading: Reading, given: Iterable[Samples]) -> list[str]:
+    """What was declared about data of a form that none of the samples have, in words."""
+    from irshrink.samples.audio import AudioSource
+    from irshrink.samples.images import ImageSource
+    from irshrink.samples.table import CsvSource
+
+    forms = (
+        (reading.get("image"), ImageSource, "a folder of images"),
+        (reading.get("csv"), CsvSource, "a CSV file"),
+        (reading.get("audio"), AudioSource, "a folder of recordings"),
+    )
+    sources = [samples.source for samples in given]
+    return [
+        what
+        for declared, kind, what in forms
+        if declared is not None and not any(isinstance(source, kind) for source in sources)
+    ]
 
 
 def input_specs(graph: ir.Graph) -> list[InputSpec]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -133,6 +133,22 @@ def hash_labels(digest: Any, labels: Array | None, select: Array) -> None:
     if labels is not None:
         kind, mark = ("<f8", b"n") if labels.dtype.kind == "f" else ("<i8", b"y")
         digest.update(mark + np.ascontiguousarray(labels[select], kind).tobytes())
+
+
+def digest_of(rows: Iterable[Mapping[str, Array]], labels: Array | None, select: Array) -> str:
+    """Hexadecimal SHA-256 of names, types, shapes and values of rows, input by input, and of their labels."""
+    heads: dict[str, str] = {}
+    digests: dict[str, Any] = {}
+    for row in rows:
+        for name, values in row.items():
+            heads.setdefault(name, f"{name} {values.dtype.str} {values.shape} ")
+            digests.setdefault(name, new_digest()).update(values.tobytes())
+    total = new_digest()
+    for name, digest in digests.items():
+        total.update(heads[name].encode())
+        total.update(digest.digest())
+    hash_labels(total, labels, select)
+    return str(total.hexdigest())
 
 
 def new_digest() -> Any:
