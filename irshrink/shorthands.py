@@ -61,8 +61,9 @@ def within_budget(recipe: Recipe) -> tuple[StepTable, ...]:
     """
     table: StepTable = {"pass": "quantize-mixed", "max_drop": recipe.max_drop, "max_size": recipe.max_size}
     table["quantize"] = FEW_BITS
-    if recipe.max_drop is not None and recipe.eval is None:
-        table["judge"] = "counted"
+    counted = recipe.metric is not None or recipe.relative_drop
+    if recipe.max_drop is not None and (counted or recipe.eval is None):
+        table |= {"judge": "counted", "metric": recipe.metric, "relative_drop": recipe.relative_drop or None}
     return ({key: value for key, value in table.items() if value is not None},)
 
 

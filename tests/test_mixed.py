@@ -359,3 +359,12 @@ def test_bits_are_taken_away_until_the_flash_suffices() -> None:
 
 def _fail(message: str) -> None:
     raise BudgetError(message)
+
+
+def test_a_budget_in_the_users_metric() -> None:
+    stats = run(calibrated(), max_drop=0.05, judge="counted", metric="kl").history[-1].stats
+    assert stats["expected_drop"] <= 0.05
+    tighter = run(calibrated(), max_drop=0.001, judge="counted", metric="kl").history[-1].stats
+    assert tighter["file_bytes"] > stats["file_bytes"]
+    with pytest.raises(RecipeError, match="metric and relative_drop are for judge = 'counted'"):
+        make_pass("quantize-mixed", {"metric": "kl"})

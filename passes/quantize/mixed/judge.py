@@ -89,12 +89,14 @@ class Judge(Protocol):
 
 
 class Counted:
-    """The drop that ``compile`` counts: top-1 with labels, else agreement or cosine similarity."""
+    """The drop that ``compile`` counts, in the user's metric or in the one that fits the model."""
 
-    def __init__(self, original: Module, samples: Samples) -> None:
+    def __init__(
+        self, original: Module, samples: Samples, metric: str | None = None, relative: bool = False
+    ) -> None:
         self._data = samples
         self._expected = _run_all(original, list(samples.feeds()))
-        self._metric = ""
+        self._metric, self._relative = metric, relative
 
     @property
     def samples(self) -> int:
@@ -108,9 +110,14 @@ class Counted:
         from irshrink import onnxrt
 
         session, expected = onnxrt.session(module.model), iter(self._expected)
-        found = compare(lambda _: next(expected), lambda feeds: onnxrt.run(session, feeds), self._data)
+        found = compare(
+            lambda _: next(expected),
+            lambda feeds: onnxrt.run(session, feeds),
+            self._data,
+            metric=self._metric,
+        )
         self._metric = found.compiled.metric
-        return found.drop
+        return found.relative_drop if self._relative else found.drop
 
 
 class Expected:

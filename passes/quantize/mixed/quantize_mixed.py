@@ -51,6 +51,8 @@ class QuantizeMixed:
     samples: how many samples sensitivity is measured on, at even distances.
     judge: how a mixture's drop is found. ``expected`` estimates it without labels on a third of the samples,
         which took no part in choosing; ``counted`` counts answers on all of them, as ``compile`` does.
+    metric: what ``counted`` counts, a name of docs/metrics.md; what fits the model where none is given.
+    relative_drop: ``max_drop`` is a fraction of what the float model has; only where it is counted.
     keep_float: nodes that stay float in any case, by name or operator type.
     quantize: options of ``quantize-int8``, such as ``rounding``.
     """
@@ -64,6 +66,8 @@ class QuantizeMixed:
     sensitivity: Method = "measured"
     samples: int = 16
     judge: Literal["expected", "counted"] = "expected"
+    metric: str | None = None
+    relative_drop: bool = False
     keep_float: tuple[str, ...] = ()
     quantize: dict[str, Any] = field(default_factory=dict)
 
@@ -73,7 +77,9 @@ class QuantizeMixed:
             raise ValueError(
                 f"bits is {list(self.bits)}; it must hold some of 8, 4, 2, and 32 for float besides"
             )
-        if self.max_drop is not None and not 0 <= self.max_drop <= 1:
+        if self.judge == "expected" and (self.metric is not None or self.relative_drop):
+            raise ValueError("metric and relative_drop are for judge = 'counted'")
+        if self.max_drop is not None and self.metric is None and not 0 <= self.max_drop <= 1:
             raise ValueError(f"max_drop is {self.max_drop}; it is a fraction, 0.005 is half a point")
         for key in ("max_size", "samples"):
             if (value := getattr(self, key)) is not None and value < 1:
@@ -137,7 +143,9 @@ class QuantizeMixed:
             original, layers, few, self.sensitivity,
             lambda done, total: ctx.progress(f"measuring sensitivity, {done:,} of {total:,}"),
         )  # fmt: skip
-        judge: Judge = (Expected if self.judge == "expected" else Counted)(original, judging)
+        judge: Judge = Expected(original, judging)
+        if self.judge == "counted":
+            judge = Counted(original, judging, self.metric, self.relative_drop)
         alone = _alone(self.quantize) == self.quantize
         real = None if alone else partial(self._real, original, layers, ctx)
         return Search(quantized[fewest], layers, losses, judge, ctx.progress, real)
