@@ -5,6 +5,7 @@ BUILTIN_PASSES: dict[str, str] = {
     "cluster-weights": "irshrink.passes.quantize.stored.cluster_weights:ClusterWeights",
     "decompose-dft": "irshrink.passes.decompose_dft:DecomposeDft",
     "decompose-einsum": "irshrink.passes.decompose_einsum:DecomposeEinsum",
+    "dequantize": "irshrink.passes.prune.dequantize:Dequantize",
     "eliminate-common-subexpressions": (
         "irshrink.passes.eliminate_common_subexpressions:EliminateCommonSubexpressions"
     ),
