@@ -20,6 +20,7 @@ from irshrink.errors import RecipeError
 from irshrink.graph.edit import base_name, can_replace, is_constant, is_op, remove, replace_value, same_shape
 from irshrink.graph.shapes import infer_shapes
 from irshrink.module import Module
+from irshrink.passes.prune.dequantize import on_floats
 from irshrink.passes.prune.repair.repair import repair_module
 from irshrink.passes.prune.scene import Split
 from irshrink.passes.quantize.mixed.judge import Expected
@@ -66,6 +67,10 @@ class PruneBlocks:
             raise ValueError(f"blocks is {self.blocks}; it must be at least 1")
 
     def run(self, module: Module, ctx: Context) -> PassResult:
+        with on_floats(module, ctx):
+            return self._run(module, ctx)
+
+    def _run(self, module: Module, ctx: Context) -> PassResult:
         if module.calibration is None or len(module.calibration) < 2:
             raise RecipeError("prune-blocks needs at least two calibration samples. Give --calibration.")
         require_matches(module.graph, self.exclude, "exclude")

@@ -24,6 +24,7 @@ from irshrink.graph.shapes import infer_shapes
 from irshrink.module import Module
 from irshrink.passes.prune.allocation import By, Limits, channel_count, cheapest, same_share
 from irshrink.passes.prune.compensate import compensations
+from irshrink.passes.prune.dequantize import on_floats
 from irshrink.passes.prune.families import Family, families, note_refusals
 from irshrink.passes.prune.ranking import Ranking, needs_data, rank_by_loss, rank_by_score
 from irshrink.passes.prune.repair.repair import repair_module
@@ -79,6 +80,10 @@ class PruneChannels:
             raise ValueError(f"multiple is {self.multiple}; it must not be negative")
 
     def run(self, module: Module, ctx: Context) -> PassResult:
+        with on_floats(module, ctx):
+            return self._run(module, ctx)
+
+    def _run(self, module: Module, ctx: Context) -> PassResult:
         split = self._split(module, ctx)
         require_matches(module.graph, self.exclude, "exclude")
         unshare_vectors(module.graph)

@@ -55,7 +55,7 @@ def repaired_behind(
     bounds: tuple[float, float],
     start: Array,
     bias: Array,
-    strengths: Sequence[float] = STRENGTHS[1:],
+    strengths: Sequence[float] = STRENGTHS[1:-2],
 ) -> Repaired:
     """As :func:`irshrink.calibration.regression.repaired`, by the error behind the activation.
 
@@ -88,7 +88,8 @@ class _Problem:
         mean = self._x.mean(axis=1, keepdims=True)
         self._x = self._x - mean
         self._mean = mean
-        self._hessian = (self._x.swapaxes(1, 2) @ self._x).astype(np.float64) / self._x.shape[1]
+        wide = self._x.astype(np.float64)
+        self._hessian = wide.swapaxes(1, 2) @ wide / self._x.shape[1]
 
     def solve(self, strength: float) -> tuple[Array, Array]:
         """Weights [g, o, n] and bias [g, o]."""
