@@ -9,9 +9,12 @@ import msgspec
 import numpy as np
 import pytest
 
+from irshrink.backend import Inference
 from irshrink.backends.tvm.backend import TvmBackend
 from irshrink.program import ops
-from irshrink.target import Target, load_target
+from irshrink.program.program import Port, Program, Tensor
+from irshrink.program.reference.evaluate import run_program
+from irshrink.target import Target, load_target, with_threads
 from irshrink.testing.kernels import EXTREMES, KernelBench
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -152,4 +155,28 @@ def test_every_byte_is_the_reference_s(target: str, tmp_path: Path) -> None:
     bench = KernelBench()
     for family in (convolutions, dense, elementwise, pools, borders):
         family(bench)
-    bench.check(TvmBackend(), target_of(target), tmp_path)
+    team = with_threads(target_of(target), 2 if target == "host" else 1)
+    bench.check(TvmBackend(), team, tmp_path, threads=(1, 2) if target == "host" else (1,))
+
+
+@pytest.mark.parametrize("target", ["host", "neoverse-n1"])
+def test_conversions_overlap_what_they_read(target: str, tmp_path: Path) -> None:
+    n = 4 * 27  # as much as a register block holds, and some more
+    tensors = {
+        "x": Tensor("x", (n,), "float32"),
+        "a": Tensor("a", (n,), "float16"),
+        "b": Tensor("b", (n,), "float16"),
+        "y": Tensor("y", (n,), "float32"),
+    }
+    chain: list[ops.Op] = [
+        ops.RoundF16(name="round", origin=(), inputs=("x",), output="a"),
+        ops.UnaryF16(name="clip", origin=(), inputs=("a",), output="b", kind="clip", alpha=-1.0, beta=1.0),
+        ops.WidenF16(name="widen", origin=(), inputs=("b",), output="y"),
+    ]
+    program = Program(tensors, chain, [Port("x", "x", (n,))], [Port("y", "y", (n,))])
+    x = [np.linspace(-1.5, 1.5, n, dtype=np.float32)]
+    wanted, where = run_program(program, x), target_of(target)
+    built = TvmBackend().compile(program, where, tmp_path, [Inference(x, wanted)], "chain")
+    assert built.plan.nbytes == 4 * n
+    [got] = TvmBackend().run(tmp_path, where, built.program, [x]).outputs
+    np.testing.assert_array_equal(got[0], wanted[0])

@@ -5,6 +5,7 @@ Buffers hold the bits of numbers as int16; functions of a support header compute
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache, partial
 from math import inf
 
@@ -16,6 +17,7 @@ from irshrink.backends.tvm.kernels.elements import (
     Style,
     binary_body,
     broadcast,
+    for_each,
     inputs_like_output,
     style_of,
     unary_kernel,
@@ -36,6 +38,7 @@ from irshrink.backends.tvm.tir import (
     Expr,
     Function,
     TirFunction,
+    address,
     f32,
     inline,
     read,
@@ -127,7 +130,14 @@ def select_round(op: RoundF16, program: Program, target: Target) -> KernelCall:
 
 @cache
 def _round(style: Style) -> TirFunction:
-    return unary_kernel("round_f16", "float32 to float16.", ("float32", "int16"), style, (), rounded)
+    return _border(
+        "round_f16",
+        "float32 to float16.",
+        style,
+        "int16",
+        lambda x: rounded(inline("float32", "irs_f16_float_at", x)),
+        4,
+    )
 
 
 def select_widen(op: WidenF16, program: Program, target: Target) -> KernelCall:
@@ -138,7 +148,27 @@ def select_widen(op: WidenF16, program: Program, target: Target) -> KernelCall:
 
 @cache
 def _widen(style: Style) -> TirFunction:
-    return unary_kernel("widen_f16", "float16 to float32.", ("int16", "float32"), style, (), widened)
+    return _border(
+        "widen_f16",
+        "float16 to float32.",
+        style,
+        "float32",
+        lambda x: widened(inline("int16", "irs_f16_at", x)),
+        2,
+    )
+
+
+def _border(
+    name: str, doc: str, style: Style, result: str, value: Callable[[Expr], Expr], step: int
+) -> TirFunction:
+    """``y[k] = value(&x[k])`` for elements of ``step`` bytes.
+
+    They are read as bytes: output and input may overlap, and compilers take it that other types never do.
+    """
+    with Function(name, doc) as f:
+        x, y, n = f.parameters(read("x", "int8"), write("y", result), *scalars("n"))
+        for_each(f, n, style, y, 0, lambda k: value(address(x, k * step)), shared=True)
+    return f.result
 
 
 def select_average_pool(op: AveragePoolF16, program: Program, target: Target) -> KernelCall:

@@ -88,6 +88,20 @@ IRS_INLINE int irs_f16_less(int16_t a, int16_t b) { return irs_f16_widen(a) < ir
 
 #endif
 
+/* Numbers among bytes. */
+IRS_INLINE int16_t irs_f16_at(const int8_t *p)
+{
+    int16_t bits;
+    __builtin_memcpy(&bits, p, 2);
+    return bits;
+}
+IRS_INLINE float irs_f16_float_at(const int8_t *p)
+{
+    float value;
+    __builtin_memcpy(&value, p, 4);
+    return value;
+}
+
 IRS_INLINE int16_t irs_f16_min(int16_t a, int16_t b) { return irs_f16_less(a, b) ? a : b; }
 IRS_INLINE int16_t irs_f16_max(int16_t a, int16_t b) { return irs_f16_less(b, a) ? a : b; }
 IRS_INLINE int16_t irs_f16_prelu(int16_t x, int16_t slope) { return irs_f16_less(x, 0) ? irs_f16_mul(x, slope) : x; }

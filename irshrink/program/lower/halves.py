@@ -112,7 +112,7 @@ class _Rewriting:
         if not any(name in self._half for name in op.inputs):
             return None
         if isinstance(op, _MOVES):
-            return op if self.tensors[op.output].dtype == "float32" else None
+            return _moved(op) if self.tensors[op.output].dtype == "float32" else None
         if isinstance(op, BinaryF32):
             return _binary(op)
         if isinstance(op, UnaryF32):
@@ -186,6 +186,10 @@ def _bound(value: float) -> float:
 
 def _fits(*arrays: NDArray[Any] | None) -> bool:
     return all(array is None or bool((np.abs(array) <= _LARGEST).all()) for array in arrays)
+
+
+def _moved(op: Op) -> Op:
+    return replace(op, value=_bound(op.value)) if isinstance(op, Pad) else op
 
 
 def _as(operator: type[Op], op: Op, /, **fields: Any) -> Op:
