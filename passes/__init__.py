@@ -16,6 +16,7 @@ BUILTIN_PASSES: dict[str, str] = {
     "factorize-channels": "irshrink.passes.lowrank.factorize_channels:FactorizeChannels",
     "factorize-cp": "irshrink.passes.lowrank.factorize_cp:FactorizeCp",
     "factorize-dense": "irshrink.passes.lowrank.factorize_dense:FactorizeDense",
+    "factorize-embedding": "irshrink.passes.lowrank.factorize_embedding:FactorizeEmbedding",
     "factorize-spatial": "irshrink.passes.lowrank.factorize_spatial:FactorizeSpatial",
     "factorize-tucker": "irshrink.passes.lowrank.factorize_tucker:FactorizeTucker",
     "fold-affine": "irshrink.passes.fold_affine:FoldAffine",

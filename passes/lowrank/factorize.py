@@ -198,6 +198,7 @@ def _told(log: ChangeLog, found: Sequence[Fitted], module: Module) -> dict[str, 
             kind="rank",
             detail=f"{chosen.form.name} at rank {rank_text(chosen.ranks)}, {kept}",
             output_error=one.error,
+            into=one.into,
         )
     return log.stats(module.graph)
 

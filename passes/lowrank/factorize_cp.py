@@ -24,7 +24,7 @@ from irshrink.passes.lowrank.form import (
     Stage,
     conv_attributes,
     kernel_on,
-    positions_after,
+    size_after,
     steps,
 )
 from irshrink.passes.lowrank.layers import Layer
@@ -67,10 +67,10 @@ class Cp:
     def stages(self, layer: Layer, ranks: Ranks) -> list[Stage]:
         (rank,) = ranks
         return [
-            Stage((rank, layer.channels, 1, 1), positions_after(layer, ()), {}),
-            _depthwise(layer, rank, (0,), positions_after(layer, (0,))),
-            _depthwise(layer, rank, (1,), positions_after(layer, (0, 1))),
-            Stage((layer.outputs, rank, 1, 1), positions_after(layer, (0, 1)), {}),
+            Stage((rank, layer.channels, 1, 1), size_after(layer, ()), {}),
+            _depthwise(layer, rank, (0,), size_after(layer, (0,))),
+            _depthwise(layer, rank, (1,), size_after(layer, (0, 1))),
+            Stage((layer.outputs, rank, 1, 1), size_after(layer, (0, 1)), {}),
         ]
 
     def errors(self, layer: Layer, problem: Problem, ranks: list[Ranks]) -> list[float]:
@@ -88,9 +88,9 @@ class Cp:
         return Factors(tuple(shaped), back @ features)
 
 
-def _depthwise(layer: Layer, rank: int, axes: tuple[int, ...], positions: int) -> Stage:
+def _depthwise(layer: Layer, rank: int, axes: tuple[int, ...], size: tuple[int, ...]) -> Stage:
     attributes = {**conv_attributes(layer, axes), "group": rank}
-    return Stage((rank, 1, *kernel_on(layer, axes)), positions, attributes)
+    return Stage((rank, 1, *kernel_on(layer, axes)), size, attributes)
 
 
 def _directions(layer: Layer, problem: Problem, rank: int) -> tuple[Array, Array, Array]:

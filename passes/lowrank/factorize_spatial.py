@@ -23,7 +23,7 @@ from irshrink.passes.lowrank.form import (
     Stage,
     conv_attributes,
     kernel_on,
-    positions_after,
+    size_after,
     steps,
 )
 from irshrink.passes.lowrank.layers import Layer
@@ -59,8 +59,8 @@ class Spatial:
         first = (rank, layer.channels, *kernel_on(layer, (0,)))
         second = (layer.outputs, rank, *kernel_on(layer, (1,)))
         return [
-            Stage(first, positions_after(layer, (0,)), conv_attributes(layer, (0,))),
-            Stage(second, positions_after(layer, (0, 1)), conv_attributes(layer, (1,))),
+            Stage(first, size_after(layer, (0,)), conv_attributes(layer, (0,))),
+            Stage(second, size_after(layer, (0, 1)), conv_attributes(layer, (1,))),
         ]
 
     def errors(self, layer: Layer, problem: Problem, ranks: list[Ranks]) -> list[float]:

@@ -18,7 +18,7 @@ import numpy as np
 
 from irshrink.module import Module
 from irshrink.passes.lowrank.factorize import factorize
-from irshrink.passes.lowrank.form import Factors, Ranks, Stage, conv_attributes, positions_after, steps
+from irshrink.passes.lowrank.form import Factors, Ranks, Stage, conv_attributes, size_after, steps
 from irshrink.passes.lowrank.layers import Layer
 from irshrink.passes.lowrank.options import RankOptions
 from irshrink.passes.lowrank.problem import Problem, positive, whitening
@@ -49,7 +49,7 @@ class Tucker:
     def stages(self, layer: Layer, ranks: Ranks) -> list[Stage]:
         read, written = ranks
         ones, every = (1,) * len(layer.kernel), tuple(range(len(layer.kernel)))
-        before, after = positions_after(layer, ()), positions_after(layer, every)
+        before, after = size_after(layer, ()), size_after(layer, every)
         return [
             Stage((read, layer.channels, *ones), before, {}),
             Stage((written, read, *layer.kernel), after, conv_attributes(layer, every)),

@@ -44,10 +44,12 @@ class Fitted:
     """Attributes:
     choice: the layer and what it became.
     error: relative squared error of its outputs; on samples held back where there are some.
+    into: names of the nodes that it became.
     """
 
     choice: Choice
     error: float
+    into: list[str]
 
 
 def fit_to_outputs(
@@ -89,8 +91,8 @@ def fit_to_weights(choices: Sequence[Choice]) -> list[Fitted]:
             continue
         form, ranks, layer = choice.chosen.form, choice.chosen.ranks, choice.layer
         factors = form.factor(layer, weights_alone(layer), ranks)
-        write_factors(layer, form.stages(layer, ranks), factors)
-        found.append(Fitted(choice, choice.chosen.error))
+        into = write_factors(layer, form.stages(layer, ranks), factors)
+        found.append(Fitted(choice, choice.chosen.error, into))
     return found
 
 
@@ -137,10 +139,10 @@ def _settle(choice: Choice, fitted: Regression, held: Regression, damping: float
         matrix, judged = apart.matrix, held
     energy = float(judged.energy().sum())
     error = float(judged.error(matrix[np.newaxis], shift).sum()) / energy if energy > 0 else 0.0
-    write_factors(layer, chosen.form.stages(layer, chosen.ranks), factors)
+    into = write_factors(layer, chosen.form.stages(layer, chosen.ranks), factors)
     if has_bias:
         write_bias(layer, bias.reshape(-1))
-    return Fitted(choice, error)
+    return Fitted(choice, error, into)
 
 
 def _wanted(layer: Layer, fitted: Regression, held: Regression) -> Array:

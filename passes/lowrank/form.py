@@ -22,12 +22,12 @@ class Stage:
 
     Attributes:
         shape: of its weights: [outputs, channels / group, *kernel]; [outputs, channels] of a matrix.
-        positions: how often it applies all its weights.
+        size: how often it applies them: batch and size of what it computes; of a matrix product the rows.
         attributes: of a Conv, besides ``kernel_shape``: what differs from the operator's defaults.
     """
 
     shape: tuple[int, ...]
-    positions: int
+    size: tuple[int, ...]
     attributes: dict[str, Any]
 
     @property
@@ -36,7 +36,7 @@ class Stage:
 
     @property
     def macs(self) -> int:
-        return self.parameters * self.positions
+        return self.parameters * prod(self.size)
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def kernel_on(layer: Layer, axes: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(size if a in axes else 1 for a, size in enumerate(layer.kernel))
 
 
-def positions_after(layer: Layer, axes: tuple[int, ...]) -> int:
-    """How many there are once ``axes`` have been gone over: there the output's size, else the input's."""
+def size_after(layer: Layer, axes: tuple[int, ...]) -> tuple[int, ...]:
+    """Batch and size once ``axes`` have been gone over: there the output's size, else the input's."""
     read, written = layer.positions()
-    return read[0] * prod(written[a + 1] if a in axes else read[a + 1] for a in range(len(layer.kernel)))
+    return read[0], *(written[a + 1] if a in axes else read[a + 1] for a in range(len(layer.kernel)))

@@ -117,13 +117,17 @@ def find_layers(graph: ir.Graph) -> tuple[list[Layer], list[tuple[str, str]]]:
         if not is_op(node, *LAYER_OPS) or (node.op_type == "MatMul" and constant(node.inputs[1]) is None):
             continue
         try:
-            found.append(_layer(node))
+            found.append(layer_of(node))
         except Refusal as reason:
             left.append((describe(node), str(reason)))
     return found, left
 
 
-def _layer(node: ir.Node) -> Layer:
+def layer_of(node: ir.Node) -> Layer:
+    """
+    Raises:
+        Refusal: it cannot be factorized.
+    """
     value = input_of(node, 1)
     weight = constant(value)
     if weight is None or value is None:

@@ -8,7 +8,6 @@ import numpy as np
 import onnx_ir as ir
 
 from irshrink.graph.edit import add_constant, constant
-from irshrink.graph.shapes import infer_shapes
 from irshrink.passes.lowrank.form import Stage
 from irshrink.passes.lowrank.layers import Layer
 from irshrink.passes.lowrank.write import stage_attributes
@@ -32,9 +31,12 @@ def stage_nodes(layer: Layer, stages: Sequence[Stage]) -> list[ir.Node]:
         op_type = "Conv" if layer.kernel else "MatMul"
         node = ir.node(op_type, [value, held], stage_attributes(layer, stage), name=f"stage{number}")
         value = node.outputs[0]
-        value.name = f"y{number}"
+        value.name, value.type = f"y{number}", source.type
+        batch, *rest = stage.size
+        value.shape = ir.Shape(
+            (batch, stage.shape[0], *rest) if layer.kernel else (*stage.size, stage.shape[0])
+        )
         graph.append(node)
         nodes.append(node)
     graph.outputs.append(value)
-    infer_shapes(ir.Model(graph, ir_version=10))
     return nodes

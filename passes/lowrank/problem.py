@@ -27,6 +27,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 #: Added to the diagonal of a matrix before it is inverted, of its mean: what float64 leaves of a zero.
 _NOISE = 1e-10
+#: Turns that take back what this addition moved the solution by.
+_REFINEMENTS = 3
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,11 @@ def solve_symmetric(matrix: Array, right: Array) -> Array:
         return np.zeros_like(right)
     safe = (matrix + matrix.T) / 2 + _NOISE * size * np.eye(len(matrix))
     try:
-        return np.asarray(cho_solve(cho_factor(safe, lower=True), right))
+        root = cho_factor(safe, lower=True)
+        found = cho_solve(root, right)
+        for _ in range(_REFINEMENTS):
+            found += cho_solve(root, right - matrix @ found)
+        return np.asarray(found)
     except LinAlgError:
         return np.asarray(np.linalg.pinv(safe, hermitian=True) @ right)
 

@@ -17,7 +17,7 @@ from irshrink.calibration.calibrate import each_sample
 from irshrink.graph.edit import is_op
 from irshrink.module import Module
 from irshrink.passes.lowrank.allocate import Choice
-from irshrink.passes.lowrank.layers import find_layers
+from irshrink.passes.lowrank.layers import layer_of
 from irshrink.passes.lowrank.write import write_bias, write_weights
 from irshrink.pipeline import Context
 from irshrink.samples import Samples
@@ -67,7 +67,7 @@ def measure_sensitivity(choices: Sequence[Choice], module: Module, samples: Samp
             continue
         changed = module.clone()
         output = choice.layer.node.outputs[0].name
-        layer = next(one for one in find_layers(changed.graph)[0] if one.node.outputs[0].name == output)
+        layer = layer_of(next(node for node in changed.graph if node.outputs[0].name == output))
         write_weights(layer, probe.matrix)
         if layer.bias is not None:
             old = layer.bias_array()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import prod
 
 from irshrink.passes.lowrank.form import Factors, Ranks, Stage, conv_attributes, steps
 from irshrink.passes.lowrank.layers import Layer
@@ -31,17 +30,17 @@ class Svd:
     def stages(self, layer: Layer, ranks: Ranks) -> list[Stage]:
         (rank,) = ranks
         if not layer.kernel:
-            rows = prod(layer.positions()[0])
+            rows = layer.positions()[0]
             return [
                 Stage((rank, layer.channels), rows, {}),
                 Stage((layer.outputs, rank), rows, {}),
             ]
         every = tuple(range(len(layer.kernel)))
-        positions = prod(layer.positions()[1])
+        size = layer.positions()[1]
         first = conv_attributes(layer, every)
         return [
-            Stage((rank, layer.channels, *layer.kernel), positions, first),
-            Stage((layer.outputs, rank, *[1] * len(every)), positions, {}),
+            Stage((rank, layer.channels, *layer.kernel), size, first),
+            Stage((layer.outputs, rank, *[1] * len(every)), size, {}),
         ]
 
     def errors(self, layer: Layer, problem: Problem, ranks: list[Ranks]) -> list[float]:

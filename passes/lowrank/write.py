@@ -22,8 +22,12 @@ from irshrink.passes.lowrank.layers import Layer
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
-def write_factors(layer: Layer, stages: list[Stage], factors: Factors) -> None:
-    """Replace the layer by its factors. Its node becomes the last of them and keeps name, output and bias."""
+def write_factors(layer: Layer, stages: list[Stage], factors: Factors) -> list[str]:
+    """Replace the layer by its factors. Its node becomes the last of them and keeps name, output and bias.
+
+    Returns:
+        Names of their nodes.
+    """
     node = layer.node
     graph, value, weight = node.graph, node.inputs[0], node.inputs[1]
     assert graph is not None
@@ -32,16 +36,20 @@ def write_factors(layer: Layer, stages: list[Stage], factors: Factors) -> None:
     base = str(weight.name or base_name(node))
     arrays = [_stored(layer, array, dtype) for array in factors.weights]
     op_type = "Conv" if layer.kernel else node.op_type
+    names: list[str] = []
     for number, (stage, array) in enumerate(zip(stages[:-1], arrays[:-1], strict=True), start=1):
         held = add_constant(graph, array, f"{base}_factor{number}")
         attributes = stage_attributes(layer, stage)
-        value = insert_before(node, op_type, [value, held], attributes).outputs[0]
+        made = insert_before(node, op_type, [value, held], attributes)
+        value = made.outputs[0]
+        names.append(base_name(made))
     bias = input_of(node, 2)
     kept = stage_attributes(layer, stages[-1])
     if op_type == "Gemm" and "beta" in node.attributes:
         kept["beta"] = node.attributes["beta"].as_float()
     last = add_constant(graph, arrays[-1], f"{base}_factor{len(arrays)}")
     become(node, op_type, [value, last] if bias is None else [value, last, bias], kept)
+    return [*names, base_name(node)]
 
 
 def write_weights(layer: Layer, matrix: Array) -> None:
