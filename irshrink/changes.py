@@ -3,14 +3,15 @@
 Pruning, low rank and sparsity all fill it the same way. A pass opens a :class:`ChangeLog` before it changes
 the graph, says why each layer is changed, and puts what comes out into its statistics::
 
-    log = ChangeLog(module.graph, ctx)
+    log = ChangeLog(module.graph)
     ...                                                  # the graph is changed
     log.because("conv1", kind="channels", score="l2", output_error=0.013)
     log.because("fc1", kind="rank", detail="rank 12 of 64 (SVD)", into=("fc1_a", "fc1_b"))
     return PassResult(True, stats={"removed": 8, **log.stats(module.graph)})
 
 Sizes are compared by the log itself. A layer that changed and was given no reason, for example because it
-reads fewer channels now, has a row all the same.
+reads fewer channels now, has a row all the same. What the target saves by it is in the report: instructions
+are predicted for the model before and counted for the one that was built (docs/cost.md).
 """
 
 from __future__ import annotations
@@ -26,8 +27,6 @@ import onnx_ir as ir
 from irshrink.analyses.cost import graph_macs, graph_parameter_bytes
 from irshrink.errors import InternalError
 from irshrink.graph.edit import base_name, static_shape
-from irshrink.layer_cost import Cost, total
-from irshrink.pipeline import Context
 
 #: Where the rows stand in the statistics of a pass.
 STATS_KEY = "layer_changes"
@@ -47,14 +46,12 @@ class LayerSize:
         bytes: of its constants as the graph stores them.
         macs: multiply-accumulates of one inference; None where shapes are open.
         output_bytes: of its outputs, which is what it adds to the arena.
-        cost: of one inference on the target, where the context can tell.
     """
 
     weights: tuple[int, ...] = ()
     bytes: int = 0
     macs: int | None = 0
     output_bytes: int = 0
-    cost: Cost | None = None
 
 
 @dataclass(frozen=True)
@@ -98,12 +95,10 @@ class ChangeLog:
 
     Args:
         graph: before the change.
-        ctx: of the pass; its costs, where it has any, are part of every row.
     """
 
-    def __init__(self, graph: ir.Graph, ctx: Context) -> None:
-        self._ctx = ctx
-        self._before = _sizes(graph, ctx)
+    def __init__(self, graph: ir.Graph) -> None:
+        self._before = layer_sizes(graph)
         self._reasons: dict[str, _Reason] = {}
 
     def because(
@@ -133,7 +128,7 @@ class ChangeLog:
 
     def changes(self, graph: ir.Graph) -> list[LayerChange]:
         """Every layer that was given a reason or is of another size in ``graph``, in the order of before."""
-        after = _sizes(graph, self._ctx)
+        after = layer_sizes(graph)
         return [
             row
             for layer, (op_type, size) in self._before.items()
@@ -150,8 +145,8 @@ class ChangeLog:
         reason = self._reasons.get(layer)
         into = () if reason is None else reason.into
         parts = [after[name][1] for name in into or (layer,) if name in after]
-        became = _together(parts) if parts else _nothing(before)
-        if reason is None and _same(before, became):
+        became = _together(parts) if parts else LayerSize()
+        if reason is None and before == became:
             return None
         difference = _difference(before, became) if parts else "removed"
         if reason is None:
@@ -169,8 +164,8 @@ class ChangeLog:
         )
 
 
-def _sizes(graph: ir.Graph, ctx: Context) -> dict[str, tuple[str, LayerSize]]:
-    """Every node that has constants or multiplies, by its name."""
+def layer_sizes(graph: ir.Graph) -> dict[str, tuple[str, LayerSize]]:
+    """Operator and size of every node that has constants or multiplies, by its name."""
     macs, nbytes = graph_macs(graph), graph_parameter_bytes(graph)
     found = {}
     for node in graph:
@@ -180,7 +175,6 @@ def _sizes(graph: ir.Graph, ctx: Context) -> dict[str, tuple[str, LayerSize]]:
                 bytes=nbytes.get(node, 0),
                 macs=macs.get(node, 0),
                 output_bytes=sum(_nbytes(value) for value in node.outputs),
-                cost=None if ctx.costs is None else ctx.costs.of_node(node),
             )
             found[base_name(node)] = (node.op_type, size)
     return found
@@ -199,24 +193,14 @@ def _nbytes(value: ir.Value) -> int:
 
 
 def _together(parts: Sequence[LayerSize]) -> LayerSize:
-    """Several layers as one: sums, and a cost where all of them have one."""
+    """Several layers as one."""
     if len(parts) == 1:
         return parts[0]
-    costs = [one.cost for one in parts if one.cost is not None]
     return LayerSize(
         bytes=sum(one.bytes for one in parts),
         macs=None if any(one.macs is None for one in parts) else sum(one.macs or 0 for one in parts),
         output_bytes=sum(one.output_bytes for one in parts),
-        cost=total(costs) if len(costs) == len(parts) else None,
     )
-
-
-def _nothing(before: LayerSize) -> LayerSize:
-    return LayerSize(cost=None if before.cost is None else Cost(0, before.cost.unit, "measured"))
-
-
-def _same(a: LayerSize, b: LayerSize) -> bool:
-    return dataclasses.replace(a, cost=None) == dataclasses.replace(b, cost=None)
 
 
 def _difference(before: LayerSize, after: LayerSize) -> str:

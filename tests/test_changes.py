@@ -8,11 +8,9 @@ import pytest
 
 from irshrink.changes import STATS_KEY, ChangeLog, LayerSize
 from irshrink.errors import InternalError
-from irshrink.graph.edit import set_constant, static_shape
-from irshrink.layer_cost import Cost, Footprint, Unit, total
+from irshrink.graph.edit import set_constant
+from irshrink.layer_cost import Cost, total
 from irshrink.module import Module, module_from_text
-from irshrink.pipeline import Analyses, Context
-from irshrink.target import load_target
 
 TWO_LAYERS = """<ir_version: 9, opset_import: ["" : 20]>
 g (float[1, 4] x) => (float[1, 2] y)
@@ -23,23 +21,6 @@ g (float[1, 4] x) => (float[1, 2] y)
 }"""
 
 
-class TenAWeight:
-    """What a layer costs in these tests."""
-
-    unit: Unit = "instructions"
-    exact = True
-
-    def of_node(self, node: ir.Node) -> Cost | None:
-        shape = static_shape(node.inputs[1])
-        return None if shape is None else Cost(10 * int(np.prod(shape)), self.unit, "measured")
-
-    def of_channels(self, node: ir.Node, *, inputs: int | None = None, outputs: int | None = None) -> None:
-        return None
-
-    def of_module(self, module: Module) -> Footprint:
-        return Footprint(0, 0, 0, Cost(0, self.unit, "measured"))
-
-
 def two_layers() -> Module:
     module = module_from_text(TWO_LAYERS)
     first, second = module.graph
@@ -47,12 +28,6 @@ def two_layers() -> Module:
     set_constant(second, 1, np.ones((3, 2), np.float32), "v")
     first.outputs[0].shape, first.outputs[0].dtype = ir.Shape([1, 3]), ir.DataType.FLOAT
     return module
-
-
-def context(module: Module) -> Context:
-    return Context(
-        load_target("cortex-m4"), Analyses(module.graph), np.random.default_rng(0), costs=TenAWeight()
-    )
 
 
 def prune(module: Module) -> None:
@@ -65,20 +40,20 @@ def prune(module: Module) -> None:
 
 def test_a_layer_with_a_reason_and_its_reader_have_rows() -> None:
     module = two_layers()
-    log = ChangeLog(module.graph, context(module))
+    log = ChangeLog(module.graph)
     prune(module)
     log.because("first", kind="channels", score="l2", output_error=0.25)
     first, second = log.changes(module.graph)
     assert (first.layer, first.kind, first.score, first.output_error) == ("first", "channels", "l2", 0.25)
     assert first.detail == "weights 4x3 became 4x2"
-    assert first.before == LayerSize((4, 3), 48, 12, 12, Cost(120, "instructions", "measured"))
-    assert first.after == LayerSize((4, 2), 32, 8, 8, Cost(80, "instructions", "measured"))
+    assert first.before == LayerSize((4, 3), 48, 12, 12)
+    assert first.after == LayerSize((4, 2), 32, 8, 8)
     assert (second.layer, second.kind, second.detail) == ("second", None, "weights 3x2 became 2x2")
 
 
 def test_what_did_not_change_has_no_row_unless_there_is_a_reason() -> None:
     module = two_layers()
-    log = ChangeLog(module.graph, context(module))
+    log = ChangeLog(module.graph)
     assert log.changes(module.graph) == []
     log.because("second", kind="zeros", detail="4 of 6 weights are zero", score="magnitude")
     assert [row.detail for row in log.changes(module.graph)] == ["4 of 6 weights are zero"]
@@ -86,35 +61,28 @@ def test_what_did_not_change_has_no_row_unless_there_is_a_reason() -> None:
 
 def test_a_layer_can_become_several_or_none() -> None:
     module = two_layers()
-    log = ChangeLog(module.graph, context(module))
+    log = ChangeLog(module.graph)
     first, second = module.graph
     first.name, second.name = "one", "two"
     log.because("first", kind="rank", detail="rank 2 of 3", into=("one", "two"))
     split, gone = log.changes(module.graph)
     assert split.into == ("one", "two")
     assert (split.after.bytes, split.after.macs) == (72, 18)
-    assert split.after.cost == Cost(180, "instructions", "measured")
-    assert (gone.detail, gone.after) == ("removed", LayerSize(cost=Cost(0, "instructions", "measured")))
+    assert (gone.detail, gone.after) == ("removed", LayerSize())
 
 
 def test_a_reason_for_no_layer_is_a_bug() -> None:
     module = two_layers()
     with pytest.raises(InternalError, match="no layer 'third'"):
-        ChangeLog(module.graph, context(module)).because("third", kind="channels")
+        ChangeLog(module.graph).because("third", kind="channels")
 
 
 def test_statistics_are_plain_data() -> None:
     module = two_layers()
-    log = ChangeLog(module.graph, context(module))
+    log = ChangeLog(module.graph)
     prune(module)
     row = log.stats(module.graph)[STATS_KEY][0]
-    assert row["before"] == {
-        "weights": (4, 3),
-        "bytes": 48,
-        "macs": 12,
-        "output_bytes": 12,
-        "cost": {"amount": 120, "unit": "instructions", "origin": "measured", "error": 0.0},
-    }
+    assert row["before"] == {"weights": (4, 3), "bytes": 48, "macs": 12, "output_bytes": 12}
 
 
 def test_a_sum_is_predicted_where_a_part_is() -> None:

@@ -58,7 +58,7 @@ def factorize(
             wanted.append(layer)
         else:
             reasons[layer.name] = refusal
-    log = ChangeLog(module.graph, ctx)
+    log = ChangeLog(module.graph)
     choices = _choices(options, forms, wanted, module, ctx)
     met = _choose(options, choices, module, ctx)
     found = _fit(options, choices, module, ctx)

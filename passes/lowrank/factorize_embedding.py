@@ -73,7 +73,7 @@ class FactorizeEmbedding:
 
     def run(self, module: Module, ctx: Context) -> PassResult:
         require_matches(module.graph, self.keep, "keep")
-        log, done = ChangeLog(module.graph, ctx), 0
+        log, done = ChangeLog(module.graph), 0
         for value in _tables(module.graph, self.least_rows):
             try:
                 done += self._factorize(module, value, log)

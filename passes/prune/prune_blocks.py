@@ -76,7 +76,7 @@ class PruneBlocks:
         require_matches(module.graph, self.exclude, "exclude")
         infer_shapes(module.model)
         module.keep_original()
-        log, before = ChangeLog(module.graph, ctx), _macs(module.graph)
+        log, before = ChangeLog(module.graph), _macs(module.graph)
         layers = {base_name(node) for node in graph_macs(module.graph)}
         split = Split.of(module.calibration)
         removed: list[str] = []

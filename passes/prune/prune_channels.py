@@ -89,7 +89,7 @@ class PruneChannels:
         unshare_vectors(module.graph)
         infer_shapes(module.model)
         module.keep_original()
-        log = ChangeLog(module.graph, ctx)
+        log = ChangeLog(module.graph)
         before = self._sizes(module, channel_groups(module.graph), ctx)
         whole = before.total(np.zeros(before.count, bool))
         errors: dict[str, float] = {}

@@ -58,7 +58,7 @@ class ReduceResolution:
 
     def run(self, module: Module, ctx: Context) -> PassResult:
         infer_shapes(module.model)
-        log, before = ChangeLog(module.graph, ctx), _macs(module.graph)
+        log, before = ChangeLog(module.graph), _macs(module.graph)
         try:
             sizes = _fitting(module, self.scale)
         except Refusal as reason:

@@ -90,7 +90,7 @@ class PruneWeights:
             return PassResult(False, stats={"layers": 0})
         samples = self._samples(module)
         scores = self._scores(module, layers, samples, ctx)
-        log, before = ChangeLog(module.graph, ctx), sum(int((layer.rows == 0).sum()) for layer in layers)
+        log, before = ChangeLog(module.graph), sum(int((layer.rows == 0).sum()) for layer in layers)
         zeros = self._zeros(scores)
         if self._fits:
             assert samples is not None, "_samples asks for them"
