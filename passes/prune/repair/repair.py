@@ -26,7 +26,6 @@ class Repair:
         if module.original is None:
             ctx.note("nothing is repaired: no pass before took anything away")
             return PassResult(False, stats={"layers": 0})
-        infer_shapes(module.model)
         repairs = repair_module(module, ctx)
         changed = [one for one in repairs if one.strength is not None]
         return PassResult(bool(changed), stats={"layers": len(changed)})
@@ -40,5 +39,7 @@ def repair_module(module: Module, ctx: Context) -> list[LayerRepair]:
     """
     assert module.original is not None
     assert module.calibration is not None
+    for model in (module.original.module.model, module.model):
+        infer_shapes(model)
     move_statistics(module, module.original, module.calibration)
     return repair_layers(module, module.original, module.calibration, ctx)
