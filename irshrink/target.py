@@ -91,8 +91,8 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             (float32 multiply-add with one rounding: changes the last bits of float sums), ``simd``
             (vectors that the C compiler makes of loops), ``thumb1`` (eight registers at hand), and what the
             core has besides: ``neon``, ``mve`` and ``mve_float`` (its float lanes, which kernels requantize
-            with), ``dotprod``, ``i8mm``, ``fp16``, ``avx2``, ``vnni``; ``threads`` (several cores under
-            Linux, atomic instructions).
+            with), ``dotprod``, ``i8mm``, ``fp16`` (arithmetic of float16), ``avx2``, ``vnni``; ``threads``
+            (several cores under Linux, atomic instructions).
         backend: which backend compiles for it.
         emulation: how to emulate it, or None for the machine irshrink itself runs on.
         cpu_flags: what that machine needs, in the words of its /proc/cpuinfo.
