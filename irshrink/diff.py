@@ -11,18 +11,23 @@ from typing import Any
 import numpy as np
 
 from irshrink import onnxrt
-from irshrink.analyses.cost import graph_parameters
+from irshrink.analyses.cost import graph_macs, graph_parameters
 from irshrink.class_names import score_names
 from irshrink.console import count, plural, table
 from irshrink.errors import ModelError
 from irshrink.frontends.read import read_model
+from irshrink.graph.edit import base_name, constant, static_shape
 from irshrink.graph.quantized import quantization_of
+from irshrink.graph.shapes import infer_shapes
 from irshrink.graph.text import model_text
 from irshrink.module import Module
 from irshrink.samples import InputSpec, Reading, input_specs, load_samples
 from irshrink.samples.random import Range, random_samples
 from irshrink.soundness import require_sound
 from irshrink.static_shapes import fix_input_shapes
+
+#: Layers that the terminal lists.
+_MOST_LAYERS = 20
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -47,7 +52,8 @@ def diff_models(
         shapes: static shapes of inputs.
 
     Returns:
-        Plain data: ``equal_files``, counts of operators and weights, ``text`` (a unified diff, weights as
+        Plain data: ``equal_files``, counts of operators and weights, ``layers`` that multiply and differ in
+        their sizes or in how many weights are zero, by name, ``text`` (a unified diff, weights as
         digests), and for every output the differences, relative to the largest value of ``a``; or none, and
         the reason in ``not_compared``.
 
@@ -67,6 +73,7 @@ def diff_models(
         "operators": _operators(left, right),
         "parameters": [graph_parameters(module.graph) for module in (left, right)],
         "bytes": [sum(f.stat().st_size for f in of.files) for of in (of_left, of_right)],
+        "layers": _layers(left, right),
         "text": _text(left, right),
         "outputs": _numbers(left, right, data, reading, samples, seed) if obstacle is None else [],
         "not_compared": obstacle,
@@ -83,6 +90,7 @@ def render(result: Mapping[str, Any], *, with_text: bool) -> str:
     for name in ("parameters", "bytes"):
         rows.append([name, *(count(number) for number in result[name]), ""])
     lines.append(table(rows, ("", "a", "b", "")))
+    lines += _layer_lines(result["layers"])
     if with_text and result["text"]:
         lines += ["", *result["text"]]
     if result["not_compared"]:
@@ -101,6 +109,56 @@ def _change(a: int, b: int) -> str:
 def _operators(a: Module, b: Module) -> list[dict[str, Any]]:
     counts = [Counter(node.op_type for node in module.graph) for module in (a, b)]
     return [{"op": op, "a": counts[0][op], "b": counts[1][op]} for op in sorted({*counts[0], *counts[1]})]
+
+
+def _layers(a: Module, b: Module) -> list[dict[str, Any]]:
+    """Layers that only one model has, or that are of another size there; null for what there is not."""
+    left, right = _sizes(a), _sizes(b)
+    return [
+        {"layer": name, "a": left.get(name), "b": right.get(name)}
+        for name in dict.fromkeys([*left, *right])
+        if left.get(name) != right.get(name)
+    ]
+
+
+def _sizes(module: Module) -> dict[str, dict[str, Any]]:
+    """What multiplies, by the name of the node."""
+    copy, found = module.clone(), {}
+    infer_shapes(copy.model)
+    for node, macs in graph_macs(copy.graph).items():
+        held = [array for value in node.inputs if (array := constant(value)) is not None]
+        weights = max(held, key=lambda array: array.size, default=None)
+        found[base_name(node)] = {
+            "op_type": node.op_type,
+            "macs": macs,
+            "output_shape": list(static_shape(node.outputs[0]) or ()),
+            "zeros": 0 if weights is None else int(weights.size - np.count_nonzero(weights)),
+        }
+    return found
+
+
+def _layer_lines(layers: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The layers that differ, the first of them by name."""
+    if not layers:
+        return []
+    rows = []
+    for row in layers[:_MOST_LAYERS]:
+        a, b = row["a"], row["b"]
+        shapes = [_dims(one["output_shape"]) if one else "none" for one in (a, b)]
+        macs = [count(one["macs"]) if one else "0" for one in (a, b)]
+        zeros = [count(one["zeros"]) if one else "0" for one in (a, b)]
+        rows.append([row["layer"], *(_pair(*pair) for pair in (shapes, macs, zeros))])
+    more = len(layers) - len(rows)
+    told = table(rows, ("layer", "output", "MACs", "zero weights"))
+    return ["", told, *([f"and {more} more, see --json"] if more else [])]
+
+
+def _pair(a: str, b: str) -> str:
+    return a if a == b else f"{a} -> {b}"
+
+
+def _dims(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape)) or "scalar"
 
 
 def _text(a: Module, b: Module) -> list[str]:
