@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 from collections.abc import Sequence
 from pathlib import Path
@@ -86,6 +87,7 @@ def test_declared_columns(tmp_path: Path) -> None:
         ("1 0 1", {"class_names": ("cat", "dog")}, [1, 0, 1]),
         ("1.5 -2 3e2", {}, [1.5, -2.0, 300.0]),
         ("dog cat dog", {"role": "input"}, None),
+        ("dog cat dog", {"role": "input", "label": ("label",)}, None),
     ],
 )
 def test_labels(tmp_path: Path, labels: str, options: dict[str, Any], expected: Any) -> None:
@@ -146,16 +148,18 @@ def test_a_table_is_the_same_as_an_npz(
         (PLAIN, {"separator": "pq"}, "separator = 'pq' separates nothing. Give a character such as ';'"),
         (PLAIN.replace("p,", ","), {}, "column 1 has no name. Name it in row 1, or leave the column out"),
         (PLAIN.replace("p,q", "q,q"), {}, "two columns are named 'q'. Give each its own name."),
-        ("p,q,r\n1,2,3\n", {}, r"3 columns are left for the input 'x', 'p' to 'r'; it takes 4. Decl"),
-        ("p,q,r,s,t\n1,2,3,4,5\n", {}, "5 columns are left for the input 'x', 'p' to 't'; it takes 4."),
-        ("x,y,z,w\n1,2,3,4\n", {}, "3 columns are left .* or label = 'none' if 'y' holds no labels."),
+        ("p,q,r\n1,2,3\n", {}, "the input 'x' takes 4 numbers and gets 3 columns, 'p' to 'r'. Declare label"),
+        ("p,q,r,s,t\n1,2,3,4,5\n", {}, "the input 'x' takes 4 numbers and gets 5 columns, 'p' to 't'."),
+        ("x,y,z,w\n1,2,3,4\n", {}, "gets 3 columns.* or label = 'none' if 'y' holds no labels."),
         ("p,q,r,s,y,label\n", {}, "has the columns 'y' and 'label'. Declare which one holds labels"),
         ("x.0,x.1,x.2,x.4\n", {}, "column 'x.4' is outside of the input 'x', whose sample has the shape"),
         ("x.0,x.1,x.2,s\n", {}, "column 's' belongs to no input. Name it like one, or declare ignore = 's'."),
         ("x.0,x.1,x.2\n", {}, "no column 'x.3'; the input 'x' takes 4 numbers."),
         ("x.0,x.1,x.2,x[2]\n", {}, r"columns 'x.2' and 'x\[2\]' are the same value of 'x'."),
         (PLAIN, {"label": ("specie",)}, "label = 'specie', which is no column. Known: p, q, r, s."),
-        (PLAIN, {"ignore": ("S",)}, "ignore names 'S', which is no column."),
+        (PLAIN.replace("s", "t,s"), {"ignore": ("T",)}, "gets 5 .* 'T', which is declared, is no"),
+        ("p,q,r,t,s\n", {"role": "input", "label": ("b",)}, "gets 5 .* 'b', which is declared"),
+        ("p\n", {"ignore": ("p",)}, "takes 4 numbers and gets 0 columns. Declare label"),
         (PLAIN, {"columns": ("p", "p", "q", "r")}, "columns names 'p' twice."),
         (PLAIN, {"columns": ("p", "q"), "ignore": ("p",)}, "'p' is in columns and in ignore."),
         (PLAIN, {"label": ("p",), "ignore": ("p",)}, "the column 'p' of the labels is declared twice."),
@@ -233,3 +237,22 @@ def test_a_file_that_shrinks(tmp_path: Path) -> None:
     samples.path.write_text(PLAIN[:21])
     with pytest.raises(SamplesError, match=r"the file became shorter while it was read. Start again."):
         samples.digest()
+
+
+def test_declared_labels_may_be_missing_where_nobody_is_judged(tmp_path: Path) -> None:
+    for role in ("input", "calibration"):
+        assert load(tmp_path, PLAIN, role=role, label=("species",), ignore=("id",)).labels is None
+
+
+@settings(deadline=None, max_examples=60, derandomize=True)
+@given(
+    text=st.text(st.sampled_from('x.012[],;"\n\r-e y\0٣'), max_size=60),
+    role=st.sampled_from(["input", "evaluation"]),
+)
+def test_any_text_is_refused_or_read(text: str, role: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A sentence or samples, never another exception."""
+    folder = tmp_path_factory.mktemp("any")
+    spec = [InputSpec("x", (1, 2), FLOAT)]
+    for content in (text, "x.0,x.1,y\n" + text, "x.0,x.1\n0,1\n" + text):
+        with contextlib.suppress(SamplesError):
+            load(folder, content, spec, role=role).digest()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from irshrink.console import plural
 from irshrink.errors import SamplesError, nearest
 from irshrink.samples.options import CsvOptions
 from irshrink.samples.records import is_number
@@ -36,13 +37,16 @@ class Layout:
 
 
 def find_layout(
-    path: Path, header: Sequence[str], inputs: Sequence[InputSpec], options: CsvOptions
+    path: Path, header: Sequence[str], inputs: Sequence[InputSpec], options: CsvOptions, *, judged: bool
 ) -> Layout:
     """Match columns to inputs by their names and by what is declared.
 
     A column named like an input of one number is that input's; ``x.3``, ``x[3]``, ``x.0.3`` and ``x[0,3]``
     are values of the input ``x``, by index in its sample, flat or by axis. All others fill the one input
     that has none of these.
+
+    Args:
+        judged: whether declared columns of labels must be there.
 
     Raises:
         SamplesError: a column is missing, is too many or fits nothing.
@@ -55,7 +59,7 @@ def find_layout(
             f"{path}: input = '{options.input}', which the model has not.{nearest(options.input, by_name)}"
         )
     owned = {n: _owner(path, n, inputs, options) for n in names if n not in options.columns}
-    labels = _label_columns(path, names, owned, options)
+    labels = _label_columns(path, names, owned, options, judged)
     given = [n for n in names if n not in options.ignore and n not in labels]
     filled: dict[str, dict[int, str]] = {}
     for name in given:
@@ -63,7 +67,7 @@ def find_layout(
         if owner is not None:
             _claim(path, filled.setdefault(owner[0], {}), owner, name)
     rest = options.columns or tuple(n for n in given if owned[n] is None)
-    _fill(path, filled, rest, inputs, options, labels)
+    _fill(path, filled, rest, inputs, _advice(names, labels, options))
     place = {name: i for i, name in enumerate(names)}
     found = {}
     for spec in inputs:
@@ -90,14 +94,13 @@ def _check_names(path: Path, names: Sequence[str], options: CsvOptions) -> None:
         if name in seen:
             raise SamplesError(f"{path}: two columns are named '{name}'. Give each its own name.")
         seen.add(name)
-    for key, wanted in (("columns", options.columns), ("ignore", options.ignore)):
-        for name in wanted:
-            if name not in seen:
-                raise SamplesError(f"{path}: {key} names '{name}', which is no column.{nearest(name, names)}")
-            if wanted.count(name) > 1:
-                raise SamplesError(f"{path}: {key} names '{name}' twice.")
-            if key == "ignore" and name in options.columns:
-                raise SamplesError(f"{path}: '{name}' is in columns and in ignore. Leave it out of one.")
+    for name in options.columns:
+        if name not in seen:
+            raise SamplesError(f"{path}: columns names '{name}', which is no column.{nearest(name, names)}")
+        if options.columns.count(name) > 1:
+            raise SamplesError(f"{path}: columns names '{name}' twice.")
+        if name in options.ignore:
+            raise SamplesError(f"{path}: '{name}' is in columns and in ignore. Leave it out of one.")
 
 
 def _owner(path: Path, name: str, inputs: Sequence[InputSpec], options: CsvOptions) -> tuple[str, int] | None:
@@ -123,7 +126,7 @@ def _owner(path: Path, name: str, inputs: Sequence[InputSpec], options: CsvOptio
 
 
 def _label_columns(
-    path: Path, names: Sequence[str], owned: Mapping[str, object], options: CsvOptions
+    path: Path, names: Sequence[str], owned: Mapping[str, object], options: CsvOptions, judged: bool
 ) -> tuple[str, ...]:
     if options.label is None:
         found = [n for n in LABELS if owned.get(n, n) is None and n not in options.ignore]
@@ -133,6 +136,8 @@ def _label_columns(
             )
         return tuple(found)
     if options.label in ((), ("none",)) and "none" not in names:
+        return ()
+    if not judged and not any(name in names for name in options.label):
         return ()
     for name in options.label:
         if name not in names:
@@ -155,10 +160,9 @@ def _fill(
     filled: dict[str, dict[int, str]],
     rest: Sequence[str],
     inputs: Sequence[InputSpec],
-    options: CsvOptions,
-    labels: Sequence[str],
+    advice: str,
 ) -> None:
-    """Give the columns without an input's name to the input that has none."""
+    """Give the columns without an input's name to the input that has none; ``advice`` ends a refusal."""
     still_open = [spec for spec in inputs if spec.name not in filled]
     if not still_open:
         if rest:
@@ -176,20 +180,24 @@ def _fill(
     spec = still_open[0]
     size = prod(spec.sample_shape)
     if len(rest) != size:
-        without = "" if labels else "label = NAME for the column of the labels, "
         held = f", '{rest[0]}' to '{rest[-1]}'" if rest else ""
         raise SamplesError(
-            f"{path}: {len(rest)} columns are left for the input '{spec.name}'{held}; it takes {size}. "
-            f"Declare {without}ignore = NAME for what is no input"
-            f"{_taken(labels, options)}."
+            f"{path}: the input '{spec.name}' takes {plural(size, 'number')} and gets "
+            f"{plural(len(rest), 'column')}{held}. {advice}"
         )
     filled[spec.name] = dict(enumerate(rest))
 
 
-def _taken(labels: Sequence[str], options: CsvOptions) -> str:
-    if not labels or options.label is not None:
-        return ""
-    return f", or label = 'none' if '{labels[0]}' holds no labels"
+def _advice(names: Sequence[str], labels: Sequence[str], options: CsvOptions) -> str:
+    """What to declare where the columns that are left for an input are too many or too few."""
+    declared = [n for n in (*options.ignore, *(options.label or ())) if n != "none"]
+    absent = next((n for n in declared if n not in names), None)
+    if absent is not None:
+        return f"'{absent}', which is declared, is no column.{nearest(absent, names)}"
+    if not labels:
+        return "Declare label = NAME for the column of the labels, ignore = NAME for what is no input."
+    doubt = f", or label = 'none' if '{labels[0]}' holds no labels" if options.label is None else ""
+    return f"Declare ignore = NAME for what is no input{doubt}."
 
 
 def _complete(path: Path, filled: Mapping[int, str], spec: InputSpec) -> list[str]:

@@ -65,7 +65,7 @@ class CsvSource:
         header = next(rows, (1, []))[1]
         if not header:
             raise SamplesError(f"{path}: row 1 is empty; it must name the columns.")
-        layout = find_layout(path, header, inputs, options)
+        layout = find_layout(path, header, inputs, options, judged=role == "evaluation")
         columns: list[list[str]] = [[] for _ in layout.labels]
         count = 0
         for number, cells in _full_rows(path, rows, layout):
