@@ -109,7 +109,7 @@ class _Rewriting:
         """The operator in float16; why it has no such form, or None where it need not have any."""
         if isinstance(op, ConvF32 | DenseF32):
             return _layer(op)
-        if not any(name in self._half for name in op.inputs):
+        if not self._computed.intersection(op.inputs):
             return None
         if isinstance(op, _MOVES):
             return _moved(op) if self.tensors[op.output].dtype == "float32" else None
