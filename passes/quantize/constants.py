@@ -14,7 +14,8 @@ from irshrink.graph.edit import attribute_int, base_name, constant, input_of
 from irshrink.passes.quantize.bias_correction import weight_shift
 from irshrink.passes.quantize.plan import Plan
 from irshrink.passes.quantize.qdq import QdqWriter
-from irshrink.passes.quantize.qparams import TYPES, Bits, QParams, activation_qparams, quantize_tensor
+from irshrink.passes.quantize.qparams import TYPES, QParams, activation_qparams, quantize_tensor
+from irshrink.passes.quantize.scales import Scales
 from irshrink.passes.quantize.weights import WEIGHT_TYPES, QuantizedWeights, quantize_weights
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -25,21 +26,19 @@ class ConstantQuantizer:
     """Quantizes what each node reads besides activations.
 
     Attributes:
-        params: scale of every root of the plan.
+        scales: of every value of the plan.
         means: mean per channel of the first inputs of linear operators, by name; empty for no bias
             correction.
-        activation_bits: of a constant in the place of an activation: 8 or 16.
         bits: of the weights of a node: 8, 4 or 2.
         adds_bias: give every Conv and Gemm a bias, for one that is corrected later.
         raised: nodes some of whose weight scales had to grow for the sake of the bias.
     """
 
     plan: Plan
-    params: Mapping[ir.Value, QParams]
+    scales: Scales
     means: Mapping[str, Array]
     per_channel: bool
     symmetric: bool
-    activation_bits: Bits
     bits: Callable[[ir.Node], int]
     adds_bias: bool
     writer: QdqWriter
@@ -61,7 +60,7 @@ class ConstantQuantizer:
         source = node.inputs[0]
         assert source is not None, "rules.py quantizes no node without its first input"
         axis = output_axis(node, weight) if self.per_channel else None
-        x_scale = self.params[self.plan.root[source]].scale
+        x_scale = self.scales.read(node, source).scale
         bias = _bias(node)
         if bias is None and self.adds_bias and node.op_type != "MatMul":
             bias = np.zeros(_outputs(node, weight), np.float32)
@@ -87,8 +86,8 @@ class ConstantQuantizer:
     def _operand(self, node: ir.Node, index: int, array: Array) -> None:
         """A constant in the place of an activation: one scale."""
         values = Range(float(array.min(initial=0)), float(array.max(initial=0)))
-        params = activation_qparams(values, self.symmetric, self.activation_bits)
-        params = params or QParams(1.0, 0, self.activation_bits)
+        bits = self.scales.widths[node]
+        params = activation_qparams(values, self.symmetric, bits) or QParams(1.0, 0, bits)
         self.writer.constant(
             node,
             index,

@@ -25,12 +25,15 @@ class QdqWriter:
 
     def activation(
         self, value: ir.Value, params: QParams, owner: str, readers: Collection[ir.Node] | None
-    ) -> None:
+    ) -> ir.Value:
         """Put a pair behind ``value``, for the given readers or for all of them and the model's output.
 
         Args:
             params: scale and zero point, stored once under the name ``owner``.
             readers: nodes that read the pair; the others go on reading the float value.
+
+        Returns:
+            What the pair makes of the value.
         """
         name = str(value.name)
         uses = [use for use in value.uses() if readers is None or use.node in readers]
@@ -49,6 +52,7 @@ class QdqWriter:
             use.node.replace_input_with(use.idx, real)
         if value.is_graph_output() and readers is None:
             self._take_output(value, real)
+        return real
 
     def constant(
         self,

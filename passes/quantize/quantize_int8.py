@@ -9,7 +9,7 @@ arXiv:1806.08342.)
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -27,12 +27,12 @@ from irshrink.passes.quantize.constants import ConstantQuantizer, linear_weight,
 from irshrink.passes.quantize.functions import functions_behind
 from irshrink.passes.quantize.plan import Plan, listed, make_plan, matches, require_matches
 from irshrink.passes.quantize.qdq import QdqWriter
-from irshrink.passes.quantize.qparams import QParams
 from irshrink.passes.quantize.reconstruct import reconstruct, require_torch
 from irshrink.passes.quantize.rounding import RoundingName
 from irshrink.passes.quantize.rounding.layer import Layer, read_layer, write_layer
 from irshrink.passes.quantize.rounding.refine import BiasCorrection, Refinement
 from irshrink.passes.quantize.rounding.weight_range import WeightRange
+from irshrink.passes.quantize.scales import Scales, widths_of
 from irshrink.pipeline import Context, PassResult
 from irshrink.samples import Samples
 
@@ -56,6 +56,8 @@ class QuantizeInt8:
     weight_bits: of every weight: 8, 4 or 2; fewer bits take less flash, the arithmetic stays that of int8.
     layer_bits: bits of the weights of some nodes, by name or operator type (``*`` and ``?`` as in file
         names); the first pattern that fits a node decides.
+    layer_activation_bits: bits of what some nodes read and write, likewise; activations behind a layer
+        have those of the layer, other operators without a pattern the fewest of what they read.
     per_channel: one weight scale per output channel, or one per tensor.
     rounding: how the integers of weights are chosen: ``nearest``, or with regard to what layers compute on
         calibration data: ``gptq``, ``quantease`` or ``adaround`` (passes/quantize/rounding).
@@ -80,6 +82,7 @@ class QuantizeInt8:
     activation_bits: qparams.Bits = 8
     weight_bits: Bits = 8
     layer_bits: dict[str, Bits] = field(default_factory=dict)
+    layer_activation_bits: dict[str, qparams.Bits] = field(default_factory=dict)
     per_channel: bool = True
     rounding: RoundingName = "nearest"
     weight_range: WeightRange = "max"
@@ -106,27 +109,25 @@ class QuantizeInt8:
         if self.reconstruct_steps:
             require_torch()
         require_matches(module.graph, tuple(self.layer_bits), "layer_bits")
-        widths = {self.weight_bits, *self.layer_bits.values()}
-        opsets = [OPSETS[bits] for bits in widths] + [INT16_OPSET] * (self.activation_bits == 16)
-        raised = raise_opset(module, max(opsets))
+        require_matches(module.graph, tuple(self.layer_activation_bits), "layer_activation_bits")
+        raised = raise_opset(module, self._opset())
         infer_shapes(module.model)
         plan = make_plan(module.graph, self.keep_float, ctx.note)
         if not plan.nodes:
             ctx.note("nothing is quantized: no operator has an int8 form")
             return PassResult(raised, stats={"int8_nodes": 0})
-        params = self._activations(module, samples, plan, ctx)
+        scales = self._activations(module, samples, plan, ctx)
         refinement = self._refinement()
         settles = refinement.is_needed or self.reconstruct_steps > 0
         reference = module.clone() if settles else None
-        layers = [] if reference is None else self._layers(module, reference, plan, params)
+        layers = [] if reference is None else self._layers(module, reference, plan, scales)
         writer = QdqWriter(module.graph)
         constants = ConstantQuantizer(
             plan,
-            params,
+            scales,
             {} if refinement.is_needed else self._means(module, samples, plan, ctx),
             self.per_channel,
             self.activations == "symmetric",
-            self.activation_bits,
             self.bits_of,
             refinement.is_needed and self.bias_correction != "none",
             writer,
@@ -138,9 +139,9 @@ class QuantizeInt8:
                 f"{listed(constants.raised)}: channels with a bias that is large against their weights got a "
                 "larger weight scale, so that the bias fits int32"
             )
-        for value, root in plan.root.items():
-            readers = None if value.producer() in plan.nodes else plan.nodes
-            writer.activation(value, params[root], str(root.name), readers)
+        scales.write(writer)
+        for name in scales.dead:
+            ctx.note(f"value '{name}' is 0 on every calibration sample: its scale is set to 1")
         drop_unread_constants(module.graph)
         if reference is not None:
             self._settle(reference, module, layers, samples, ctx)
@@ -156,6 +157,17 @@ class QuantizeInt8:
         """Bits of the weights of a node."""
         fitting = (bits for pattern, bits in self.layer_bits.items() if matches(node, [pattern]))
         return next(fitting, self.weight_bits)
+
+    def _activation_bits_of(self, node: ir.Node) -> qparams.Bits | None:
+        """Bits of what a node reads and writes, where a pattern says so."""
+        named = self.layer_activation_bits.items()
+        return next((bits for pattern, bits in named if matches(node, [pattern])), None)
+
+    def _opset(self) -> int:
+        """The least that has all the types."""
+        wide = 16 in (self.activation_bits, *self.layer_activation_bits.values())
+        weights = [OPSETS[bits] for bits in (self.weight_bits, *self.layer_bits.values())]
+        return max(*weights, INT16_OPSET if wide else 0)
 
     def _settle(
         self, reference: Module, module: Module, layers: Sequence[Layer], samples: Samples, ctx: Context
@@ -179,9 +191,7 @@ class QuantizeInt8:
             self.rounding, self.weight_range, self.bias_correction, self.compensate, self.damping
         )
 
-    def _layers(
-        self, module: Module, reference: Module, plan: Plan, params: Mapping[ir.Value, QParams]
-    ) -> list[Layer]:
+    def _layers(self, module: Module, reference: Module, plan: Plan, scales: Scales) -> list[Layer]:
         """The layers with weights, in the order of the graph, beside those of the float model."""
         layers = []
         for node, original in zip(module.graph, reference.graph, strict=True):
@@ -191,7 +201,7 @@ class QuantizeInt8:
             source = node.inputs[0]
             assert source is not None, "rules.py quantizes no node without its first input"
             per_channel = self.per_channel and output_axis(node, weight) is not None
-            scale = params[plan.root[source]].scale
+            scale = scales.read(node, source).scale
             layers.append(Layer(node, original, scale, per_channel, self.bits_of(node)))
         return layers
 
@@ -205,36 +215,20 @@ class QuantizeInt8:
             return module.calibration
         return module.calibration.spread(self.max_samples)
 
-    def _activations(
-        self, module: Module, samples: Samples, plan: Plan, ctx: Context
-    ) -> dict[ir.Value, QParams]:
-        """The scale of every root."""
-        params: dict[ir.Value, QParams] = {}
-        symmetric, bits = self.activations == "symmetric", self.activation_bits
-        for root in plan.roots():
-            producer = root.producer()
-            fixed = (
-                qparams.fixed_qparams(producer.op_type, symmetric, bits) if producer in plan.nodes else None
-            )
-            if fixed is not None:
-                params[root] = fixed
-        ranges = calibrate(
+    def _activations(self, module: Module, samples: Samples, plan: Plan, ctx: Context) -> Scales:
+        """The scale of every value."""
+        widths = widths_of(plan, self._activation_bits_of, self.activation_bits)
+        scales = Scales(plan, widths, self.activations == "symmetric")
+        scales.ranges = calibrate(
             module,
             samples,
-            CalibrationMethod(self.method, self.percentile, symmetric),
-            [str(root.name) for root in plan.roots() if root not in params],
+            CalibrationMethod(self.method, self.percentile, self.activations == "symmetric"),
+            [str(root.name) for root in plan.roots() if not scales.is_fixed(root)],
             unclipped={str(root.name) for root in plan.never_clipped()},
             functions=functions_behind(module, plan),
             progress=lambda done, total: ctx.progress(f"calibrating, run {done:,} of {total:,}"),
         )
-        for root in plan.roots():
-            if root in params:
-                continue
-            found = qparams.activation_qparams(ranges[str(root.name)], symmetric, bits)
-            if found is None:
-                ctx.note(f"value '{root.name}' is 0 on every calibration sample: its scale is set to 1")
-            params[root] = found or QParams(1.0, 0, bits)
-        return params
+        return scales
 
     def _means(self, module: Module, samples: Samples, plan: Plan, ctx: Context) -> dict[str, Array]:
         """Mean per channel of what layers with weights read, for bias correction."""
