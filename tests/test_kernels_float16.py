@@ -129,7 +129,11 @@ def borders(b: KernelBench) -> None:
     moved = halves(b, 2, 3, 4)
     b.add(ops.Transpose, moved, shape=(4, 2, 3), dtype="float16", permutation=(2, 0, 1))
     b.add(ops.Pad, moved, shape=(2, 5, 4), dtype="float16", pads=((0, 0), (1, 1), (0, 0)), value=1.5)
-    b.add(ops.Concat, moved, moved, shape=(2, 3, 8), dtype="float16", axis=2, tables=(None, None))
+    for constants in ((), (1,)):
+        b.add(
+            ops.Concat, moved, moved, shape=(2, 3, 8), dtype="float16", constants=constants,
+            axis=2, tables=(None, None),
+        )  # fmt: skip
 
 
 def test_tiles_of_2x2(tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ class Weights:
     def name(self, wanted: str, array: NDArray[np.generic]) -> str:
         """The C name of a constant, ``wanted`` unless the same values have a name."""
         flat = np.ascontiguousarray(array).reshape(-1)
+        flat = flat.view(np.int16) if flat.dtype == np.float16 else flat
         key = (str(flat.dtype), hashlib.sha256(flat.tobytes()).hexdigest())
         if key not in self._names:
             name = self._names[key] = self._free(wanted)
