@@ -37,6 +37,10 @@ STATS_KEY = "layer_changes"
 Kind = Literal["channels", "heads", "block", "rank", "zeros", "pattern"]
 
 
+#: What the first axes of weights are.
+_AXES = {"Conv": ("outputs", "inputs"), "ConvTranspose": ("inputs", "outputs")}
+
+
 @dataclass(frozen=True)
 class LayerSize:
     """A layer, or the layers it became.
@@ -111,7 +115,8 @@ class ChangeLog:
         output_error: float | None = None,
         into: Sequence[str] = (),
     ) -> None:
-        """Say why a layer is changed; the last word on a layer counts.
+        """Say why a layer is changed; the last word on a layer counts. One that keeps its size has no row
+        unless ``detail`` says what was done to it.
 
         Args:
             layer: name of its node before the change (:func:`irshrink.graph.edit.base_name`).
@@ -146,9 +151,9 @@ class ChangeLog:
         into = () if reason is None else reason.into
         parts = [after[name][1] for name in into or (layer,) if name in after]
         became = _together(parts) if parts else LayerSize()
-        if reason is None and before == became:
-            return None
-        difference = _difference(before, became) if parts else "removed"
+        if before == became and (reason is None or reason.detail is None):
+            return None  # looked at, and kept as it was
+        difference = _difference(op_type, before, became) if parts else "removed"
         if reason is None:
             return LayerChange(layer, op_type, None, difference, None, None, before, became)
         return LayerChange(
@@ -203,11 +208,19 @@ def _together(parts: Sequence[LayerSize]) -> LayerSize:
     )
 
 
-def _difference(before: LayerSize, after: LayerSize) -> str:
-    """``weights 32x16x3x3 became 24x16x3x3``."""
+def _difference(op_type: str, before: LayerSize, after: LayerSize) -> str:
+    """``12 of 64 outputs and 4 of 32 inputs removed``, or ``weights 64x12 became 32x12``."""
     if before.weights == after.weights or not after.weights:
         return "other inputs or outputs"
-    return f"weights {_dims(before.weights)} became {_dims(after.weights)}"
+    axes = _AXES.get(op_type, ())
+    if len(before.weights) != len(after.weights) or before.weights[2:] != after.weights[2:] or not axes:
+        return f"weights {_dims(before.weights)} became {_dims(after.weights)}"
+    gone = [
+        f"{old - new} of {old} {axis}"
+        for axis, old, new in sorted(zip(axes, before.weights, after.weights, strict=False), reverse=True)
+        if old > new
+    ]
+    return f"{' and '.join(gone)} removed" if gone else "more inputs or outputs"
 
 
 def _dims(shape: Sequence[int]) -> str:

@@ -9,8 +9,10 @@ import pytest
 from irshrink.changes import STATS_KEY, ChangeLog, LayerSize
 from irshrink.errors import InternalError
 from irshrink.graph.edit import set_constant
+from irshrink.graph.shapes import infer_shapes
 from irshrink.layer_cost import Cost, total
 from irshrink.module import Module, module_from_text
+from irshrink.testing.small_net import small_net
 
 TWO_LAYERS = """<ir_version: 9, opset_import: ["" : 20]>
 g (float[1, 4] x) => (float[1, 2] y)
@@ -88,3 +90,15 @@ def test_statistics_are_plain_data() -> None:
 def test_a_sum_is_predicted_where_a_part_is() -> None:
     parts = [Cost(100, "instructions", "measured"), Cost(300, "instructions", "predicted", 0.04)]
     assert total(parts) == Cost(400, "instructions", "predicted", 0.03)
+
+
+def test_what_a_convolution_lost_is_said_in_channels() -> None:
+    module = small_net()
+    infer_shapes(module.model)
+    log = ChangeLog(module.graph)
+    conv = next(node for node in module.graph if node.name == "node_c1")
+    set_constant(conv, 1, np.ones((3, 2, 3, 3), np.float32), "w1")
+    log.because("node_c1", kind="channels", score="l1")
+    log.because("node_y", kind="channels", score="l1")
+    (row,) = log.changes(module.graph)  # the other one kept its size
+    assert row.detail == "1 of 4 outputs and 1 of 3 inputs removed"
