@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from irshrink.backend import Inference
 from irshrink.compile import usable_backend
 from irshrink.costs.fit import Loops, fit, line
-from irshrink.costs.measure import Meter, Reading, side_by_side
+from irshrink.costs.measure import Callers, Meter, Reading, side_by_side
 from irshrink.costs.planned import formats, needs_costs, plan_only
 from irshrink.costs.predict import drawn
 from irshrink.costs.service import TargetCosts, costs_for
@@ -182,9 +182,9 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[Single]:
     """Layers take 10 for every output element and 2 for every product; those measured are listed."""
     seen: list[Single] = []
 
-    def read(self: Meter, layers: Sequence[Single], *, shared: bool) -> list[Reading]:
+    def read(self: Meter, layers: Sequence[Single], callers: Callers) -> list[Reading]:
         seen.extend(layers)
-        return [Reading(_formula(one) * (1.0 if shared else 0.5), 100) for one in layers]
+        return [Reading(_formula(one) * (0.5 if callers == "alike" else 1.0), 100) for one in layers]
 
     monkeypatch.setattr(Meter, "read", read)
     return seen

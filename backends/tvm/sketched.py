@@ -38,5 +38,6 @@ def kernel_of(op: Op, call: KernelCall, program: Program, target: Target) -> Ker
         workspace_bytes=workspace_bytes(op, call, program, target),
         outputs=call.computed,
         strips=call.strips,
+        sizes=tuple(a for a in call.arguments if isinstance(a, int | float)),
         constants=tuple((hashlib.sha256(data).hexdigest(), nbytes) for data, nbytes in constants),
     )

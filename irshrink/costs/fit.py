@@ -92,8 +92,8 @@ def fit(loops: Sequence[Loops], costs: Sequence[float]) -> Fit:
 
 @dataclass(frozen=True)
 class Line:
-    """``slope * cost + offset``: what a layer takes that has its C function to itself, from what it would
-    take otherwise. The compiler then knows its sizes, and saves in the inner loops and around them."""
+    """``slope * cost + offset``: what a layer takes whose C function knows its sizes, from what it would take
+    otherwise. Compilers then save in the inner loops and around them."""
 
     slope: float = 1.0
     offset: float = 0.0

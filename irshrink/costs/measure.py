@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from irshrink.backend import Inference
 from irshrink.costs.sizes import Single
@@ -23,6 +24,11 @@ from irshrink.tuning.tunable import Tunable
 _FLASH, _RAM = 64 << 20, 64 << 20
 #: Weights, and memory for values, of one build, bytes.
 _MOST_CONSTANTS, _MOST_VALUES = 4 << 20, 8 << 20
+
+
+#: Which layers call a C function decides what compilers know of its sizes: ``any`` layers nothing, ``kin`` of
+#: one family all but channels, and one layer, or several ``alike``, everything.
+Callers = Literal["any", "kin", "alike"]
 
 
 @dataclass(frozen=True)
@@ -47,22 +53,21 @@ class Meter:
     source: CostSource
     schedules: Schedules
 
-    def read(self, layers: Sequence[Single], *, shared: bool) -> list[Reading]:
+    def read(self, layers: Sequence[Single], callers: Callers) -> list[Reading]:
         """One reading a layer, in order.
 
         Args:
-            shared: the C functions do not know the sizes that they are called with, as where several layers
-                of a model share one; else each layer is built for itself, as where it is the only one.
+            callers: of the layers' C functions in the model that they stand for.
 
         Raises:
             ToolError: the compiler or the emulator failed.
         """
-        most = self.source.side_by_side if shared else 1
-        return [one for group in _groups(layers, most) for one in self._build(group, shared)]
+        most = 1 if callers == "alike" else self.source.side_by_side
+        return [one for group in _groups(layers, most) for one in self._build(group, callers == "any")]
 
-    def _build(self, layers: Sequence[Single], shared: bool) -> list[Reading]:
+    def _build(self, layers: Sequence[Single], opaque: bool) -> list[Reading]:
         program = side_by_side(layers)
-        backend = self.backend.with_schedules(self.schedules, measuring=shared)
+        backend = self.backend.with_schedules(self.schedules, measuring=opaque)
         target = with_memory(self.target, _FLASH, _RAM)
         # of each layer by itself: what stands beside it must not change what it takes
         inputs = [x for one in layers for x in random_inputs(one.program, zlib.crc32(one.workload.encode()))]

@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from irshrink.costs.fit import Fit, Line, Loops, fit, line
-from irshrink.costs.measure import Meter, Reading
+from irshrink.costs.measure import Callers, Meter, Reading
 from irshrink.costs.sizes import Resize, Single, Sizes, coupled, family, fixed_inputs, single, sizes_of
 from irshrink.costs.sketch import Kernel, Sketching
 from irshrink.costs.store import Row, Store
@@ -32,8 +32,8 @@ from irshrink.tuning.database import Schedules
 _TRIED, _MEMBERS, _COUPLED = 48, 12, 6
 #: As many of one C function that a fit makes sense.
 _FEWEST = 4
-#: Members that say what it saves to be the only layer of a C function.
-_SOLE = 3
+#: Members that say what it saves to have a C function to itself.
+_ALIKE = 3
 #: Products in one member at most: emulators take their time.
 _MOST_MACS = 3_000_000
 
@@ -44,11 +44,11 @@ class Asked:
 
     Attributes:
         optimize: what the C compiler is told.
-        sole: whether no other layer shares its C function, which then knows its sizes.
+        callers: which layers of the model call its C function.
     """
 
     optimize: str
-    sole: bool = False
+    callers: Callers = "any"
 
 
 @dataclass(frozen=True)
@@ -56,12 +56,12 @@ class _Family:
     """What is known of a family on one C function."""
 
     fit: Fit
-    sole: Line
+    alike: Line
     error: float
     code_bytes: int
 
     def cost(self, loops: Loops) -> float:
-        return self.sole.of(self.fit.cost(loops))
+        return self.alike.of(self.fit.cost(loops))
 
 
 @dataclass
@@ -114,19 +114,26 @@ class Predictor:
         known = self._family(op, program, kernel, asked)
         return self._exact(op, program, asked).code_bytes if known is None else known.code_bytes
 
-    def _family(self, op: Op, program: Program, kernel: Kernel, asked: Asked) -> _Family | None:
+    def family_name(self, op: Op, program: Program) -> str | None:
+        """What the operator's family is called, if it has one."""
         if op not in self._names:
             self._names[op] = family(op, program)
+        found = self._names[op]
+        return None if found is None else found[0]
+
+    def _family(self, op: Op, program: Program, kernel: Kernel, asked: Asked) -> _Family | None:
+        self.family_name(op, program)
         found = self._names[op]
         if found is None:
             return None
         name, resize = found
-        sole = asked.sole and self.source.exact and not kernel.specialized
-        key = (name, kernel.function, kernel.specialized, asked.optimize, sole)
+        known = not self.source.exact or kernel.specialized
+        callers: Callers = "any" if known else asked.callers
+        key = (name, kernel.function, kernel.specialized, asked.optimize, callers)
         if key not in self._families:
             members = self._members(name, resize, op, program, kernel)
             text = f"{asked.optimize} {kernel.function}{' specialized' if kernel.specialized else ''} {name}"
-            self._families[key] = self._calibrated(op, members, resize, text, asked.optimize, sole)
+            self._families[key] = self._calibrated(op, members, resize, text, asked.optimize, callers)
         return self._families[key]
 
     def _calibrated(
@@ -136,18 +143,18 @@ class Predictor:
         resize: Resize,
         text: str,
         optimize: str,
-        sole: bool,
+        callers: Callers,
     ) -> _Family | None:
         if len(members) < _FEWEST:
             return None
         layers = [resize(sizes) for sizes, _ in members]
-        shared = self._readings(text, layers, optimize, shared=True)
+        shared = self._readings(text, layers, optimize, "kin" if callers == "kin" else "any")
         loops = [loops_of(op, sizes, kernel) for sizes, kernel in members]
         found = fit(loops, [one.cost for one in shared])
-        if not sole:
+        if callers != "alike":
             return _Family(found, Line(), found.error, shared[0].code_bytes)
-        some = _spread([one.cost for one in shared], _SOLE)
-        apart = self._readings(f"sole {text}", [layers[i] for i in some], optimize, shared=False)
+        some = _spread([one.cost for one in shared], _ALIKE)
+        apart = self._readings(text, [layers[i] for i in some], optimize, "alike")
         saved = line([shared[i].cost for i in some], [one.cost for one in apart])
         return _Family(found, saved, (found.error**2 + saved.error**2) ** 0.5, apart[0].code_bytes)
 
@@ -174,14 +181,17 @@ class Predictor:
         """The operator as it is, weights and all."""
         layer = single(op, program)
         text = f"{asked.optimize} {layer.workload} {_digest(layer)}"
-        sole = asked.sole and self.source.exact
-        return self._readings(f"sole {text}" if sole else text, [layer], asked.optimize, shared=not sole)[0]
+        callers: Callers = "alike" if asked.callers == "alike" and self.source.exact else "any"
+        return self._readings(text, [layer], asked.optimize, callers)[0]
 
-    def _readings(self, text: str, layers: Sequence[Single], optimize: str, *, shared: bool) -> list[Reading]:
+    def _readings(
+        self, text: str, layers: Sequence[Single], optimize: str, callers: Callers
+    ) -> list[Reading]:
+        text = f"{callers} {text}"
         known = self.store.get(text)
         if known is None or len(known) != len(layers) or any(len(row) != 2 for row in known):
             meter = Meter(self.backend.optimized(optimize), self.target, self.source, self.schedules)
-            known = [_row(one) for one in meter.read(layers, shared=shared)]
+            known = [_row(one) for one in meter.read(layers, callers)]
             self.store.put(text, known)
         return [Reading(cost, int(code)) for cost, code in known]
 

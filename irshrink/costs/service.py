@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ import onnx_ir as ir
 
 from irshrink.backend import Backend
 from irshrink.costs.isolated import isolated, node_key
+from irshrink.costs.measure import Callers
 from irshrink.costs.predict import Asked, Predictor
 from irshrink.costs.sizes import Sizes, coupled, resized, sizes_of
 from irshrink.costs.sketch import Kernel, Sketch, Sketching
@@ -79,12 +79,12 @@ class TargetCosts:
 
     def of_module(self, module: Module) -> Footprint:
         sketch = self._sketch(module.clone())
-        users = Counter(kernel.function for kernel in sketch.kernels)
+        callers = self._callers(sketch)
         ops = {op.name: op for op in sketch.program.ops}
         layers: dict[str, list[Cost]] = {}
         code: dict[str, int] = {}
         for kernel in sketch.kernels:
-            op, asked = ops[kernel.op], Asked(sketch.optimize, users[kernel.function] == 1)
+            op, asked = ops[kernel.op], Asked(sketch.optimize, callers[kernel.function])
             cost = self.predictor.cost(op, sketch.program, kernel, asked)
             layers.setdefault(op.origin[0] if op.origin else op.name, []).append(cost)
             nbytes = self.predictor.code_bytes(op, sketch.program, kernel, asked)
@@ -97,6 +97,20 @@ class TargetCosts:
             cost=total([one for costs in layers.values() for one in costs] or [nothing]),
             layers={name: total(costs) for name, costs in layers.items()},
         )
+
+    def _callers(self, sketch: Sketch) -> dict[str, Callers]:
+        """Of every C function."""
+        ops = {op.name: op for op in sketch.program.ops}
+        sizes: dict[str, set[object]] = {}
+        names: dict[str, set[str | None]] = {}
+        for kernel in sketch.kernels:
+            sizes.setdefault(kernel.function, set()).add(kernel.sizes)
+            name = self.predictor.family_name(ops[kernel.op], sketch.program)
+            names.setdefault(kernel.function, set()).add(name)
+        return {
+            function: "alike" if len(found) == 1 else "kin" if _is_one(names[function]) else "any"
+            for function, found in sizes.items()
+        }
 
     def _answer(self, key: str, node: ir.Node, inputs: int | None, outputs: int | None) -> Cost | None:
         if key not in self._sketches:
@@ -171,6 +185,10 @@ def sketched(
 def weights_bytes(sketch: Sketch) -> int:
     """Constants in flash, equal ones once."""
     return sum(dict(part for kernel in sketch.kernels for part in kernel.constants).values())
+
+
+def _is_one(names: set[str | None]) -> bool:
+    return len(names) == 1 and None not in names
 
 
 def _is_fused(node: ir.Node) -> bool:

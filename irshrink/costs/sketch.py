@@ -24,6 +24,7 @@ class Kernel:
         outputs: how many output channels are computed, where others are left out because they give the same
             for every input; None for all.
         strips: how often it begins anew, a few rows each time.
+        sizes: numbers that its C function is called with.
         constants: digests of its constants, for what several operators share.
     """
 
@@ -34,6 +35,7 @@ class Kernel:
     workspace_bytes: int = 0
     outputs: int | None = None
     strips: int = 1
+    sizes: tuple[int | float, ...] = ()
     constants: tuple[tuple[str, int], ...] = ()
 
 
