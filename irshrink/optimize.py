@@ -109,8 +109,10 @@ def render(facts: Mapping[str, Any]) -> str:
 def parse_pass(text: str) -> tuple[str, dict[str, Any]]:
     """``"quantize-weights-int8 min-elements=64"`` as name and options.
 
+    An option that is a table is written entry by entry, ``layer-bits.Gemm=8``.
+
     Raises:
-        RecipeError: an option without ``=``.
+        RecipeError: an option without ``=``, or given twice.
     """
     name, *given = text.split()
     options: dict[str, Any] = {}
@@ -118,7 +120,13 @@ def parse_pass(text: str) -> tuple[str, dict[str, Any]]:
         key, sign, value = option.partition("=")
         if not sign or not key:
             raise RecipeError(f"--pass '{text}': '{option}' is not an option. Write key=value.")
-        options[key] = _value(value)
+        table, dot, entry = key.partition(".")
+        if table in options and (not dot or not isinstance(options[table], dict)):
+            raise RecipeError(f"--pass '{text}': '{table}' is given twice.")
+        if dot:
+            options.setdefault(table, {})[entry] = _value(value)
+        else:
+            options[key] = _value(value)
     return name, options
 
 

@@ -12,7 +12,7 @@ from onnx import numpy_helper
 
 from irshrink import cli, onnxrt
 from irshrink.module import load_module
-from irshrink.optimize import optimize_model
+from irshrink.optimize import optimize_model, parse_pass
 from irshrink.program.lower import lower
 from irshrink.program.reference.evaluate import run_program
 from irshrink.registry import make_pass
@@ -86,6 +86,7 @@ def test_options_of_a_pass(model: Path, tmp_path: Path, capsys: pytest.CaptureFi
         (["-o", "m.bin"], "m.bin: holds weights of the model itself. Choose another name."),
         (["-o", "x.onnx", "--pass", "quantize-weight-int8"], "Did you mean 'quantize-weights-int8'?"),
         (["-o", "x.onnx", "--pass", "fold-pad 3"], "'3' is not an option. Write key=value."),
+        (["-o", "x.onnx", "--pass", "fold-pad a=3 a.b=4"], "'a' is given twice."),
         (["-o", "x.onnx", "--pass", "quantize-weights-int8 keep-float=nobody,"], "no node is named or is a"),
     ],
 )
@@ -100,3 +101,9 @@ def test_refusals(
     assert cli.run(["optimize", "m.onnx", *arguments]) == 1
     assert message in capsys.readouterr().err
     assert sorted(path.name for path in model.parent.iterdir()) == ["m.bin", "m.onnx"]
+
+
+def test_a_table_is_written_entry_by_entry() -> None:
+    name, options = parse_pass("quantize-int8 layer-bits.Gemm=8 layer-bits./stem/*.1=4 rounding=gptq")
+    assert name == "quantize-int8"
+    assert options == {"layer-bits": {"Gemm": 8, "/stem/*.1": 4}, "rounding": "gptq"}
