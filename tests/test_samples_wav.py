@@ -234,6 +234,13 @@ def test_rates(tmp_path: Path) -> None:
     expected = resample_poly(sound / 32768, 160, 441).astype(np.float32)
     assert read[0].tobytes() == expected.tobytes()
     np.testing.assert_array_equal(read[1], sound[:1600] / np.float32(32768))
+    odd = folder(tmp_path / "odd", pcm(sound, rate=767999))
+    with pytest.raises(
+        SamplesError, match=r"767,999 Hz cannot be brought to 16,000 Hz: 16000/767999 takes too"
+    ):
+        load(odd, resample="poly", cut="end")
+    with pytest.raises(SamplesError, match=r"is more than 16,777,216 samples at 768,000 Hz. Cut it into"):
+        load(folder(tmp_path / "slow", pcm(sound, rate=1)), rate=768000, resample="poly", cut="end")
 
 
 def test_integer_inputs(tmp_path: Path) -> None:

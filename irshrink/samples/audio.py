@@ -19,6 +19,8 @@ from irshrink.samples.wave import MOST_RATE, MOST_VALUES, read_wave
 SUFFIXES = frozenset({".wav"})
 #: A shorter axis of two holds channels.
 _MOST_CHANNELS = 8
+#: Of the ratio of two rates: the filter has 20 taps for each unit of it.
+_MOST_TERM = 1 << 17
 
 
 @dataclass(frozen=True)
@@ -133,10 +135,15 @@ class AudioSource:
             raise SamplesError(
                 f"{file}: is more than {MOST_VALUES:,} samples at {wanted:,} Hz. Cut it into pieces."
             )
+        up, down = wanted // gcd(rate, wanted), rate // gcd(rate, wanted)
+        if max(up, down) > _MOST_TERM:
+            raise SamplesError(
+                f"{file}: {rate:,} Hz cannot be brought to {wanted:,} Hz: {up}/{down} takes too long a "
+                "filter. Resample it before."
+            )
         from scipy.signal import resample_poly
 
-        common = gcd(rate, wanted)
-        return np.asarray(resample_poly(sound, wanted // common, rate // common, axis=0))
+        return np.asarray(resample_poly(sound, up, down, axis=0))
 
     def _cut(self, sound: Array, file: Path) -> Array:
         used = self.form.used

@@ -52,7 +52,7 @@ class Classes:
 
     def first_wrong(self, labels: Sequence[str]) -> int:
         """Where :meth:`indices` found none."""
-        right = self.names.__contains__ if self.names else is_number
+        right = self.names.__contains__ if self.names else _is_finite
         return next(i for i, label in enumerate(labels) if not right(label))
 
     def complaint(self, labels: Sequence[str]) -> str:
@@ -60,6 +60,8 @@ class Classes:
         label = labels[self.first_wrong(labels)]
         if self.names:
             return f"{shown(label)} is no class.{nearest(label, self.names)}"
+        if any(map(is_number, labels)):
+            return f"{shown(label)} is neither a class index nor a finite number, as others are."
         found = sorted(set(labels))
         listed = ",".join(found[:_LISTED]) + (",..." if found[_LISTED:] else "")
         return (
@@ -70,9 +72,11 @@ class Classes:
 
 def targets(columns: Sequence[Sequence[str]]) -> Array | None:
     """Numbers of a regression, float64 [n] or, of several columns, [n, columns]; None if a cell is none."""
-    if not all(is_number(cell) for column in columns for cell in column):
+    if not all(_is_finite(cell) for column in columns for cell in column):
         return None
     table = np.array([[float(cell) for cell in column] for column in columns], np.float64).T
-    if not np.isfinite(table).all():
-        return None
     return table[:, 0].copy() if table.shape[1] == 1 else np.ascontiguousarray(table)
+
+
+def _is_finite(text: str) -> bool:
+    return is_number(text) and bool(np.isfinite(float(text)))

@@ -32,7 +32,9 @@ def records(path: Path, separator: str = ",") -> Iterator[tuple[int, list[str]]]
                 yield number, cells
                 lines.held = 0
     except UnicodeDecodeError as e:
-        raise SamplesError(f"{path}: row {number + 1} is not UTF-8 text. Save the file as UTF-8.") from e
+        raise SamplesError(
+            f"{path}: is not UTF-8 text, in row {number + 1} or soon after. Save the file as UTF-8."
+        ) from e
     except csv.Error as e:
         raise SamplesError(f"{path}: row {number + 1} is not CSV: {e}.") from e
     except OSError as e:
