@@ -297,3 +297,24 @@ def test_samples_of_a_file_serve_as_well(tmp_path: Path) -> None:
     module.calibration = load_samples(tmp_path / "s.npz", input_specs(module.graph), role="calibration")
     small = run(module, ("factorize-channels", {"by": "rank", "budget": 4, "multiple": 1}))
     assert macs(small) < macs(module)
+
+
+@pytest.mark.parametrize("budget", [0.02, 0.2])
+def test_a_budget_of_error_is_one_of_the_model_that_comes_out(budget: float) -> None:
+    module = net()
+    wanted = outputs(module, module)
+    small = run(module, ("low-rank", {"budget": budget, "multiple": 1}))
+    record = small.history[-1]
+    assert relative(outputs(small, module), wanted) <= (1.5 * budget) ** 2
+    assert not record.changed or record.stats["output_error"] <= budget**2
+    assert macs(small) < macs(module) or not record.changed
+
+
+def test_a_quantized_model_is_dequantized_changed_and_quantized_again() -> None:
+    module = net()
+    quantized = run(module, ("quantize-int8", {}))
+    quantized.calibration = module.calibration
+    small = run(quantized, ("low-rank", {"by": "macs", "budget": 0.5, "multiple": 1}))
+    assert any("the model came quantized" in note for note in small.history[-1].notes)
+    assert any(node.op_type == "DequantizeLinear" for node in small.graph)
+    assert relative(outputs(small, module), outputs(module, module)) < 0.05

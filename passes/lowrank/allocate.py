@@ -144,6 +144,8 @@ def choose_together(choices: Sequence[Choice], by: By, budget: float, total: flo
     Returns:
         Whether the budget is met.
     """
+    for choice in choices:
+        choice.chosen = None
     steps = sorted(
         (step for index, choice in enumerate(choices) for step in _steps(index, choice)),
         key=lambda step: (step.slope, step.layer, -step.to.cost),
@@ -174,19 +176,30 @@ def _spend_cost(choices: Sequence[Choice], steps: Sequence[_Step], wanted: float
             break
         saved += step.saves
         choices[step.layer].settle(step.to)
-        if saved >= wanted:
-            _give_back(choices[step.layer], saved - wanted)
+    _give_back(choices, saved - wanted)
     for choice in choices:
         if choice.chosen is None and choice.candidates:
             choice.reason = "other layers give up as much for less error"
     return saved >= wanted
 
 
-def _give_back(choice: Choice, spare: float) -> None:
-    """The last step may be longer than it has to be: the least error for the cost that is allowed."""
-    assert choice.chosen is not None
-    within = [one for one in choice.candidates if one.cost <= choice.chosen.cost + spare]
-    choice.settle(min(within, key=lambda one: (one.error, one.cost)))
+def _give_back(choices: Sequence[Choice], spare: float) -> None:
+    """The last step may have been too long: what it saved too much goes where it helps most."""
+    while spare > 0:
+        best: tuple[float, Choice, Candidate] | None = None
+        for choice in choices:
+            if choice.chosen is None:
+                continue
+            for one in choice.candidates:
+                gain = choice.sensitivity * (choice.chosen.error - one.error)
+                if choice.chosen.cost < one.cost <= choice.chosen.cost + spare and gain > 0:
+                    best = (gain, choice, one) if best is None or gain > best[0] else best
+        if best is None:
+            return
+        _, choice, one = best
+        assert choice.chosen is not None
+        spare -= one.cost - choice.chosen.cost
+        choice.settle(one)
 
 
 def _steps(index: int, choice: Choice) -> list[_Step]:

@@ -22,7 +22,7 @@ from irshrink.calibration.walk import LayerWalk
 from irshrink.module import Module
 from irshrink.passes.lowrank.allocate import Candidate, Choice
 from irshrink.passes.lowrank.form import Factors
-from irshrink.passes.lowrank.layers import Layer
+from irshrink.passes.lowrank.layers import Layer, layer_of
 from irshrink.passes.lowrank.options import RankOptions
 from irshrink.passes.lowrank.problem import Problem, damped
 from irshrink.passes.lowrank.write import write_bias, write_factors
@@ -41,59 +41,72 @@ PULL = 0.1
 
 @dataclass(frozen=True)
 class Fitted:
-    """Attributes:
-    choice: the layer and what it became.
-    error: relative squared error of its outputs; on samples held back where there are some.
-    into: names of the nodes that it became.
+    """What a layer becomes.
+
+    Attributes:
+        choice: the layer, its form and ranks.
+        error: relative squared error of its outputs; on samples held back where there are some.
+        factors: of the form.
+        bias: float64 [outputs]; None leaves it as it is.
     """
 
     choice: Choice
     error: float
-    into: list[str]
+    factors: Factors
+    bias: Array | None
+
+    def write(self, layer: Layer) -> list[str]:
+        """Put it into the graph of ``layer``, in its place. Names of the nodes."""
+        chosen = self.choice.chosen
+        assert chosen is not None, "only chosen layers are fitted"
+        names = write_factors(layer, chosen.form.stages(layer, chosen.ranks), self.factors)
+        if self.bias is not None:
+            write_bias(layer, self.bias)
+        return names
 
 
 def fit_to_outputs(
-    module: Module,
-    reference: Module,
-    choices: Sequence[Choice],
-    samples: Samples,
-    ctx: Context,
-    options: RankOptions,
-) -> list[Fitted]:
-    """Write the factors of all chosen layers, in the order of the graph.
+    module: Module, choices: Sequence[Choice], samples: Samples, ctx: Context, options: RankOptions
+) -> tuple[list[Fitted], Module]:
+    """Factors of all chosen layers, found in the order of the graph, and a copy of the model that has them.
 
     Args:
-        reference: the model whose outputs are wanted; ``module`` itself is changed.
-        sequential: let layers read ``module`` as it becomes, else ``reference``.
+        module: its outputs are wanted; it is not changed.
 
     Raises:
         ModelError: ONNX Runtime cannot run a model.
     """
-    originals = {str(node.outputs[0].name): node for node in reference.graph}
-    walks = [LayerWalk(reference, samples)]
+    trial = module.clone()
+    nodes = {str(node.outputs[0].name): node for node in trial.graph}
+    walks = [LayerWalk(module, samples)]
     if options.sequential:
-        walks.append(LayerWalk(module, samples))
+        walks.append(LayerWalk(trial, samples))
     found = []
     chosen = [choice for choice in choices if choice.chosen is not None]
     for number, choice in enumerate(chosen):
         ctx.progress(f"factorizing layer {number + 1:,} of {len(chosen):,}")
-        original = originals[str(choice.layer.node.outputs[0].name)]
-        fitted, held = _sums(number, choice.layer, original, walks, len(samples))
-        found.append(_settle(choice, fitted, held, options.damping))
-    return found
+        layer = layer_of(nodes[str(choice.layer.node.outputs[0].name)])
+        fitted, held = _sums(number, layer, choice.layer.node, walks, len(samples))
+        found.append(_settle(choice, layer, fitted, held, options.damping))
+        found[-1].write(layer)
+    return found, trial
 
 
 def fit_to_weights(choices: Sequence[Choice]) -> list[Fitted]:
     """The same without data: all inputs count alike."""
     found = []
     for choice in choices:
-        if choice.chosen is None:
-            continue
-        form, ranks, layer = choice.chosen.form, choice.chosen.ranks, choice.layer
-        factors = form.factor(layer, weights_alone(layer), ranks)
-        into = write_factors(layer, form.stages(layer, ranks), factors)
-        found.append(Fitted(choice, choice.chosen.error, into))
+        if choice.chosen is not None:
+            factors = choice.chosen.form.factor(
+                choice.layer, weights_alone(choice.layer), choice.chosen.ranks
+            )
+            found.append(Fitted(choice, choice.chosen.error, factors, None))
     return found
+
+
+def is_held_back(sample: int, samples: int) -> bool:
+    """Whether nothing is fitted to a sample of so many before its error has been told."""
+    return samples >= HELD_BACK and sample % HELD_BACK == HELD_BACK - 1
 
 
 def weights_alone(layer: Layer) -> Problem:
@@ -117,19 +130,17 @@ def _sums(
         x = values[str(read.name)] if reads is None else next(reads)
         rows = input_rows(layer.node, shape, x, count, row_generator(number, sample))
         t = output_rows(original, 1, values[str(given.name)], count, row_generator(number, sample))
-        held = samples >= HELD_BACK and sample % HELD_BACK == HELD_BACK - 1
-        sums[held].update(rows, t)
+        sums[is_held_back(sample, samples)].update(rows, t)
     if reads is not None:
         for _ in reads:
             pass
     return sums
 
 
-def _settle(choice: Choice, fitted: Regression, held: Regression, damping: float) -> Fitted:
+def _settle(choice: Choice, layer: Layer, fitted: Regression, held: Regression, damping: float) -> Fitted:
     """Factors from the samples held back as well; the error that is told is of those fitted without them."""
-    assert choice.chosen is not None
-    layer, chosen = choice.layer, choice.chosen
-    has_bias = layer.bias is not None
+    chosen = choice.chosen
+    assert chosen is not None
     everything = fitted + held
     weights = _wanted(layer, fitted, held)
     factors, bias = _factors(layer, chosen, weights, everything, damping)
@@ -139,10 +150,7 @@ def _settle(choice: Choice, fitted: Regression, held: Regression, damping: float
         matrix, judged = apart.matrix, held
     energy = float(judged.energy().sum())
     error = float(judged.error(matrix[np.newaxis], shift).sum()) / energy if energy > 0 else 0.0
-    into = write_factors(layer, chosen.form.stages(layer, chosen.ranks), factors)
-    if has_bias:
-        write_bias(layer, bias.reshape(-1))
-    return Fitted(choice, error, into)
+    return Fitted(choice, error, factors, None if layer.bias is None else bias.reshape(-1))
 
 
 def _wanted(layer: Layer, fitted: Regression, held: Regression) -> Array:

@@ -74,9 +74,8 @@ class Form(Protocol):
 
 
 def steps(full: int, multiple: int) -> list[int]:
-    """Multiples below ``full``, and ``full``; at least one a sixteenth of it apart where there are many."""
-    stride = max(1, multiple, full // 32 // multiple * multiple)
-    return [*range(stride, full, stride), full]
+    """Multiples below ``full``, and ``full``."""
+    return [*range(multiple, full, multiple), full]
 
 
 def conv_attributes(layer: Layer, axes: tuple[int, ...]) -> dict[str, Any]:

@@ -57,8 +57,7 @@ def measure_sensitivity(choices: Sequence[Choice], module: Module, samples: Samp
         ModelError: ONNX Runtime cannot run the model.
     """
     few = samples.spread(SAMPLES)
-    names = judged_values(module.graph)
-    wanted = _outputs(module, few, names)
+    wanted = judged_outputs(module, few)
     open_choices = [choice for choice in choices if choice.candidates]
     for number, choice in enumerate(open_choices):
         ctx.progress(f"measuring what errors cost, layer {number + 1:,} of {len(open_choices):,}")
@@ -72,8 +71,14 @@ def measure_sensitivity(choices: Sequence[Choice], module: Module, samples: Samp
         if layer.bias is not None:
             old = layer.bias_array()
             write_bias(layer, probe.shift if old is None else old + probe.shift)
-        choice.sensitivity = relative_error(_outputs(changed, few, names), wanted) / probe.error
+        choice.sensitivity = relative_error(judged_outputs(changed, few), wanted) / probe.error
 
 
-def _outputs(module: Module, samples: Samples, names: Sequence[str]) -> list[dict[str, Array]]:
+def judged_outputs(module: Module, samples: Samples) -> list[dict[str, Array]]:
+    """What the judged values are on each sample.
+
+    Raises:
+        ModelError: ONNX Runtime cannot run the model.
+    """
+    names = judged_values(module.graph)
     return [{name: one[name] for name in names} for one in each_sample(module, samples, names)]
