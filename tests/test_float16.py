@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +23,11 @@ from irshrink.errors import RecipeError
 from irshrink.graph import float16
 from irshrink.module import Module, load_module
 from irshrink.optimize import optimize_model
+from irshrink.passes.cleanup import cleanup_steps
+from irshrink.pipeline import Pipeline
 from irshrink.program import ops
 from irshrink.program.lower import lower, lower_for
+from irshrink.program.lower.finish import for_target
 from irshrink.program.ops.float16 import PIECE, Pieces
 from irshrink.program.program import Program
 from irshrink.program.reference.evaluate import run_program
@@ -30,6 +35,7 @@ from irshrink.program.reference.float16 import HalfSums
 from irshrink.recipe import Recipe
 from irshrink.registry import make_pass
 from irshrink.target import load_target
+from irshrink.testing.models import random_model
 
 MODELS = Path(__file__).parent.parent / "models"
 
@@ -150,6 +156,43 @@ def test_pieces_are_bounded_and_end_with_the_sum(rows: int, runs: int, run: int)
     lengths = np.diff([-1, *np.flatnonzero(ends)])
     assert lengths.max() <= PIECE * runs
     assert lengths.sum() == len(ends)
+
+
+@settings(deadline=None, max_examples=30, derandomize=True)
+@given(st.integers(1, 3), st.integers(1, 500), st.integers(0, 2**32 - 1))
+def test_errors_stay_within_the_stated_bound(rows: int, run: int, seed: int) -> None:
+    rng, pieces = np.random.default_rng(seed), Pieces(rows, 1, run)
+    n = rows * run
+    x, w = (rng.standard_normal((n, 20)).astype(np.float16) for _ in range(2))
+    bias = rng.standard_normal(20).astype(np.float16)
+    sums = HalfSums(bias, pieces)
+    products = x.astype(np.float64) * w
+    for k in range(n):
+        sums.add(x[k].astype(np.float64), w[k].astype(np.float64))
+    lengths = np.diff([-1, *np.flatnonzero(list(pieces.ends()))]) if pieces.several else np.array([n])
+    count = lengths.max() + (len(lengths) if pieces.several else 0)
+    error = np.abs(sums.finished() - (bias + products.sum(0)))
+    assert (error <= 1.1 * count * 2**-11 * (np.abs(bias) + np.abs(products).sum(0))).all()
+
+
+@pytest.mark.parametrize("start", range(0, 60, 15))
+def test_random_models_stay_near_float32(start: int) -> None:
+    target = load_target("neoverse-n1")
+    for seed in range(start, start + 15):
+        module = Module(ir.from_proto(random_model(random.Random(seed).choice)))
+        step = make_pass("store-weights", {"arithmetic": "float16", "min_elements": 1})
+        Pipeline([*cleanup_steps(), step]).run(module, target)
+        program = lower(module)
+        real = for_target(replace(program, float32_nodes=None), target)
+        inputs = [
+            np.random.default_rng(seed).standard_normal(port.shape).astype(program.tensors[port.tensor].dtype)
+            for port in program.inputs
+        ]
+        pairs = zip(run_program(for_target(program, target), inputs), run_program(real, inputs), strict=True)
+        for got, wanted in pairs:
+            assert got.dtype == wanted.dtype
+            if np.isfinite(wanted).all():
+                np.testing.assert_allclose(got, wanted, rtol=0, atol=0.05 * max(1e-3, np.abs(wanted).max()))
 
 
 @settings(deadline=None, max_examples=60, derandomize=True)
