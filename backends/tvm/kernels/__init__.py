@@ -164,7 +164,8 @@ def _sparse(op: Op, program: Program, target: Target) -> KernelCall | None:
     """The kernel of a layer that is stored without its zeros, where that is what it takes."""
     if not getattr(op, "sparse", False):
         return None
-    call: KernelCall | None = _load(f"{_HERE}.sparse:select")(op, program, target)
+    module = "sparse_floating" if type(op).__name__ == "DenseF32" else "sparse"
+    call: KernelCall | None = _load(f"{_HERE}.{module}:select")(op, program, target)
     return call
 
 

@@ -58,7 +58,7 @@ _MOST = 0xFFFF
 #: for all others): of layers of one pixel, and of several (benchmarks/sparsity.py).
 PAYS: dict[str, tuple[float, float]] = {
     "mve": (0.09, 0.12),
-    "dsp": (0.19, 0.25),
+    "dsp": (0.18, 0.2),
     "thumb1": (0.65, 0.65),
     "": (0.45, 0.65),
 }

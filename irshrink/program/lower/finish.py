@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from irshrink.program.lower.fourier import with_fourier
 from irshrink.program.lower.halves import with_halves
 from irshrink.program.lower.winograd import with_winograd
@@ -31,9 +33,25 @@ def with_sums(program: Program, fused: bool) -> Program:
     return replace(program, ops=ops)
 
 
+def with_zeros(program: Program, target: Target) -> Program:
+    """The program with zeros in the float layers whose kernels do not skip them.
+
+    Vectors multiply by them; elsewhere a number and its column take six bytes instead of four.
+    """
+
+    def skips(op: DenseF32) -> bool:
+        small = 6 * np.count_nonzero(op.weight) + 2 * len(op.weight) < 4 * op.weight.size
+        return bool(small and op.weight.shape[1] <= 1 << 16 and not target.has("simd"))
+
+    ops = [
+        replace(op, sparse=op.sparse and skips(op)) if isinstance(op, DenseF32) else op for op in program.ops
+    ]
+    return replace(program, ops=ops)
+
+
 def for_target(program: Program, target: Target) -> Program:
     """The program with real numbers, their sums and their convolutions as the target computes them."""
-    summed = with_sums(with_halves(program, target), target.has("fma"))
+    summed = with_zeros(with_sums(with_halves(program, target), target.has("fma")), target)
     return with_fourier(with_winograd(summed, target), target)
 
 

@@ -110,7 +110,7 @@ class Scattered:
         return self
 
     def form(self, weight: Float32) -> StoredWeights | None:
-        """None: float layers hold all of them."""
+        """None: what is left of them has 32 bits."""
         return None
 
 

@@ -39,7 +39,11 @@ class ConvF32(Op):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DenseF32(Op):
-    """float32 [..., K] by weights [N, K]; accumulates from ``bias`` in order of k, then clips."""
+    """float32 [..., K] by weights [N, K]; accumulates from ``bias`` in order of k, then clips.
+
+    ``sparse`` is stored without the weights that are 0, which are no products then: infinity times one of
+    them adds nothing.
+    """
 
     weight: Float32
     bias: Float32
@@ -47,6 +51,7 @@ class DenseF32(Op):
     high: float
     codes: StoredWeights | None = None
     fused: bool = False
+    sparse: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

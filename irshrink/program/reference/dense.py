@@ -27,7 +27,9 @@ def _(op: MatMulInt8, arrays: list[Array], program: Program) -> Array:
 @evaluate_op.register
 def _(op: DenseF32, arrays: list[Array], program: Program) -> Array:
     x = arrays[0].reshape(-1, op.weight.shape[1])
-    acc = _products(x, op.weight.T, np.broadcast_to(op.bias, (len(x), len(op.weight))), op.fused)
+    start = np.broadcast_to(op.bias, (len(x), len(op.weight)))
+    products = _sparse_products if op.sparse else _products
+    acc = products(x, op.weight.T, start, op.fused)
     return clip(acc.reshape(*arrays[0].shape[:-1], -1), float32(op.low), float32(op.high))
 
 
@@ -35,6 +37,20 @@ def _(op: DenseF32, arrays: list[Array], program: Program) -> Array:
 def _(op: MatMulF32, arrays: list[Array], program: Program) -> Array:
     a, b = arrays
     return _products(a, b, np.zeros((*a.shape[:-1], b.shape[-1]), np.float32), op.fused)
+
+
+def _sparse_products(x: Array, weight: Array, start: Array, fused: bool) -> Array:
+    """As :func:`_products` with weights [K, N], those that are 0 left out: 0 times 0 adds nothing."""
+    real = weight.astype(np.float64) if fused else weight
+    left, zero = x.astype(real.dtype), real.dtype.type(0)
+    sums, acc = FusedSums(start), start
+    for k in range(x.shape[1]):
+        values = np.where(real[k] == 0, zero, left[:, k, None])
+        if fused:
+            sums.add(values, np.broadcast_to(real[k], values.shape))
+        else:
+            acc = acc + values * real[k]
+    return sums.finished() if fused else acc
 
 
 def _products(a: Array, b: Array, start: Array, fused: bool) -> Array:

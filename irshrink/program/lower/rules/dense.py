@@ -20,7 +20,7 @@ from irshrink.program.lower.rules.align import elementwise
 from irshrink.program.lower.rules.int16 import wide_layer
 from irshrink.program.lower.rules.layer import IntegerLayer, float_bias, integer_layer, weight_codes
 from irshrink.program.lower.rules.repetition import expanded
-from irshrink.program.lower.stored import Blocks
+from irshrink.program.lower.stored import Blocks, Scattered
 from irshrink.program.lower.view import View, view_of
 from irshrink.program.ops import (
     BinaryF32,
@@ -204,6 +204,7 @@ def _float(
         also=(*add, *clamp.absorbed),
         weight=np.ascontiguousarray(weight.array),
         codes=weight_codes(weight),
+        sparse=isinstance(weight.stored, Scattered),
         bias=float_bias(bias, weight.array.shape[0]),
         low=clamp.low,
         high=clamp.high,
