@@ -226,6 +226,40 @@ class TestPruneChannels:
         assert np.abs(mean).max() < 1.0
 
 
+def attention() -> Module:
+    """Four heads of 3 numbers over 5 places of 4 numbers; the second head's values are all but zero."""
+    b = ModelBuilder(lambda options: options[0])
+    x = b.input((1, 5, 4))
+
+    def weights(*shape: int) -> Array:
+        return b.rng.standard_normal(shape).astype(np.float32)
+
+    def heads(weight: Array, order: list[int]) -> str:
+        flat = b.op("MatMul", x, b.constant(weight, own=True))
+        return b.op("Transpose", b.op("Reshape", flat, b.ints([1, 5, 4, 3])), perm=order)
+
+    values = weights(4, 12)
+    values[:, 3:6] *= 1e-3
+    scores = b.op("MatMul", heads(weights(4, 12), [0, 2, 1, 3]), heads(weights(4, 12), [0, 2, 3, 1]))
+    mixed = b.op("MatMul", b.op("Softmax", scores, axis=-1), heads(values, [0, 2, 1, 3]))
+    flat = b.op("Reshape", b.op("Transpose", mixed, perm=[0, 2, 1, 3]), b.ints([1, 5, 12]))
+    out = b.op("MatMul", flat, b.constant(weights(12, 4), own=True))
+    module = Module(ir.from_proto(onnx.shape_inference.infer_shapes(b.model([out]))))
+    module.calibration = random_samples(input_specs(module.graph), 32)
+    return module
+
+
+@pytest.mark.parametrize("score", ["reconstruction", "l2", "second-order"])
+def test_heads_go_as_wholes(score: str) -> None:
+    module = attention()
+    before = run(module)
+    prune(module, ratio=0.25, by="layer", score=score)
+    shapes = [list(node.outputs[0].shape or ()) for node in module.graph if node.op_type == "Softmax"]
+    assert shapes == [[1, 3, 5, 5]]
+    if score != "l2":  # which also looks at the weights of queries and keys
+        np.testing.assert_allclose(run(module), before, atol=0.02 * float(np.abs(before).max()))
+
+
 class TestRefusals:
     @pytest.mark.parametrize(
         ("options", "said"),

@@ -83,7 +83,7 @@ class TestRegression:
     @given(st.integers(0, 10**6), st.integers(8, 40), st.sampled_from([0.1, 2.0]))
     def test_never_worse_behind_an_activation(self, seed: int, rows: int, noise: float) -> None:
         x, t, start = problem(seed, rows, noise)
-        added: Array = np.random.default_rng(seed).standard_normal(t.shape)
+        added = np.asarray(np.random.default_rng(seed).standard_normal(t.shape))
         parts = [Rows([x[:, part]], [t[:, part]], [added[:, part]]) for part in HALVES]
         found = repaired_behind(parts[0], parts[1], (0.0, 6.0), start, np.zeros((1, 3)))
 

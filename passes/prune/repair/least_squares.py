@@ -22,7 +22,7 @@ from irshrink.calibration.walk import LayerWalk
 from irshrink.graph.edit import base_name, constant, is_op, set_constant
 from irshrink.graph.linear import bias_name
 from irshrink.module import Module, Original
-from irshrink.passes.prune.repair.rectified import Rows, repaired_behind
+from irshrink.passes.prune.repair.rectified import LEAST_STRENGTH, Rows, repaired_behind
 from irshrink.passes.prune.repair.wanted import Wanted, in_reference_order, wanted_layers
 from irshrink.pipeline import Context
 from irshrink.samples import Samples
@@ -35,6 +35,8 @@ HELD = 4
 LEAST_ROWS, ROWS_PER_ELEMENT = 16384, 32
 #: Bytes of vectors that are kept of a layer before an activation.
 ROW_BYTES = 96 * 2**20
+#: Errors above this share are worth the turns that a fit behind an activation takes.
+MATTERS = 0.01
 #: Errors below this share of the output's variance are rounding, not damage.
 UNHURT = 1e-9
 
@@ -99,7 +101,9 @@ def _seen(
     groups, outputs, size = weight_rows(node, weight).shape
     count = -(-max(LEAST_ROWS, ROWS_PER_ELEMENT * size) // samples)
     if layer.bounds is not None:
-        count = min(count, max(1, ROW_BYTES // (4 * groups * (size + 2 * outputs) * samples)))
+        count = min(
+            -(-LEAST_ROWS // samples), max(1, ROW_BYTES // (4 * groups * (size + 2 * outputs) * samples))
+        )
     both = tuple(_Seen(Regression.zero(groups, outputs, size)) for _ in range(2))
     for sample, (reference, now) in enumerate(_read(layer, walks)):
         seen = both[is_held(sample, samples)]
@@ -147,13 +151,19 @@ def _settle(layer: Wanted, fitted: _Seen, held: _Seen) -> LayerRepair:
     now = float(held.sums.error(start, bias).sum()) / (float(held.sums.energy().sum()) or 1.0)
     if now < UNHURT:
         return LayerRepair(name, None, now, now)
-    if layer.bounds is not None and has_bias:
-        found = repaired_behind(fitted.rows, held.rows, layer.bounds, start, bias)
-    else:
-        found = repaired(fitted.sums, held.sums, start, bias, has_bias)
+    found = repaired(fitted.sums, held.sums, start, bias, has_bias)
+    if layer.bounds is not None and has_bias and now > MATTERS:
+        strengths = _around(found.strength)
+        found = repaired_behind(fitted.rows, held.rows, layer.bounds, start, bias, strengths)
     if found.strength is not None:
         _store(node, found, weight, has_bias)
     return LayerRepair(name, found.strength, found.before, found.after)
+
+
+def _around(strength: float | None) -> tuple[float, ...]:
+    """Strengths to try behind an activation, where less of the error counts."""
+    chosen = 1.0 if strength is None or not np.isfinite(strength) else max(strength, LEAST_STRENGTH)
+    return chosen, max(0.1 * chosen, LEAST_STRENGTH)
 
 
 def _store(node: ir.Node, found: Repaired, weight: Array, has_bias: bool) -> None:

@@ -20,10 +20,13 @@ from typing import Any
 
 import numpy as np
 
-from irshrink.calibration.regression import NOISE, STRENGTHS, Repaired
+from irshrink.calibration.regression import Repaired
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+#: The least strength: vectors are float32 here.
+LEAST_STRENGTH = 1e-3
+STRENGTHS = (1.0, 0.1)
 #: Turns of fitting; most of the way is behind after half of them.
 TURNS = 12
 
@@ -55,7 +58,7 @@ def repaired_behind(
     bounds: tuple[float, float],
     start: Array,
     bias: Array,
-    strengths: Sequence[float] = STRENGTHS[1:-2],
+    strengths: Sequence[float] = STRENGTHS,
 ) -> Repaired:
     """As :func:`irshrink.calibration.regression.repaired`, by the error behind the activation.
 
@@ -95,7 +98,7 @@ class _Problem:
         """Weights [g, o, n] and bias [g, o]."""
         size = self._hessian.shape[1]
         level = np.diagonal(self._hessian, axis1=1, axis2=2).mean(axis=1)
-        pull = np.maximum(max(strength, NOISE) * level, np.finfo(np.float64).tiny)[:, None, None]
+        pull = np.maximum(strength * level, np.finfo(np.float64).tiny)[:, None, None]
         inverse = np.linalg.inv(self._hessian + pull * np.eye(size))
         weights, shift = self._start, self._bias + (self._start @ self._mean.swapaxes(1, 2))[:, :, 0]
         count = self._x.shape[1]
