@@ -100,7 +100,7 @@ class TestRegression:
         true = np.array([[[1.0, -1.0]]])
         t = np.where((y := x @ true.swapaxes(1, 2)) > 0, y, 3 * y)  # not linear, but the same behind a Relu
         rows = [Rows([x[:, half]], [t[:, half]], [0 * t[:, half]]) for half in HALVES]
-        found = repaired_behind(rows[0], rows[1], (0.0, np.inf), 1.5 * true, np.zeros((1, 1)))
+        found = repaired_behind(rows[0], rows[1], (0.0, np.inf), 1.5 * true, np.zeros((1, 1)), (1e-3,))
         plain = repaired(
             sums(x[:, ::2], t[:, ::2]), sums(x[:, 1::2], t[:, 1::2]), 1.5 * true, np.zeros((1, 1)), True
         )
