@@ -90,6 +90,7 @@ class _Rewriting:
             constants={name: array for name, array in self.constants.items() if name in used},
             ops=self.ops,
             notes=[*self.program.notes, *self._notes()],
+            float32_nodes=None,  # it is done
         )
 
     def _rewrite(self, op: Op) -> None:
