@@ -84,6 +84,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         max_size: most bytes that the compressed ONNX model may take.
         prune: share of the multiplications that go, with the channels that make least use of them, before
             anything else; needs calibration data for the repair (docs/pruning.md).
+        low_rank: relative error of the model's outputs up to which layers become products of smaller ones, or
+            ``auto``, behind what ``prune`` stands for; needs calibration data (docs/low-rank.md).
         sparsity: share of the weights that become 0, in front of what ``quantize`` stands for, and are left
             out of the file, and of flash where kernels can do without them (docs/pruning.md).
         verify: check every pass that must not change the outputs on the samples.
@@ -119,6 +121,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     relative_drop: bool = False
     max_size: int | None = None
     prune: float | None = None
+    low_rank: float | Literal["auto"] | None = None
     sparsity: float | None = None
     verify: bool = False
     test_inputs: int = 4
@@ -139,18 +142,25 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
                 raise RecipeError(f"{key} is {limit}; a limit is a positive number of bytes.")
         if self.threads is not None and not 1 <= self.threads <= MOST_THREADS:
             raise RecipeError(f"threads is {self.threads}; it must be 1 to {MOST_THREADS}.")
-        if self.prune is not None and not 0 < self.prune < 1:
-            raise RecipeError(f"prune is {self.prune}; a share of the multiplications is 30%, or 0.3.")
-        if self.prune is not None and self.calibration is None:
-            raise RecipeError("prune needs calibration data for the repair. Give --calibration samples.npz.")
-        if self.sparsity is not None and not 0 < self.sparsity < 1:
-            raise RecipeError(f"sparsity is {self.sparsity}; a share of the weights is 70%, or 0.7.")
+        self._require_shares()
         if self.seed < 0:
             raise RecipeError(f"seed is {self.seed}; it must not be negative.")
         require_variants(self.shapes, self.variants)
         for step in self.steps or ():
             if not isinstance(step.get("pass"), str):
                 raise RecipeError(f'step {step} names no pass. Write pass = "name"; see `irshrink passes`.')
+
+    def _require_shares(self) -> None:
+        if self.prune is not None and not 0 < self.prune < 1:
+            raise RecipeError(f"prune is {self.prune}; a share of the multiplications is 30%, or 0.3.")
+        if self.prune is not None and self.calibration is None:
+            raise RecipeError("prune needs calibration data for the repair. Give --calibration samples.npz.")
+        if isinstance(self.low_rank, float) and not 0 < self.low_rank < 1:
+            raise RecipeError(f"low_rank is {self.low_rank}; a relative error is 10%, or 0.1; or write auto.")
+        if self.low_rank is not None and self.calibration is None:
+            raise RecipeError("low_rank needs calibration data to fit to. Give --calibration samples.npz.")
+        if self.sparsity is not None and not 0 < self.sparsity < 1:
+            raise RecipeError(f"sparsity is {self.sparsity}; a share of the weights is 70%, or 0.7.")
 
     @classmethod
     def checked(cls, recipe: object) -> Recipe:
@@ -258,8 +268,8 @@ def make_recipe(values: Mapping[str, Any], where: str = "recipe") -> Recipe:
     for key in ("flash", "ram", "max_size"):
         if isinstance(plain.get(key), str):
             plain[key] = parse_size(plain[key], key)
-    for key in ("prune", "sparsity"):
-        if isinstance(plain.get(key), str):
+    for key in ("prune", "low_rank", "sparsity"):
+        if isinstance(plain.get(key), str) and (key, plain[key]) != ("low_rank", "auto"):
             plain[key] = parse_share(plain[key], key)
     if plain.get("max_drop") is not None:
         text = str(plain["max_drop"]).strip()

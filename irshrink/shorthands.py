@@ -116,6 +116,15 @@ def pruning_steps(recipe: Recipe) -> tuple[StepTable, ...]:
     return ({"pass": "prune-channels", "ratio": recipe.prune, "steps": math.ceil(recipe.prune / 0.2)},)
 
 
+def low_rank_steps(recipe: Recipe) -> tuple[StepTable, ...]:
+    """What ``low_rank`` stands for: ranks within a relative error of the outputs, ``auto`` a tenth."""
+    if recipe.low_rank is None:
+        return ()
+    return (
+        {"pass": "low-rank", "by": "error", "budget": 0.1 if recipe.low_rank == "auto" else recipe.low_rank},
+    )
+
+
 def chosen_passes(recipe: Recipe) -> list[Pass]:
     """The recipe's explicit steps, or what its shorthand stands for; options are checked here.
 
@@ -133,6 +142,10 @@ def chosen_passes(recipe: Recipe) -> list[Pass]:
             raise RecipeError(
                 "steps replace what prune stands for. Leave it out, and write the step prune-channels."
             )
+        if recipe.low_rank is not None:
+            raise RecipeError(
+                "steps replace what low_rank stands for. Leave it out, and write the step low-rank."
+            )
         if recipe.sparsity is not None:
             raise RecipeError(
                 "steps replace what sparsity stands for. Leave it out, and write the steps prune-weights and "
@@ -143,7 +156,8 @@ def chosen_passes(recipe: Recipe) -> list[Pass]:
     if not tables and recipe.keep_float:
         raise RecipeError("keep_float: nothing is quantized here. Give --calibration, or leave it out.")
     before, behind = sparse_steps(recipe)
-    return [_made(table, recipe.keep_float) for table in (*pruning_steps(recipe), *before, *tables, *behind)]
+    smaller = (*pruning_steps(recipe), *low_rank_steps(recipe), *before)
+    return [_made(table, recipe.keep_float) for table in (*smaller, *tables, *behind)]
 
 
 def _made(table: StepTable, keep_float: tuple[str, ...]) -> Pass:

@@ -256,6 +256,30 @@ class TestShorthands:
         with pytest.raises(RecipeError, match=said):
             chosen_passes(make_recipe({"target": "host", **values}))
 
+    def test_low_rank_stands_behind_prune(self) -> None:
+        values = {"target": "host", "calibration": "x.npz", "prune": "30%", "low_rank": "auto"}
+        passes = chosen_passes(make_recipe(values))
+        assert [one.name for one in passes] == ["prune-channels", "low-rank", "quantize-int8"]
+        assert [getattr(passes[1], key, None) for key in ("by", "budget", "scope")] == ["error", 0.1, "model"]
+        within = chosen_passes(make_recipe({**values, "low_rank": "5%"}))
+        assert getattr(within[1], "budget", None) == 0.05
+
+    @pytest.mark.parametrize(
+        ("values", "said"),
+        [
+            ({"low_rank": "some"}, "'some' is not a share"),
+            ({"low_rank": 2.0}, "a relative error is 10%, or 0.1; or write auto"),
+            ({"low_rank": "auto"}, "low_rank needs calibration data to fit to"),
+            (
+                {"low_rank": "auto", "calibration": "x.npz", "steps": ()},
+                "steps replace what low_rank stands for",
+            ),
+        ],
+    )
+    def test_low_rank_that_cannot_be(self, values: dict[str, Any], said: str) -> None:
+        with pytest.raises(RecipeError, match=said):
+            chosen_passes(make_recipe({"target": "host", **values}))
+
     def test_sparsity_stands_around_what_quantize_stands_for(self) -> None:
         recipe = make_recipe({"target": "host", "calibration": "x.npz", "sparsity": "70%"})
         passes = chosen_passes(recipe)

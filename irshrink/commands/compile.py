@@ -59,6 +59,12 @@ _OPTIONS = [
         "training: 30% or 0.3 (docs/pruning.md).",
     ),
     click.option(
+        "--low-rank",
+        metavar="ERROR",
+        help="Layers become products of smaller ones while the outputs stay within this relative error: "
+        "auto, 5% or 0.05 (docs/low-rank.md).",
+    ),
+    click.option(
         "--sparsity",
         metavar="SHARE",
         help="Share of the weights that become 0 and are left out of the file: 70% or 0.7 (docs/pruning.md).",
