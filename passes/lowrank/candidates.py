@@ -28,7 +28,7 @@ def candidates(
     options: RankOptions, forms: Sequence[Form], layers: Sequence[Layer], module: Module, ctx: Context
 ) -> list[Choice]:
     """What each layer may become; second moments of a few layers at a time are in memory."""
-    budget, criterion = meter(options.counted, ctx), meter(options.saves, ctx)
+    budget, criterion = meter(options.counted, ctx), meter(options.saving, ctx)
     found = []
     for batch in _batches(layers):
         problems = _problems(options, batch, module, ctx)
@@ -85,7 +85,7 @@ def _offers(
         if form.why_not(layer) is not None:
             continue
         ranks = form.ranks(layer, options.multiple)
-        if "target" in (options.by, options.saves):
+        if "target" in (options.by, options.saving):
             ranks = ranks[:: -(-len(ranks) // ASKED)]
         stages = [form.stages(layer, one) for one in ranks]
         costs = [criterion(layer, one) for one in stages]
@@ -96,7 +96,7 @@ def _offers(
             for k, error in zip(paying, errors, strict=True)
         ]
     candidates.sort(key=lambda one: (one.cost, one.error))
-    reason = "" if candidates else f"no rank that is a multiple of {options.multiple} saves {options.saves}"
+    reason = "" if candidates else f"no rank that is a multiple of {options.multiple} saves {options.saving}"
     return Choice(layer, whole, candidates, reason=reason)
 
 

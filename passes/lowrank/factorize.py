@@ -35,7 +35,7 @@ def factorize(
             f"{name}: fit = outputs needs calibration data. Give --calibration, or fit = weights."
         )
     with on_floats(module, ctx):
-        return _factorized(options, forms, module, ctx)
+        return _factorized(options.known(ctx), forms, module, ctx)
 
 
 def _factorized(options: RankOptions, forms: Sequence[Form], module: Module, ctx: Context) -> PassResult:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from irshrink.passes.lowrank.allocate import By
 from irshrink.passes.lowrank.costs import Measure
+from irshrink.pipeline import Context
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,9 @@ class RankOptions:
             ``macs``, ``parameters`` or cost on the ``target`` that are left, or the largest ``rank``.
         budget: how much of that; a share but for ``rank``.
         scope: a budget for each ``layer``, or one for the ``model``, which layers share.
-        saves: what must fall for a layer to be factorized, by ``least_saving`` of what it was.
+        saves: what must fall for a layer to be factorized; ``auto`` is the cost on the target where it is
+            known and the same every time, else MACs.
+        least_saving: by at least this share of what it was.
         fit: factors that keep ``outputs`` on calibration data, or ``weights``, which needs none.
         sequential: fit layers one after the other to what they read in the model as it has become, towards
             what they gave in the model as it was.
@@ -31,7 +34,7 @@ class RankOptions:
     by: By = "error"
     budget: float = 0.1
     scope: Literal["layer", "model"] = "layer"
-    saves: Measure = "macs"
+    saves: Measure | Literal["auto"] = "auto"
     least_saving: float = 0.0
     fit: Literal["outputs", "weights"] = "outputs"
     sequential: bool = True
@@ -55,4 +58,18 @@ class RankOptions:
     @property
     def counted(self) -> Measure:
         """What costs are counted in: by the budget, or where that is about errors, what must fall."""
-        return self.by if self.by in ("macs", "parameters", "target") else self.saves
+        return self.by if self.by in ("macs", "parameters", "target") else self.saving
+
+    @property
+    def saving(self) -> Measure:
+        """What must fall; MACs where nothing better is known."""
+        return "macs" if self.saves == "auto" else self.saves
+
+    def known(self, ctx: Context) -> RankOptions:
+        """With what ``auto`` stands for here."""
+        if self.saves != "auto":
+            return self
+        if self.by in ("macs", "parameters", "target"):
+            return replace(self, saves=self.by)
+        told = ctx.costs is not None and ctx.costs.exact
+        return replace(self, saves="target" if told else "macs")
