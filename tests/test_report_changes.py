@@ -5,19 +5,27 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jsonschema
+import numpy as np
+import pytest
 
 from irshrink.changes import STATS_KEY, Kind, LayerChange, LayerSize
+from irshrink.compile import compile_model
+from irshrink.costs.measure import Callers, Meter, Reading
+from irshrink.costs.sizes import Single
 from irshrink.layer_cost import Cost, Footprint
 from irshrink.module import PassRecord
+from irshrink.recipe import Recipe
 from irshrink.report.changes import change_rows
 from irshrink.report.page import render_page
 from irshrink.report.report import build_report
 from irshrink.report.summary import removed, summary
 from irshrink.testing.reports import facts
+from irshrink.testing.small_net import small_net
 
 SCHEMA = json.loads((Path(__file__).parents[1] / "irshrink" / "report" / "schema.json").read_text("utf-8"))
 
@@ -129,3 +137,43 @@ def test_rows_are_in_the_order_of_the_first_pass() -> None:
     assert made is not None
     assert made["predicted_error"] is None
     assert made["total"]["arena_bytes"] == [None, 1]
+
+
+def test_a_compiled_model_that_lost_channels_tells_what_it_took_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Single] = []
+
+    def read(self: Meter, layers: Sequence[Single], callers: Callers) -> list[Reading]:
+        asked.extend(layers)
+        return [Reading(10.0 * layer.program.tensors[layer.op.output].elements, 100) for layer in layers]
+
+    monkeypatch.setattr(Meter, "read", read)
+    monkeypatch.setattr("irshrink.costs.store.cost_folder", lambda: tmp_path / "cache")
+    module = small_net()
+    module.save(tmp_path / "net.onnx")
+    np.savez(
+        tmp_path / "samples.npz",
+        x=np.random.default_rng(0).standard_normal((8, 3, 8, 8)).astype(np.float32),
+    )
+    recipe = Recipe(
+        target="cortex-m4",
+        calibration=str(tmp_path / "samples.npz"),
+        steps=(
+            {"pass": "prune-channels", "score": "l2", "repair": False, "ratio": 0.4, "multiple": 1},
+            {"pass": "quantize-int8"},
+        ),
+        test_inputs=1,
+    )
+    made = compile_model(tmp_path / "net.onnx", recipe, tmp_path / "out")
+    jsonschema.Draft202012Validator(SCHEMA).validate(made)
+    changes = made["changes"]
+    assert {row["layer"] for row in changes["layers"]} >= {"node_c1", "node_c2", "node_y"}
+    before, after = changes["total"]["instructions"]
+    assert after == made["emulation"]["instructions"]
+    assert before > 0
+    assert asked
+    assert changes["total"]["arena_bytes"][0] >= changes["total"]["arena_bytes"][1] > 0
+    first = next(row for row in changes["layers"] if row["layer"] == "node_c1")
+    assert first["macs"][0] > first["macs"][1]
+    assert None not in first["instructions"]
