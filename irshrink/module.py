@@ -22,6 +22,7 @@ from irshrink.external import map_weights, require_external_data
 from irshrink.files import why_no_file
 from irshrink.graph.shapes import proto_without_weights
 from irshrink.isolation.client import StepError, call
+from irshrink.sparse_initializers import make_dense
 from irshrink.vetting import PROTOBUF_LIMIT, vet
 
 if TYPE_CHECKING:
@@ -164,6 +165,7 @@ def load_module(path: Path | str) -> Module:
     proto = _parse(path)
     try:
         vet(proto)
+        make_dense(proto)
     except ModelError as e:
         raise ModelError(f"{path}: {e}. Export it again.") from e
     require_external_data(proto, path)
