@@ -81,6 +81,9 @@ def dense(b: KernelBench) -> None:
     ):
         weight = halves(b, channels, features) * np.float16(0.25)
         layer(b, ops.DenseF16, halves(b, rows, features), (rows, channels), weight)
+    for rows, depth, columns in ((3, 5, 2), (4, 64, 20), (2, 128, 16), (3, 300, 7)):
+        a, c = halves(b, 2, rows, depth), halves(b, 2, depth, columns)
+        b.add(ops.MatMulF16, a, c, shape=(2, rows, columns), dtype="float16")
     huge = np.full((2, 40), 30000, np.float16)
     layer(b, ops.DenseF16, huge, (2, 8), np.ones((8, 40), np.float16) * np.float16(2.5))
 

@@ -18,6 +18,7 @@ from irshrink.program.ops import (
     DenseInt16,
     Dequantize,
     DequantizeInt16,
+    MatMulF16,
     MatMulF32,
     MatMulInt8,
     Op,
@@ -54,7 +55,7 @@ def macs(program: Program, op: Op) -> int:
         return elements * int(prod(op.weight.shape[1:]))
     if isinstance(op, DenseInt8 | DenseInt16 | DenseF16 | DenseF32):
         return elements * int(op.weight.shape[1])
-    if isinstance(op, MatMulInt8 | MatMulF32):
+    if isinstance(op, MatMulInt8 | MatMulF16 | MatMulF32):
         return elements * program.tensors[op.inputs[0]].shape[-1]
     return 0
 

@@ -46,6 +46,7 @@ SELECTORS: dict[str, str] = {
     "DequantizeInt16": f"{_HERE}.int16:select_dequantize",
     "ConvF16": f"{_HERE}.vector.half:select_convolution",
     "DenseF16": f"{_HERE}.vector.half:select_dense",
+    "MatMulF16": f"{_HERE}.matmul:select_matmul_f16",
     "BinaryF16": f"{_HERE}.float16:select_binary",
     "UnaryF16": f"{_HERE}.float16:select_unary",
     "AveragePoolF16": f"{_HERE}.float16:select_average_pool",

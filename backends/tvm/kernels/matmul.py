@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from math import prod
 from typing import Any
 
@@ -27,16 +27,20 @@ from irshrink.backends.tvm.tir import (
     Expr,
     Function,
     TirFunction,
+    any_of,
     cast,
     f32,
     i32,
+    inline,
     minimum,
     quotient,
     read,
+    remainder,
     scalars,
     write,
 )
-from irshrink.program.ops import MatMulF32, MatMulInt8
+from irshrink.program.ops import MatMulF16, MatMulF32, MatMulInt8
+from irshrink.program.ops.float16 import PIECE, Pieces
 from irshrink.program.program import Program
 from irshrink.target import Target
 
@@ -70,7 +74,7 @@ class Columns:
             do(j)
 
 
-def _sizes(op: MatMulInt8 | MatMulF32, program: Program) -> list[int]:
+def _sizes(op: MatMulInt8 | MatMulF16 | MatMulF32, program: Program) -> list[int]:
     a, b = (program.tensors[name].shape for name in op.inputs)
     return [prod(a[:-2]), a[-2], a[-1], b[-1]]
 
@@ -106,7 +110,7 @@ def _matmul_s8(columns: Columns, clamp: bool, scaling: Scaling) -> TirFunction:
         acc = f.local("acc", "int32", columns.count)
         total = f.local("total", "int32", 1)
 
-        def step(left: Expr, b_at: Expr) -> None:
+        def step(left: Expr, b_at: Expr, k: Expr) -> None:
             value = f.bind("value", cast("int32", left) - zero_a)
             f.store(total, 0, total[i32(0)] + value)
             columns.each(f, lambda j: f.store(acc, j, acc[i32(j)] + value * cast("int32", b[b_at + j])))
@@ -144,7 +148,7 @@ def _matmul_f32(columns: Columns, fused: bool) -> TirFunction:
         )
         acc = f.local("acc", "float32", columns.count)
 
-        def step(left: Expr, b_at: Expr) -> None:
+        def step(left: Expr, b_at: Expr, k: Expr) -> None:
             value = f.bind("value", left)
             columns.each(f, lambda j: f.store(acc, j, multiply_add(fused, value, b[b_at + j], acc[i32(j)])))
 
@@ -163,16 +167,57 @@ def _matmul_f32(columns: Columns, fused: bool) -> TirFunction:
     return f.result
 
 
+def select_matmul_f16(op: MatMulF16, program: Program, target: Target) -> KernelCall:
+    """float16 product, sums in pieces where they are long."""
+    sizes = _sizes(op, program)
+    function = _matmul_f16(Columns.choose(target, sizes[3]), Pieces(1, 1, sizes[2]).several)
+    return KernelCall(function, (Input(0), Input(1), Output(), *sizes))
+
+
+@cache
+def _matmul_f16(columns: Columns, several: bool) -> TirFunction:
+    name = f"matmul_f16{columns.suffix}{'_pieces' if several else ''}"
+    zero = cast("int16", i32(0))
+    with Function(name, "Product of float16 matrices.") as f:
+        a, b, y, *sizes = f.parameters(
+            read("a", "int16"), read("b", "int16"), write("y", "int16"), *scalars(*_SIZES)
+        )
+        acc = f.local("acc", "int16", columns.count)
+        total = f.local("total", "int16", columns.count) if several else acc
+
+        def start() -> None:
+            columns.each(f, lambda j: f.store(acc, j, zero))
+            if several:
+                columns.each(f, lambda j: f.store(total, j, zero))
+
+        def step(left: Expr, b_at: Expr, k: Expr) -> None:
+            value = f.bind("value", left)
+            more = partial(inline, "int16", "irs_f16_fma", value)
+            columns.each(f, lambda j: f.store(acc, j, more(b[b_at + j], acc[i32(j)])))
+            if not several:
+                return
+            both = partial(inline, "int16", "irs_f16_add")
+            with f.when(any_of(remainder(k + 1, PIECE) == 0, k + 1 == sizes[2])):
+                columns.each(f, lambda j: f.store(total, j, both(total[i32(j)], acc[i32(j)])))
+                columns.each(f, lambda j: f.store(acc, j, zero))
+
+        def finish(column: Expr, y_at: Expr) -> None:
+            columns.each(f, lambda j: f.store(y, y_at + j, inline("int16", "irs_f16_sum", total[i32(j)])))
+
+        _products(f, columns, sizes, a, start, step, finish)
+    return f.result
+
+
 def _products(
     f: Function,
     columns: Columns,
     sizes: list[Expr],
     a: Buffer,
     start: Callable[[], None],
-    step: Callable[[Expr, Expr], None],
+    step: Callable[[Expr, Expr, Expr], None],
     finish: Callable[[Expr, Expr], None],
 ) -> None:
-    """All blocks: ``start()``, ``step(a value, offset in b)`` for each k, ``finish(column, offset in y)``."""
+    """All blocks: ``start()``, ``step(a value, offset in b, k)``, ``finish(column, offset in y)``."""
     batches, rows, depth, width = sizes
     with f.loop("batch", batches) as batch, f.share("row", rows) as row:
         line = f.bind("line", batch * rows + row)
@@ -180,5 +225,5 @@ def _products(
             column = f.bind("column", minimum(block * columns.count, width - columns.count))
             start()
             with f.loop("k", depth) as k:
-                step(a[line * depth + k], (batch * depth + k) * width + column)
+                step(a[line * depth + k], (batch * depth + k) * width + column, k)
             finish(column, line * width + column)

@@ -25,6 +25,8 @@ from irshrink.program.ops import (
     DenseF32,
     Expand,
     Float16,
+    MatMulF16,
+    MatMulF32,
     MaxPool,
     Op,
     Pad,
@@ -114,6 +116,8 @@ class _Rewriting:
             return None
         if isinstance(op, _MOVES):
             return _moved(op) if self.tensors[op.output].dtype == "float32" else None
+        if isinstance(op, MatMulF32):
+            return _as(MatMulF16, op)
         if isinstance(op, BinaryF32):
             return _binary(op)
         if isinstance(op, UnaryF32):

@@ -99,6 +99,12 @@ class DenseF16(Op):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class MatMulF16(Op):
+    """Product of two float16 tensors [B..., M, K] and [B..., K, N] (batches equal): sums of K products as
+    those of :class:`DenseF16`, from 0, then ``h(sum + 0)``."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class BinaryF16(Op):
     """Elementwise on two float16 tensors, NumPy broadcasting; kinds and ``constant`` as in ``BinaryF32``,
     each operation rounded once to float16."""

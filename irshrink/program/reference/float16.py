@@ -24,6 +24,7 @@ from irshrink.program.ops import (
     BinaryF16,
     ConvF16,
     DenseF16,
+    MatMulF16,
     Op,
     ReduceF16,
     RoundF16,
@@ -78,6 +79,15 @@ def _rounded(x: Array) -> Float16:
     with np.errstate(over="ignore"):
         rounded: Float16 = x.astype(np.float16)
     return rounded
+
+
+@evaluate_op.register
+def _(op: MatMulF16, arrays: list[Array], program: Program) -> Array:
+    a, b = (x.astype(np.float64) for x in arrays)
+    sums = HalfSums(np.zeros((*a.shape[:-1], b.shape[-1]), np.float16), Pieces(1, 1, a.shape[-1]))
+    for k in range(a.shape[-1]):
+        sums.add(a[..., :, k, None], b[..., k, None, :])
+    return sums.finished()
 
 
 def _products(seen: Array, weight: Array, start: Float16) -> Float16:
