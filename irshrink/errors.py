@@ -69,14 +69,16 @@ class BudgetError(IrshrinkError):
 
     Attributes:
         over: bytes that the build takes too much of the flash, where that is the budget.
+        least_over: bytes that the model takes too much with the fewest bits, where its size is the budget.
         model_bytes: size of the ONNX model that was built, once it is known.
     """
 
     exit_code = 2
 
-    def __init__(self, message: str, *, over: int | None = None) -> None:
+    def __init__(self, message: str, *, over: int | None = None, least_over: int | None = None) -> None:
         super().__init__(message)
         self.over = over
+        self.least_over = least_over
         self.model_bytes: int | None = None
 
 

@@ -32,8 +32,17 @@ def within_flash(build: Callable[[Recipe], T], recipe: Recipe) -> T:
         try:
             return build(attempt)
         except BudgetError as e:
+            if e.least_over is not None:
+                raise BudgetError(_too_small(recipe.flash, e.least_over)) from e
             if e.over is None or e.model_bytes is None:
                 raise
             limit = max(1, e.model_bytes - e.over)
             attempt = msgspec.structs.replace(recipe, max_size=limit)
     return build(attempt)
+
+
+def _too_small(flash: int, over: int) -> str:
+    return (
+        f"flash: with the fewest bits everywhere the build takes about {flash + over:,} bytes, {over:,} more "
+        f"than the {flash:,} allowed. Give it more flash, or a smaller model."
+    )

@@ -357,6 +357,19 @@ def test_bits_are_taken_away_until_the_flash_suffices() -> None:
         within_flash(lambda _: _fail("RAM: too much"), recipe)
 
 
+def test_a_flash_that_the_fewest_bits_do_not_fit_is_what_is_spoken_of() -> None:
+    def build_one(recipe: Recipe) -> str:
+        if recipe.quantize == "mixed":
+            raise BudgetError("size: too large", least_over=1234)
+        error = BudgetError("flash: too much", over=1000)
+        error.model_bytes = 9000
+        raise error
+
+    recipe = Recipe(target="cortex-m4", quantize="mixed", calibration="x.npz", flash=65536)
+    with pytest.raises(BudgetError, match=r"flash: .* takes about 66,770 bytes, 1,234 more than the 65,536"):
+        within_flash(build_one, recipe)
+
+
 def _fail(message: str) -> None:
     raise BudgetError(message)
 

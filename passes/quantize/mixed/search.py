@@ -94,7 +94,8 @@ class Search:
         if least > limit:
             raise BudgetError(
                 f"size: with the fewest bits everywhere the model takes {least:,} bytes, "
-                f"{least - limit:,} more than the {limit:,} allowed. Allow fewer bits, or a larger file."
+                f"{least - limit:,} more than the {limit:,} allowed. Allow fewer bits, or a larger file.",
+                least_over=least - limit,
             )
         return self._as_such(self._at(limit))
 
