@@ -58,6 +58,7 @@ def select_max_pool(op: MaxPool, program: Program, target: Target) -> KernelCall
 _LARGER = {
     "int8": ("s8", "int8", "int32", "irs_max_i32"),
     "int16": ("s16", "int16", "int32", "irs_max_i32"),
+    "int32": ("s32", "int32", "int32", "irs_max_i32"),
     "float16": ("f16", "int16", "int16", "irs_f16_max"),
     "float32": ("f32", "float32", "float32", "irs_max_f32"),
 }
