@@ -32,7 +32,7 @@ from irshrink.passes.quantize.mixed.sensitivity import Losses, sensitivity
 from irshrink.pipeline import Pipeline
 from irshrink.registry import make_pass
 from irshrink.samples import ImageOptions, Samples, input_specs, load_samples
-from irshrink.shorthands import FEW_BITS
+from irshrink.shorthands import LAYER_BY_LAYER
 from irshrink.static_shapes import fix_input_shapes
 from irshrink.target import load_target
 
@@ -80,7 +80,7 @@ def nets(options: argparse.Namespace, scratch: Path) -> Iterator[Net]:
     if options.photos and options.efficientnet:
         images = ImageOptions(mean=(127,), std=(128,), labels="stem")
         data = photos(options.photos, scratch, 200)
-        yield Net(options.efficientnet, *data, (0.5,), images, {"sensitivity": "scaled", "bits": [8, 4]})
+        yield Net(options.efficientnet, *data, (0.5,), images, {"bits": [8, 4]})
 
 
 HEADER = (
@@ -104,7 +104,7 @@ def rows(net: Net, scratch: Path) -> Iterator[tuple[str, ...]]:
         step = make_pass("quantize-int8")
         if budget is not None:
             limit = {"max_size": budget} if isinstance(budget, int) else {"max_drop": budget / 100}
-            step = make_pass("quantize-mixed", {**limit, "quantize": FEW_BITS, **net.options})
+            step = make_pass("quantize-mixed", {**limit, "quantize": LAYER_BY_LAYER, **net.options})
         Pipeline([step]).run(result, load_target("host"))
         stats = result.history[-1].stats
         file = scratch / "mixed.onnx"

@@ -43,9 +43,8 @@ def always(*steps: StepTable) -> Callable[[Recipe], tuple[StepTable, ...]]:
     return lambda _: steps
 
 
-#: How the integers of weights in few bits are chosen: what loses least and settles each layer for itself.
-FEW_BITS = {"rounding": "gptq", "weight_range": "mse"}
-#: The same where there is time for one layer after the other, each of which makes up for those before it.
+#: How the integers of weights in few bits are chosen: one layer after the other, each of which makes up for
+#: those before it.
 LAYER_BY_LAYER = {
     "rounding": "quantease",
     "weight_range": "output",
@@ -60,7 +59,7 @@ def within_budget(recipe: Recipe) -> tuple[StepTable, ...]:
     Without evaluation data a budget of accuracy is checked on the calibration data, so it is counted there.
     """
     table: StepTable = {"pass": "quantize-mixed", "max_drop": recipe.max_drop, "max_size": recipe.max_size}
-    table["quantize"] = FEW_BITS
+    table["quantize"] = LAYER_BY_LAYER
     counted = recipe.metric is not None or recipe.relative_drop
     if recipe.max_drop is not None and (counted or recipe.eval is None):
         table |= {"judge": "counted", "metric": recipe.metric, "relative_drop": recipe.relative_drop or None}
