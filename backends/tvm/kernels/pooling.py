@@ -64,13 +64,17 @@ _LARGER = {
 }
 
 
+def _lowest(dtype: str) -> Expr:
+    """What any value of a type is at least; -infinity of those that have it."""
+    if dtype == "float32":
+        return inline("float32", "irs_lowest")
+    return inline("int16", "irs_f16_lowest") if dtype == "float16" else i32(int(np.iinfo(dtype).min))
+
+
 @cache
 def _max_pool(block: Block, dtype: str) -> TirFunction:
     short, stored, acc_type, larger = _LARGER[dtype]
-    lowest = {
-        "f16": lambda: inline("int16", "irs_f16_lowest"),
-        "f32": lambda: inline("float32", "irs_lowest"),
-    }.get(short, lambda: i32(int(np.iinfo(stored).min)))()
+    lowest = _lowest(dtype)
     with Function(f"max_pool_{short}{block.suffix}", f"Max pool of {dtype}.") as f:
         x, y, *sizes = f.parameters(read("x", stored), write("y", stored), *size_parameters(block))
         maxima = Sums(
