@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from irshrink.analyses.cost import graph_macs
 from irshrink.changes import STATS_KEY
 from irshrink.console import Progress
 from irshrink.costs.service import TargetCosts, costs_for, sketched, weights_bytes
@@ -18,6 +19,8 @@ from irshrink.tuning.database import Schedules
 
 #: What of a quantize-int8 step decides which kernels run; how ranges and roundings are found does not.
 _FORMATS = ("activation_bits", "weight_bits", "per_channel", "activations")
+#: Multiply-accumulates of models whose layers are measured for a report that nobody asked to wait for.
+_MOST_MACS = 100_000_000
 #: Steps that quantize to int8 by ways of their own.
 _LIKE_INT8 = frozenset({"quantize-mixed"})
 #: Steps that change how weights are stored, and nothing that depends on data.
@@ -79,13 +82,15 @@ def footprint_before(
 ) -> Footprint | None:
     """What a model would take without the passes that took something away; None where none did.
 
-    Instructions are part of it where measuring gives the same again; seconds would make reports differ.
+    Instructions are part of it where measuring gives the same again (seconds would make reports differ), and
+    where the model is no larger than emulators are quick with.
     """
     if not any(record.stats.get(STATS_KEY) for record in history):
         return None
     progress("planning the model as it was")
     quantize = formats(steps)
-    if costs is not None and costs.exact:
+    macs = sum(count or 0 for count in graph_macs(whole.graph).values())
+    if costs is not None and costs.exact and macs <= _MOST_MACS:
         try:
             return plan_only(whole, target, quantize=quantize, costs=costs)
         except ToolError:  # the build is there: that one number of its report is not

@@ -165,10 +165,9 @@ class Predictor:
         if name not in self._tried:
             sizes = sizes_of(op, program)
             assert sizes is not None
+            made = [(one, resize(one)) for one in drawn(name, op, sizes)]
             self._tried[name] = [
-                (one, self.backend.kernel(layer.op, layer.program, self.target))
-                for one in drawn(name, op, sizes)
-                for layer in (resize(one),)
+                (one, self.backend.kernel(layer.op, layer.program, self.target)) for one, layer in made
             ]
         same = [
             (sizes, one)
