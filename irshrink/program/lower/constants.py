@@ -206,10 +206,16 @@ class Constants:
         zero_point = np.broadcast_to(zero_point.reshape(-1), (scale.size,)).reshape(scale.shape)
         return Codes(integers, scale.astype(np.float32), zero_point.astype(np.int64), axis)
 
-    def _wanted_shape(self, node: ir.Node) -> tuple[int, ...] | None:
-        """What a Reshape asks for, where it says so in full."""
+    def _wanted_shape(self, node: ir.Node, size: int) -> tuple[int, ...] | None:
+        """What a Reshape of so many elements asks for, where it copies no dimension."""
         array = self.array(edit.input_of(node, 1)) if node.op_type == "Reshape" else None
-        return tuple(array.tolist()) if array is not None and array.size and array.min() > 0 else None
+        if array is None or not array.size:
+            return None
+        shape = [int(n) for n in array.reshape(-1)]
+        if shape.count(-1) == 1:
+            others = prod(n for n in shape if n != -1)
+            shape[shape.index(-1)] = size // others if others > 0 else 0
+        return tuple(shape) if min(shape) > 0 else None
 
     def _moved(self, node: ir.Node) -> Constant | None:
         source = self.get(node.inputs[0])
@@ -217,7 +223,7 @@ class Constants:
             return None
         if node.op_type == "Transpose":
             return _transposed(source, edit.attribute_ints(node, "perm"))
-        shape = _known_shape(node.outputs[0]) or self._wanted_shape(node)
+        shape = _known_shape(node.outputs[0]) or self._wanted_shape(node, source.array.size)
         if node.op_type == "Identity" or shape is None:
             return source if node.op_type == "Identity" else None
         require(source.array.size == prod(shape), f"{list(source.array.shape)} does not fit {list(shape)}")
