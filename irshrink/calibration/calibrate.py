@@ -81,8 +81,8 @@ def calibrate(
     Args:
         values: inputs, intermediates or outputs of the graph.
         unclipped: of these, the ones whose full range is kept whatever the method.
-        functions: for values that nothing else reads: ends of a range in which the functions are flat are
-            left out, and ``mse`` and ``output`` look at the error of what the functions give.
+        functions: for values that nothing else reads: ``mse`` and ``output`` look at the error of what the
+            functions give, and leave out ends of a range in which they are flat.
 
     Raises:
         ModelError: ONNX Runtime cannot run the model, or a value becomes NaN or infinite.
@@ -113,9 +113,12 @@ def _measure(
         if progress is not None:
             progress(done, total)
     ranges = {name: observer.range() for name, observer in ends.items()}
-    curves = {name: sampled(read, ranges[name]) for name, read in functions.items() if name not in unclipped}
     if not clipped:
-        return _narrowed(ranges, curves)
+        return ranges
+    measures = method.name in ("mse", "output")
+    curves = {
+        name: sampled(functions[name], ranges[name]) for name in clipped if measures and name in functions
+    }
     histograms = {name: Histogram(ranges[name].min, ranges[name].max) for name in clipped}
     importance = _importance(module.graph, clipped, functions) if method.name == "output" else {}
     for done, arrays in enumerate(each_sample(module, samples, clipped), start=1):
@@ -126,8 +129,8 @@ def _measure(
                 histogram.update(arrays[name])
         if progress is not None:
             progress(len(samples) + done, total)
-    found = {name: _clipped(histogram, method, curves.get(name)) for name, histogram in histograms.items()}
-    return _narrowed(ranges | found, curves)
+    ranges |= {name: _clipped(histogram, method, curves.get(name)) for name, histogram in histograms.items()}
+    return ranges | {name: without_flat_ends(ranges[name], curve) for name, curve in curves.items()}
 
 
 def _importance(
@@ -138,10 +141,6 @@ def _importance(
     known = channel_importance(graph, list(dict.fromkeys((*values, *results.values()))))
     wanted = {name: results.get(name, name) for name in values}
     return {name: known[result] for name, result in wanted.items() if result in known}
-
-
-def _narrowed(ranges: dict[str, Range], curves: Mapping[str, Curve]) -> dict[str, Range]:
-    return ranges | {name: without_flat_ends(ranges[name], curve) for name, curve in curves.items()}
 
 
 def channel_means(
