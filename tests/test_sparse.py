@@ -155,6 +155,16 @@ def test_a_pattern_holds_in_every_layer() -> None:
             assert ((runs != 0).sum(axis=2) <= 1).all()
 
 
+def test_other_variants_take_over_what_was_found() -> None:
+    net = small_net(RESIDUAL)
+    first = sparse(net, sparsity=0.5, method="sparsegpt")
+    other = net.clone()
+    other.calibration, other.taken_over = None, first.measured
+    second = sparse(other, sparsity=0.5, method="sparsegpt")
+    for a, b in zip(weights(first), weights(second), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

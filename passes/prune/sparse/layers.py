@@ -9,13 +9,16 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from irshrink.calibration.calibrate import each_sample
 from irshrink.calibration.moments import row_generator, rows_per_sample
 from irshrink.calibration.patches import from_rows, input_rows, weight_rows, why_no_rows
 from irshrink.calibration.regression import Regression
 from irshrink.calibration.walk import LayerWalk
 from irshrink.graph.edit import Refusal, attribute_int, base_name, constant, describe, input_of, set_constant
 from irshrink.graph.linear import bias_name, is_linear, linear_op
+from irshrink.module import Module
 from irshrink.pipeline import Context
+from irshrink.samples import Samples
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -50,10 +53,20 @@ class Layer:
         return base_name(self.node)
 
     @property
+    def key(self) -> str:
+        """A name that is the same in all variants of a model."""
+        return str(self.node.outputs[0].name)
+
+    @property
     def why_no_update(self) -> str | None:
         """Why its weights cannot be fitted to data, half a sentence, or None."""
         if self.rows.shape[2] > LARGEST_MATRIX:
             return f"an output sums over {self.rows.shape[2]:,} inputs, more than {LARGEST_MATRIX:,}"
+        return self.why_no_vectors
+
+    @property
+    def why_no_vectors(self) -> str | None:
+        """Why :meth:`vectors` does not know what it reads, half a sentence, or None."""
         if attribute_int(self.node, "transA", 0):
             return "its input is transposed"
         return why_no_rows(self.node)
@@ -113,6 +126,25 @@ def chosen_layers(
 def _bias_is_own(node: ir.Node) -> bool:
     value = input_of(node, 2)
     return value is None or (len(value.uses()) == 1 and not value.is_graph_output())
+
+
+def mean_squares(module: Module, samples: Samples, layers: Sequence[Layer]) -> list[Array]:
+    """Of what each layer reads, [g, 1, n]; ones where that cannot be told from its input.
+
+    Raises:
+        ModelError: ONNX Runtime cannot run the model.
+    """
+    sums = [np.ones((len(layer.rows), 1, layer.rows.shape[2])) for layer in layers]
+    known = [layer for layer in layers if layer.why_no_vectors is None]
+    names = [str(layer.node.inputs[0].name) for layer in known if layer.node.inputs[0] is not None]
+    total = dict.fromkeys((layer.index for layer in known), 0.0)
+    for sample, arrays in enumerate(each_sample(module, samples, list(dict.fromkeys(names)))):
+        for layer, name in zip(known, names, strict=True):
+            rows = layer.vectors(arrays[name], sample, len(samples)).astype(np.float64)
+            total[layer.index] = total[layer.index] + np.square(rows).mean(axis=1)[:, np.newaxis]
+    for layer in known:
+        sums[layer.index] = np.asarray(total[layer.index]) / len(samples)
+    return sums
 
 
 def gathered(layer: Layer, now: LayerWalk, before: tuple[LayerWalk, ir.Node], samples: int) -> tuple[

@@ -19,14 +19,13 @@ a weight competes by what its loss would add to the error of its layer, relative
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from irshrink.calibration.moments import Moments, input_moments
 from irshrink.calibration.walk import LayerWalk
 from irshrink.changes import ChangeLog
 from irshrink.errors import RecipeError
@@ -34,7 +33,7 @@ from irshrink.graph.edit import constant, describe
 from irshrink.module import Module
 from irshrink.passes.prune.sparse.allocation import Scope, allocated, below
 from irshrink.passes.prune.sparse.fit import Method, Wanted, Zeros, admm, sparsegpt
-from irshrink.passes.prune.sparse.layers import Layer, chosen_layers, gathered
+from irshrink.passes.prune.sparse.layers import Layer, chosen_layers, gathered, mean_squares
 from irshrink.passes.prune.sparse.pattern import Blocks, SomeOf, parse_pattern
 from irshrink.passes.prune.sparse.settle import Settled, settled
 from irshrink.passes.quantize.plan import matches, require_matches
@@ -88,16 +87,17 @@ class PruneWeights:
         layers = chosen_layers(module.graph, self.keep_dense, self.min_elements, ctx, matches)
         if not layers:
             return PassResult(False, stats={"layers": 0})
-        samples = self._samples(module)
-        scores = self._scores(module, layers, samples, ctx)
         log, before = ChangeLog(module.graph), sum(int((layer.rows == 0).sum()) for layer in layers)
-        zeros = self._zeros(scores)
-        if self._fits:
-            assert samples is not None, "_samples asks for them"
-            self._fit_all(module, layers, scores, zeros, samples, ctx, log)
+        if module.taken_over is None:
+            found = self._settle(module, layers, ctx)
         else:
-            for layer, score, count in zip(layers, scores, zeros, strict=True):
-                self._write(layer, np.where(count.keep(score), layer.rows, 0.0), log)
+            known = module.taken_over.step_of(self.name)
+            found = [known.get(layer.key, Settled(layer.rows)) for layer in layers]
+        for layer, settled_on in zip(layers, found, strict=True):
+            self._write(layer, settled_on, log)
+        module.measured.steps[self.name] = {
+            layer.key: settled_on for layer, settled_on in zip(layers, found, strict=True)
+        }
         total, after = sum(layer.rows.size for layer in layers), _zeros_of(layers)
         counts = {"layers": len(layers), "weights": total, "zeros_before": before, "zeros": after}
         share = {"sparsity": round(after / total, 6)}
@@ -106,6 +106,19 @@ class PruneWeights:
     @property
     def _fits(self) -> bool:
         return self.update or self.method in ("sparsegpt", "admm")
+
+    def _settle(self, module: Module, layers: Sequence[Layer], ctx: Context) -> list[Settled]:
+        """What becomes of every layer."""
+        samples = self._samples(module)
+        scores = self._scores(module, layers, samples, ctx)
+        zeros = self._zeros(scores)
+        if self._fits:
+            assert samples is not None, "_samples asks for them"
+            return self._fit_all(module, layers, scores, zeros, samples, ctx)
+        return [
+            Settled(np.where(count.keep(score), layer.rows, 0.0))
+            for layer, score, count in zip(layers, scores, zeros, strict=True)
+        ]
 
     def _samples(self, module: Module) -> Samples | None:
         if module.calibration is None and (self._fits or self.method == "wanda"):
@@ -122,10 +135,9 @@ class PruneWeights:
         squares = [np.square(layer.rows) for layer in layers]
         if self.method == "magnitude" or samples is None:
             return squares
-        known = [layer for layer in layers if layer.why_no_update is None]
         ctx.progress("measuring what layers read")
-        moments = input_moments(module, samples, [layer.node for layer in known])
-        scores = [s * _energy(layer, moments) for layer, s in zip(layers, squares, strict=True)]
+        energies = mean_squares(module, samples, layers)
+        scores = [square * energy for square, energy in zip(squares, energies, strict=True)]
         return [score / (score.sum() or 1.0) for score in scores]
 
     def _zeros(self, scores: Sequence[Array]) -> list[Zeros]:
@@ -143,33 +155,35 @@ class PruneWeights:
         zeros: Sequence[Zeros],
         samples: Samples,
         ctx: Context,
-        log: ChangeLog,
-    ) -> None:
+    ) -> list[Settled]:
         """Layer after layer, each reading what those before it have become."""
         reference = module.clone()
         originals = dict(zip(module.graph, reference.graph, strict=True))
         now, before = LayerWalk(module, samples), LayerWalk(reference, samples)
+        results = []
         for layer, score, count in zip(layers, scores, zeros, strict=True):
             ctx.progress(f"pruning layer {layer.index + 1:,} of {len(layers):,}")
             reason, keep = layer.why_no_update, count.keep(score)
             if reason is not None:
                 ctx.note(f"{describe(layer.node)}: weights that stay are not fitted: {reason}")
-                self._write(layer, np.where(keep, layer.rows, 0.0), log)
-                continue
-            sums = gathered(layer, now, (before, originals[layer.node]), len(samples))
-            method = _METHODS.get(self.method) or partial(_on_mask, keep)
-            found = settled(sums, layer.rows, method, count, layer.has_bias)
-            self._write(layer, found.rows, log, found)
+                found = Settled(np.where(keep, layer.rows, 0.0))
+            else:
+                sums = gathered(layer, now, (before, originals[layer.node]), len(samples))
+                method = _METHODS.get(self.method) or partial(_on_mask, keep)
+                found = settled(sums, layer.rows, method, count, layer.has_bias)
+            layer.write(found.rows, found.bias)
+            results.append(found)
+        return results
 
-    def _write(self, layer: Layer, rows: Array, log: ChangeLog, found: Settled | None = None) -> None:
-        layer.write(rows, None if found is None else found.bias)
-        gone = int((rows == 0).sum())
+    def _write(self, layer: Layer, found: Settled, log: ChangeLog) -> None:
+        layer.write(found.rows, found.bias)
+        gone, rows = int((found.rows == 0).sum()), found.rows
         log.because(
             layer.name,
             kind="zeros" if self.pattern == "1x1" else "pattern",
             detail=f"{gone:,} of {rows.size:,} weights are 0",
             score=self.method,
-            output_error=None if found is None else found.error,
+            output_error=found.error,
         )
 
 
@@ -178,14 +192,6 @@ _METHODS: dict[str, Method] = {"sparsegpt": sparsegpt, "admm": admm}
 
 def _on_mask(keep: Array, wanted: Wanted, zeros: Zeros) -> Array:
     return wanted.on(keep)
-
-
-def _energy(layer: Layer, moments: Mapping[str, Moments]) -> Array:
-    """Mean squares of what a layer reads, [g, 1, n]; ones where they are not known."""
-    found = moments.get(str(layer.node.outputs[0].name))
-    if found is None:
-        return np.ones((len(layer.rows), 1, layer.rows.shape[2]))
-    return np.asarray(np.diagonal(found.hessian, axis1=1, axis2=2)[:, np.newaxis, layer.order])
 
 
 def _zeros_of(layers: Sequence[Layer]) -> int:

@@ -21,14 +21,14 @@ _USUAL = 0.1
 @dataclass(frozen=True)
 class Settled:
     """Attributes:
-    rows, bias: of the layer, [g, o, n] and [g, o].
+    rows, bias: of the layer, [g, o, n] and [g, o]; None for the bias that it has.
     error: of the outputs on samples that were held back, relative to their variance; on all samples where
-        none was.
+        none was; None where it was not measured.
     """
 
     rows: Array
-    bias: Array
-    error: float
+    bias: Array | None = None
+    error: float | None = None
 
 
 def settled(
