@@ -17,10 +17,12 @@ import numpy as np
 import onnx_ir as ir
 
 from irshrink.graph.edit import (
+    Refusal,
     add_constant,
     attribute_int,
     can_replace,
     constant,
+    describe,
     drop_unread_constants,
     input_of,
     is_constant,
@@ -35,6 +37,9 @@ from irshrink.registry import make_pass
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+#: What does the same to integers and to the numbers that they stand for.
+_MOVES = ("Flatten", "Identity", "MaxPool", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze")
+
 
 @dataclass(frozen=True)
 class Dequantize:
@@ -46,10 +51,13 @@ class Dequantize:
     def run(self, module: Module, ctx: Context) -> PassResult:
         graph = module.graph
         weights = sum(_fold(graph, node) for node in tuple(graph) if is_op(node, "DequantizeLinear"))
-        pairs = sum(_bypass(node) for node in tuple(graph) if is_op(node, "DequantizeLinear"))
-        for node in reversed(list(graph)):
-            if is_op(node, "QuantizeLinear") and not _is_read(node):
-                remove(node)
+        pairs = 0
+        for node in tuple(graph):
+            if is_op(node, "QuantizeLinear") and node.graph is graph:
+                try:
+                    pairs += _bypass(node)
+                except Refusal as reason:
+                    ctx.note(f"{describe(node)} stays: {reason}")
         drop_unread_constants(graph)
         infer_shapes(module.model)
         return PassResult(weights + pairs > 0, stats={"weights": weights, "activations": pairs})
@@ -61,12 +69,16 @@ def on_floats(module: Module, ctx: Context) -> Iterator[None]:
     quantized = any(is_op(node, "DequantizeLinear") for node in module.graph)
     if quantized:
         _run("dequantize", module, ctx)
-        ctx.note("the model came quantized: it was dequantized, changed, and quantized to int8 again")
     yield
-    if quantized and module.calibration is not None:
+    if not quantized:
+        return
+    if module.calibration is None:
+        ctx.note("the model came quantized and is float now: quantizing it again needs calibration data")
+    elif any(is_op(node, "QuantizeLinear", "DequantizeLinear") for node in module.graph):
+        ctx.note("the model came quantized and is float now: its own inputs or outputs are stored integers")
+    else:
         _run("quantize-int8", module, ctx)
-    elif quantized:
-        ctx.note("it is float now: quantizing it again needs calibration data")
+        ctx.note("the model came quantized: it was dequantized, changed, and quantized to int8 again")
 
 
 def _run(name: str, module: Module, ctx: Context) -> None:
@@ -114,19 +126,45 @@ def _real(node: ir.Node, stored: Array, scale: Array, zero: Array | None) -> Arr
     return np.asarray(real.reshape(stored.shape).astype(scale.dtype))
 
 
-def _bypass(node: ir.Node) -> bool:
-    """Real numbers that were rounded and read as real numbers again are just read."""
-    stored = node.inputs[0]
-    quantize = None if stored is None else stored.producer()
-    if quantize is None or not is_op(quantize, "QuantizeLinear"):
-        return False
+def _bypass(quantize: ir.Node) -> bool:
+    """Real numbers that were rounded, moved, and read as real numbers again are just moved and read.
+
+    Raises:
+        Refusal: something else reads them.
+    """
     source = quantize.inputs[0]
-    if source is None or is_constant(source) or not can_replace(node.outputs[0], source):
+    if source is None or is_constant(source):
         return False
-    replace_value(node.outputs[0], source)
-    remove(node)
+    moved, ends = _behind(quantize)
+    for value in moved:
+        value.type = source.type
+    replace_value(quantize.outputs[0], source)
+    remove(quantize)
+    for node in ends:
+        stored = node.inputs[0]
+        assert stored is not None, "a DequantizeLinear reads something"
+        replace_value(node.outputs[0], stored)
+        remove(node)
     return True
 
 
-def _is_read(node: ir.Node) -> bool:
-    return any(value.uses() or value.is_graph_output() for value in node.outputs)
+def _behind(quantize: ir.Node) -> tuple[list[ir.Value], list[ir.Node]]:
+    """The values that hold the same integers, moved, and the nodes that make real numbers of them.
+
+    Raises:
+        Refusal: something else reads them.
+    """
+    values, ends = [quantize.outputs[0]], []
+    for value in values:
+        if value.is_graph_output():
+            raise Refusal(f"'{value.name}' is an output of the model")
+        for node, index in value.uses():
+            if is_op(node, "DequantizeLinear") and index == 0:
+                if not can_replace(node.outputs[0], value):
+                    raise Refusal(f"{describe(node)} gives an output of the model")
+                ends.append(node)
+            elif is_op(node, *_MOVES) and index == 0:
+                values += node.outputs
+            else:
+                raise Refusal(f"{describe(node)} reads the integers")
+    return values, ends
