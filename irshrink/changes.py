@@ -104,6 +104,7 @@ class ChangeLog:
     def __init__(self, graph: ir.Graph) -> None:
         self._before = layer_sizes(graph)
         self._reasons: dict[str, _Reason] = {}
+        self._otherwise: _Reason | None = None
 
     def because(
         self,
@@ -131,6 +132,10 @@ class ChangeLog:
             raise InternalError(f"there was no layer '{layer}' when the log was opened")
         self._reasons[layer] = _Reason(kind, detail, score, output_error, tuple(into))
 
+    def otherwise(self, *, kind: Kind, score: str | None = None) -> None:
+        """Say why layers are changed that multiply, give less than before, and are given no other reason."""
+        self._otherwise = _Reason(kind, None, score, None, ())
+
     def changes(self, graph: ir.Graph) -> list[LayerChange]:
         """Every layer that was given a reason or is of another size in ``graph``, in the order of before."""
         after = layer_sizes(graph)
@@ -154,6 +159,8 @@ class ChangeLog:
         if before == became and (reason is None or reason.detail is None):
             return None  # looked at, and kept as it was
         difference = _difference(op_type, before, became) if parts else "removed"
+        if reason is None and before.macs and became.output_bytes < before.output_bytes:
+            reason = self._otherwise
         if reason is None:
             return LayerChange(layer, op_type, None, difference, None, None, before, became)
         return LayerChange(

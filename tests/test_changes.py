@@ -102,3 +102,14 @@ def test_what_a_convolution_lost_is_said_in_channels() -> None:
     log.because("node_y", kind="channels", score="l1")
     (row,) = log.changes(module.graph)  # the other one kept its size
     assert row.detail == "1 of 4 outputs and 1 of 3 inputs removed"
+
+
+def test_a_reason_for_all_that_give_less() -> None:
+    module = two_layers()
+    log = ChangeLog(module.graph)
+    prune(module)
+    log.otherwise(kind="channels", score="l1")
+    first, second = log.changes(module.graph)
+    assert (first.kind, first.score, second.kind, second.score) == ("channels", "l1", None, None)
+    log.because("first", kind="heads", score="l2")
+    assert log.changes(module.graph)[0].kind == "heads"

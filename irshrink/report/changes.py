@@ -36,7 +36,7 @@ def change_rows(
         "layers": rows,
         "predicted_error": None if before is None or before.cost is None else before.cost.error,
         "total": {
-            "macs": _added(rows, "macs"),
+            "macs": _macs(rows, layers),
             "weights_bytes": [None if before is None else before.weights_bytes, size["weights_bytes"]],
             "code_bytes": [None if before is None else before.code_bytes, size["code_bytes"]],
             "arena_bytes": [None if before is None else before.arena_bytes, size["arena_bytes"]],
@@ -107,7 +107,7 @@ def _whole(cost: Cost | None) -> int | None:
     return round(cost.amount) if cost is not None and cost.unit == "instructions" else None
 
 
-def _added(rows: Sequence[Mapping[str, Any]], name: str) -> Pair:
-    """Of all rows, before and after."""
-    pairs = [row[name] for row in rows if None not in row[name]]
-    return [sum(pair[0] for pair in pairs), sum(pair[1] for pair in pairs)]
+def _macs(rows: Sequence[Mapping[str, Any]], layers: Sequence[Mapping[str, Any]]) -> Pair:
+    """Of the whole model, before and after."""
+    after = sum(layer["macs"] for layer in layers)
+    return [after + sum(row["macs"][0] - row["macs"][1] for row in rows if None not in row["macs"]), after]

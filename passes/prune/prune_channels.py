@@ -102,6 +102,7 @@ class PruneChannels:
             errors |= found
             if gone == 0:
                 break
+        log.otherwise(kind="channels", score=self.score)
         for name, error in errors.items():
             log.because(name, kind="channels", score=self.score, output_error=error)
         after = self._sizes(module, channel_groups(module.graph), ctx)
