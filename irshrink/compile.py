@@ -206,7 +206,7 @@ def _advice(recipe: Recipe, given: Mapping[str, Samples], program: Program) -> l
         for what in unread(recipe.reading, given.values())
     ]
     quantized = any(tensor.dtype in ("int8", "int16") for tensor in program.tensors.values())
-    if not quantized and recipe.calibration is None and recipe.steps is None:
+    if not quantized and recipe.calibration is None and recipe.steps is None and recipe.quantize is None:
         notes.append(
             "For int8, give typical inputs with --calibration samples.npz: arrays named like the model's "
             "inputs, first axis the samples."
