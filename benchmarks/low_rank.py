@@ -8,8 +8,9 @@
 ``photos``: a classifier of 224 x 224 photos as open_nsfw takes them (NHWC, BGR minus a mean); every fourth
 photo of the folder, in the order of their names, is read by the passes, and what is judged is agreement with
 the original on all photos and on the others. ``sentences``: a BERT-like encoder on word similarity, as in
-``benchmarks/sentences.py``; it is fitted to 256 rows of words drawn from its own vocabulary, without those
-that the scores are about. Nothing is trained. None of these files is part of the project but the LeNets.
+``benchmarks/sentences.py``; it is fitted to 256 rows of single words between markers, drawn from its own
+vocabulary without those that the scores are about. Nothing is trained. None of these files is part of the
+project but the LeNets.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from sentences import SETS, Words, read_pairs, score
 from weights import MODELS, idx
 
 from irshrink import onnxrt
-from irshrink.analyses.cost import graph_macs
+from irshrink.analyses.cost import graph_macs, graph_parameters
 from irshrink.console import table
 from irshrink.graph.shapes import infer_shapes
 from irshrink.module import load_module
@@ -39,25 +40,37 @@ Steps = list[tuple[str, dict[str, Any]]]
 
 #: Words of a row, [CLS] and [SEP] included, and rows.
 WORDS, ROWS = 16, 256
-PARAMETERS = {"by": "parameters", "saves": "parameters"}
 
 DIGITS: dict[str, tuple[str, Steps]] = {
     "lenet-300-100": ("lenet-300-100", []),
     "lenet-300-100, 24.5 % of the weights": (
         "lenet-300-100",
-        [("low-rank", {**PARAMETERS, "budget": 0.245, "multiple": 1})],
+        [("low-rank", {"by": "parameters", "budget": 0.245, "multiple": 1})],
     ),
-    "lenet-300-100, pruned, then the same": (
+    "lenet-300-100, as small, fitted to weights": (
+        "lenet-300-100",
+        [("low-rank", {"by": "parameters", "budget": 0.245, "multiple": 1, "fit": "weights"})],
+    ),
+    "lenet-300-100, pruned, then as small": (
         "lenet-300-100",
         [
             ("prune-channels", {"ratio": 0.15, "by": "bytes"}),
-            ("low-rank", {**PARAMETERS, "budget": 0.285, "multiple": 1}),
+            ("low-rank", {"by": "parameters", "budget": 0.285, "multiple": 1}),
             ("repair", {}),
         ],
     ),
     "lenet-5": ("lenet-5", []),
     "lenet-5, half of the MACs": ("lenet-5", [("low-rank", {"by": "macs", "budget": 0.5})]),
     "lenet-5, a third of the MACs": ("lenet-5", [("low-rank", {"by": "macs", "budget": 0.33})]),
+    "lenet-5, pruned, then 20 % of the weights, int8": (
+        "lenet-5",
+        [
+            ("prune-channels", {"ratio": 0.2}),
+            ("low-rank", {"by": "parameters", "budget": 0.2, "multiple": 1}),
+            ("repair", {}),
+            ("quantize-int8", {}),
+        ],
+    ),
 }
 PHOTOS: dict[str, Steps] = {
     "original": [],
@@ -68,14 +81,14 @@ PHOTOS: dict[str, Steps] = {
 SENTENCES: dict[str, Steps] = {
     "original": [],
     "table halved": [("factorize-embedding", {})],
-    "layers at 62 %": [("low-rank", {**PARAMETERS, "budget": 0.62, "multiple": 8})],
+    "layers at 61.5 %": [("low-rank", {"by": "parameters", "budget": 0.615, "multiple": 8})],
     "both": [
         ("factorize-embedding", {}),
-        ("low-rank", {**PARAMETERS, "budget": 0.62, "multiple": 8}),
+        ("low-rank", {"by": "parameters", "budget": 0.615, "multiple": 8}),
     ],
     "both, weights alone": [
         ("factorize-embedding", {}),
-        ("low-rank", {**PARAMETERS, "budget": 0.62, "multiple": 8, "fit": "weights"}),
+        ("low-rank", {"by": "parameters", "budget": 0.615, "multiple": 8, "fit": "weights"}),
     ],
 }
 
@@ -101,8 +114,10 @@ def digits(given: argparse.Namespace) -> None:
             seconds = made(MODELS / f"{net}.onnx", out, steps, {"input": (1, 1, 28, 28)}, samples)
             answers = [one.argmax() for one in run(out, [{"input": one[np.newaxis]} for one in x])]
             right = 100 * float(np.mean(np.array(answers) == y))
-            rows.append((name, f"{right:.2f}", *sizes(out), f"{out.stat().st_size:,}", f"{seconds:.0f}"))
-    print(table(rows, ("net", "right, %", "MACs", "parameters", "bytes", "seconds to make")))
+            size = f"{out.stat().st_size:,}"
+            rows.append((name, f"{right:.2f}", *sizes(out), f"{constants(out):,}", size, f"{seconds:.0f}"))
+    heads = ("net", "right, %", "MACs", "parameters", "bytes of them", "of the file", "seconds to make")
+    print(table(rows, heads))
 
 
 def photos(given: argparse.Namespace) -> None:
@@ -162,11 +177,17 @@ def run(model: Path, feeds: Sequence[dict[str, Array]]) -> list[Array]:
 
 
 def sizes(model: Path) -> tuple[str, str]:
-    """Multiply-accumulates, and numbers in the constants."""
+    """Multiply-accumulates, and parameters."""
     module = load_module(model)
     infer_shapes(module.model)
     macs = sum(value or 0 for value in graph_macs(module.graph).values())
-    return f"{macs:,}", f"{sum(_numbers(module.graph.initializers.values())):,}"
+    return f"{macs:,}", f"{graph_parameters(module.graph):,}"
+
+
+def constants(model: Path) -> int:
+    """Bytes, scales and zero points included."""
+    values = load_module(model).graph.initializers.values()
+    return sum(int(value.const_value.nbytes) for value in values if value.const_value is not None)
 
 
 def parameters(model: Path) -> tuple[str, str]:
@@ -198,11 +219,13 @@ def odds(answers: Array) -> Array:
 
 
 def drawn_words(vocabulary: Path, judged: Sequence[str]) -> dict[str, Any]:
-    """Rows of whole words, none of them judged."""
+    """Rows of whole words, none of them judged, each between [CLS] and [SEP] as those will be."""
     lines, known = vocabulary.read_text("utf-8").splitlines(), {word.lower() for word in judged}
     whole = [i for i, w in enumerate(lines) if w.isascii() and w.isalpha() and len(w) > 2 and w not in known]
     ids = np.random.default_rng(0).choice(whole, (ROWS, WORDS)).astype(np.int64)
-    ids[:, 0], ids[:, -1] = lines.index("[CLS]"), lines.index("[SEP]")
+    places = np.arange(WORDS) % 3
+    ids[:, places == 0], ids[:, places == 2] = lines.index("[CLS]"), lines.index("[SEP]")
+    ids[:, -1] = lines.index("[SEP]")
     return {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
 
 
