@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 
 from irshrink.backends.tvm.backend import optimization, plan_program
 from irshrink.backends.tvm.kernels.call import KernelCall
@@ -12,6 +13,9 @@ from irshrink.costs.sketch import Kernel, Sketch
 from irshrink.program.ops import Op
 from irshrink.program.program import Program
 from irshrink.target import Target
+
+#: Of a sum, in the names of vector kernels, whose loops are written out for it.
+_LENGTH = re.compile(r"_r\d+(?=_|$)")
 
 
 def sketched(program: Program, target: Target, chooser: Chooser) -> Sketch:
@@ -33,6 +37,7 @@ def kernel_of(op: Op, call: KernelCall, program: Program, target: Target) -> Ker
     return Kernel(
         op=op.name,
         function=call.function.name,
+        kind=_LENGTH.sub("_r", call.function.name),
         specialized=call.specialized,
         weights_bytes=sum(nbytes for _, nbytes in constants),
         workspace_bytes=workspace_bytes(op, call, program, target),

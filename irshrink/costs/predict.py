@@ -45,10 +45,12 @@ class Asked:
     Attributes:
         optimize: what the C compiler is told.
         callers: which layers of the model call its C function.
+        loosely: functions of one kind predict each other: quick where nearly every layer has its own.
     """
 
     optimize: str
     callers: Callers = "any"
+    loosely: bool = False
 
 
 @dataclass(frozen=True)
@@ -129,10 +131,11 @@ class Predictor:
         name, resize = found
         known = not self.source.exact or kernel.specialized
         callers: Callers = "any" if known else asked.callers
-        key = (name, kernel.function, kernel.specialized, asked.optimize, callers)
+        function = _called(kernel, asked)
+        key = (name, function, kernel.specialized, asked.optimize, callers)
         if key not in self._families:
-            members = self._members(name, resize, op, program, kernel)
-            text = f"{asked.optimize} {kernel.function}{' specialized' if kernel.specialized else ''} {name}"
+            members = self._members(name, resize, op, program, kernel, asked)
+            text = f"{asked.optimize} {function}{' specialized' if kernel.specialized else ''} {name}"
             self._families[key] = self._calibrated(op, members, resize, text, asked.optimize, callers)
         return self._families[key]
 
@@ -159,9 +162,9 @@ class Predictor:
         return _Family(found, saved, (found.error**2 + saved.error**2) ** 0.5, apart[0].code_bytes)
 
     def _members(
-        self, name: str, resize: Resize, op: Op, program: Program, kernel: Kernel
+        self, name: str, resize: Resize, op: Op, program: Program, kernel: Kernel, asked: Asked
     ) -> list[tuple[Sizes, Kernel]]:
-        """Those of the family that calibrate one C function."""
+        """Those of the family that calibrate one C function, or one kind of them."""
         if name not in self._tried:
             sizes = sizes_of(op, program)
             assert sizes is not None
@@ -172,7 +175,7 @@ class Predictor:
         same = [
             (sizes, one)
             for sizes, one in self._tried[name]
-            if (one.function, one.specialized) == (kernel.function, kernel.specialized)
+            if (_called(one, asked), one.specialized) == (_called(kernel, asked), kernel.specialized)
         ]
         return same[: _COUPLED if coupled(op, 1) is not None else _MEMBERS]
 
@@ -193,6 +196,10 @@ class Predictor:
             known = [_row(one) for one in meter.read(layers, callers)]
             self.store.put(text, known)
         return [Reading(cost, int(code)) for cost, code in known]
+
+
+def _called(kernel: Kernel, asked: Asked) -> str:
+    return kernel.kind if asked.loosely else kernel.function
 
 
 def _spread(costs: Sequence[float], count: int) -> list[int]:

@@ -19,6 +19,7 @@ class Kernel:
     Attributes:
         op: its name.
         function: the C function, as in :class:`irshrink.backend.OpCost`.
+        kind: what functions have in common that differ in the length of their loops alone.
         specialized: whether the function knows its sizes, so that no other layer shares it.
         weights_bytes, workspace_bytes: as in :class:`irshrink.backend.OpCost`.
         outputs: how many output channels are computed, where others are left out because they give the same
@@ -30,6 +31,7 @@ class Kernel:
 
     op: str
     function: str
+    kind: str
     specialized: bool = False
     weights_bytes: int = 0
     workspace_bytes: int = 0
