@@ -67,6 +67,12 @@ ROWS: dict[str, Steps] = {
     "sparsegpt 90 %, int8": (pruned(0.9, "sparsegpt"), ("quantize-int8", {}), STORED),
     "sparsegpt 90 %, int4": (pruned(0.9, "sparsegpt"), FOUR, STORED),
     "sparsegpt 92 %, int4": (pruned(0.92, "sparsegpt"), FOUR, STORED),
+    "half the bytes in channels, sparsegpt 82 %, int4": (
+        ("prune-channels", {"ratio": 0.5, "by": "bytes", "steps": 4}),
+        pruned(0.82, "sparsegpt"),
+        FOUR,
+        STORED,
+    ),
 }
 
 
