@@ -17,7 +17,8 @@ from irshrink.channels.groups import channel_groups
 from irshrink.channels.remove import remove_groups
 from irshrink.channels.unshare import unshare_vectors
 from irshrink.errors import RecipeError
-from irshrink.graph.edit import constant
+from irshrink.graph.edit import constant, static_shape
+from irshrink.layer_cost import Cost, Footprint, Unit
 from irshrink.module import Module
 from irshrink.passes.prune.savings import macs, weight_bytes
 from irshrink.passes.prune.scores import SCORES
@@ -81,6 +82,24 @@ def prune(module: Module, name: str = "prune-channels", **options: Any) -> list[
     """Run a pass; returns its notes."""
     Pipeline([make_pass(name, options)], verify=verify_structure).run(module, load_target("host"))
     return list(module.history[-1].notes)
+
+
+class Flat:
+    """A target on which every number that a node writes takes one instruction."""
+
+    unit: Unit = "instructions"
+    exact = True
+
+    def of_node(self, node: ir.Node) -> Cost:
+        return Cost(float(np.prod(static_shape(node.outputs[0]) or (0,))), self.unit, "measured")
+
+    def of_channels(
+        self, node: ir.Node, *, inputs: int | None = None, outputs: int | None = None
+    ) -> Cost | None:
+        raise AssertionError("nobody asks")
+
+    def of_module(self, module: Module) -> Footprint:
+        raise AssertionError("nobody asks")
 
 
 class TestElimination:
@@ -172,6 +191,14 @@ class TestPruneChannels:
             assert total_macs(module) < total_macs(net(3))
         else:
             np.testing.assert_allclose(run(module), before, atol=1e-5)
+
+    def test_what_layers_take_on_a_target_can_be_the_measure(self) -> None:
+        module = net(1)
+        before = {node.outputs[0].name: Flat().of_node(node).amount for node in module.graph}
+        pipeline = Pipeline([make_pass("prune-channels", {"ratio": 0.2, "by": "target"})], costs=Flat())
+        pipeline.run(module, load_target("host"))
+        after = sum(Flat().of_node(node).amount for node in module.graph)
+        assert after <= 0.87 * sum(before.values())
 
     def test_repair_comes_closer_than_none(self) -> None:
         plain, repaired = net(4, 64), net(4, 64)
