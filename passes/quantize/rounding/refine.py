@@ -12,7 +12,7 @@ that of the float model on x. The weights that would do best without any roundin
 
 which are rounded in its place: a layer takes back what the layers before it do wrong, as far as it can be
 told from its input (Li et al., *GPTAQ: efficient finetuning-free quantization for asymmetric calibration*,
-ICML 2025). Weights of W that are 0 were pruned and stay 0; the others are then the best with these zeros.
+ICML 2025). Weights of W that are 0 were pruned, unless they are few, and stay 0; others are then the best.
 Where the bias is corrected, moments are taken about the mean, for the bias sees to the mean.
 """
 
@@ -46,6 +46,8 @@ from irshrink.samples import Samples
 Array = np.ndarray[Any, np.dtype[Any]]
 BiasCorrection = Literal["none", "analytic", "empirical"]
 
+#: A layer with a smaller share of weights that are 0 was not pruned: they belong to dead channels.
+FEW_ZEROS = 0.05
 #: Inputs of an output above which the matrix of second moments is taken as blocks on its diagonal.
 LARGEST_MATRIX = 4096
 #: Of an input's second moment, what is left of a variance that is 0, and then some.
@@ -164,7 +166,8 @@ class Refinement:
         right = (wanted @ (cross + damping)).swapaxes(1, 2)
         target = np.linalg.solve(hessian, right).swapaxes(1, 2)
         pruned = wanted == 0
-        return hessian, least_squares(target, hessian, ~pruned) if pruned.any() else target
+        few = pruned.mean() < FEW_ZEROS
+        return hessian, target if few else least_squares(target, hessian, ~pruned)
 
 
 def _parts(size: int) -> int:
