@@ -38,6 +38,10 @@ from irshrink.pipeline import Context, PassResult
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
+#: Further steps where the model as it would be built takes more than its layers said.
+_MORE = 6
+
+
 @dataclass(frozen=True)
 class PruneChannels:
     """Remove channels, filters, neurons and heads, and repair what is left.
@@ -92,25 +96,70 @@ class PruneChannels:
         log = ChangeLog(module.graph)
         before = self._sizes(module, channel_groups(module.graph), ctx)
         whole = before.total(np.zeros(before.count, bool))
-        errors: dict[str, float] = {}
-        removed = 0
-        for step in range(1, self.steps + 1):
-            goal = whole * (1 - self.ratio * step / self.steps)
-            ctx.progress(f"pruning, step {step} of {self.steps}")
-            gone, found = self._step(module, split, goal, self.ratio / (self.steps - step + 1), ctx)
-            removed += gone
-            errors |= found
-            if gone == 0:
-                break
+        built = self._built(module, ctx)
+        removed, errors = self._remove(module, split, whole, ctx)
+        if removed and built is not None:
+            further, found = self._remove_on(module, split, built, ctx)
+            removed, errors = removed + further, errors | found
         log.otherwise(kind="channels", score=self.score)
         for name, error in errors.items():
             log.because(name, kind="channels", score=self.score, output_error=error)
-        after = self._sizes(module, channel_groups(module.graph), ctx)
-        saved = 1 - after.total(np.zeros(after.count, bool)) / whole if whole else 0.0
+        saved = self._saved(module, whole, built, ctx)
         if saved < 0.98 * self.ratio and self.by not in ("layer", "global"):
             ctx.note(f"{100 * saved:.1f} % of {self.by} went, not {100 * self.ratio:.0f} %: no more can go")
         stats = {"channels": removed, "saved": round(saved, 4), "by": self.by, **log.stats(module.graph)}
         return PassResult(removed > 0, stats=stats)
+
+    def _remove(
+        self, module: Module, split: Split | None, whole: float, ctx: Context
+    ) -> tuple[int, dict[str, float]]:
+        """Go down to the ratio in so many steps; how many channels went, and the errors of the layers."""
+        removed, errors = 0, dict[str, float]()
+        for step in range(1, self.steps + 1):
+            goal = whole * (1 - self.ratio * step / self.steps)
+            ctx.progress(f"pruning, step {step} of {self.steps}")
+            gone, found = self._step(module, split, goal, self.ratio / (self.steps - step + 1), ctx)
+            removed, errors = removed + gone, errors | found
+            if gone == 0:
+                break
+        return removed, errors
+
+    def _remove_on(
+        self, module: Module, split: Split | None, built: float, ctx: Context
+    ) -> tuple[int, dict[str, float]]:
+        """Go on while the whole model takes more than it should.
+
+        Layers one by one do not tell what the compiler leaves out or fuses anyway.
+        """
+        removed, errors = 0, dict[str, float]()
+        for step in range(1, _MORE + 1):
+            now = self._built(module, ctx)
+            short = 1.0 if now is None else now / (built * (1 - self.ratio))
+            if short <= 1:
+                break
+            ctx.progress(f"pruning on, as the whole model saves less than its layers, step {step}")
+            sizes = self._sizes(module, channel_groups(module.graph), ctx)
+            goal = sizes.total(np.zeros(sizes.count, bool)) / short
+            gone, found = self._step(module, split, goal, 0.0, ctx)
+            removed, errors = removed + gone, errors | found
+            if gone == 0:
+                break
+        return removed, errors
+
+    def _built(self, module: Module, ctx: Context) -> float | None:
+        """What the whole model takes on the target, as it would be built; None for other measures."""
+        if self.by != "target" or ctx.costs is None:
+            return None
+        cost = ctx.costs.of_module(module).cost
+        return None if cost is None else cost.amount
+
+    def _saved(self, module: Module, whole: float, built: float | None, ctx: Context) -> float:
+        """The share that went, of the whole model as it would be built where that is the measure."""
+        now = None if built is None else self._built(module, ctx)
+        if built and now is not None:
+            return 1 - now / built
+        after = self._sizes(module, channel_groups(module.graph), ctx)
+        return 1 - after.total(np.zeros(after.count, bool)) / whole if whole else 0.0
 
     def _split(self, module: Module, ctx: Context) -> Split | None:
         if module.calibration is None:
