@@ -138,12 +138,12 @@ def all_in_turns(rows: int) -> Planner:
     """Instead of the planner: every run of operators that can takes turns."""
 
     def plan(
-        program: Program, steps: Sequence[Step], target: Target
+        program: Program, steps: Sequence[Step], target: Target, *, thorough: bool = True
     ) -> tuple[Program, list[Step], MemoryPlan]:
         demands = memory.demands_of(program, steps, target)
         striping = Striping(program, demands, memory.row_ops(program, steps, target))
         striped = replace(program, stripes=longest(striping, rows))
-        return striped, memory.by_rows(striped, steps), plan_memory(striped, demands)
+        return striped, memory.by_rows(striped, steps), plan_memory(striped, demands, thorough=thorough)
 
     return plan
 

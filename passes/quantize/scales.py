@@ -38,6 +38,15 @@ def widths_of(plan: Plan, named: Callable[[ir.Node], Bits | None], usual: Bits) 
     return widths
 
 
+@dataclass(frozen=True)
+class _Pairs:
+    """What follows a value: scales of pairs one behind the other, and who reads each (None for all)."""
+
+    value: ir.Value
+    owner: str
+    steps: list[tuple[QParams, Collection[ir.Node] | None]]
+
+
 @dataclass
 class Scales:
     """Attributes:
@@ -62,14 +71,21 @@ class Scales:
 
     def write(self, writer: QdqWriter) -> None:
         """Put pairs behind all values, and second pairs where readers have another width."""
-        for value, root in self.plan.root.items():
-            bits, owner = self._written(root), str(root.name)
-            given = None if value.producer() in self.plan.nodes else self.plan.nodes
-            readers = [node for node in value.consumers() if node in self.plan.nodes]
-            real = writer.activation(value, self._params(root, bits), owner, given)
-            others = [node for node in dict.fromkeys(readers) if self._reading(node, value) != bits]
-            if others:
-                writer.activation(real, self._params(root, 8 if bits == 16 else 16), owner, others)
+        for pairs in [self._pairs(value) for value in self.plan.root]:  # all before a value is renamed
+            real = pairs.value
+            for params, readers in pairs.steps:
+                real = writer.activation(real, params, pairs.owner, readers)
+
+    def _pairs(self, value: ir.Value) -> _Pairs:
+        root = self.plan.root[value]
+        bits = self._written(root)
+        given = None if value.producer() in self.plan.nodes else self.plan.nodes.keys()
+        readers = dict.fromkeys(node for node in value.consumers() if node in self.plan.nodes)
+        others = [node for node in readers if self._reading(node, value) != bits]
+        steps: list[tuple[QParams, Collection[ir.Node] | None]] = [(self._params(root, bits), given)]
+        if others:
+            steps.append((self._params(root, 8 if bits == 16 else 16), others))
+        return _Pairs(value, str(root.name), steps)
 
     def _reading(self, node: ir.Node, value: ir.Value) -> Bits:
         copies = self.plan.nodes[node].kind == "copy"
