@@ -7,7 +7,7 @@ it, and a run of operators that is a function of what it gives. Copies keep the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 import onnx_ir as ir
