@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from irshrink import target as targets
+from irshrink.backend import Inference
 from irshrink.backends.tvm.backend import TvmBackend, choose_kernels
 from irshrink.backends.tvm.kernels.dsp.nibbles import exact
 from irshrink.backends.tvm.kernels.packed import BLOCK, codes_of, in_bytes, pack, wider_notes
+from irshrink.backends.tvm.memory import plan_steps
 from irshrink.errors import InternalError
 from irshrink.program.ops import Addition, ConvInt8, DenseInt8, Requantization, Window
+from irshrink.program.reference.evaluate import run_program
 from irshrink.target import load_target, with_threads
 from irshrink.testing.kernels import KernelBench
 
@@ -211,3 +215,27 @@ def test_sums_that_a_factor_of_4096_does_not_leave_exact() -> None:
         DenseInt8, bench.int8(1, 600), shape=(1, 4), weight=w, weight_bits=4, bias=bias, requantization=form
     )
     assert kernels(bench, "cortex-m4")[0][0] == "conv_s8_dsp_1x4_unpack4"
+
+
+def test_a_result_may_not_lie_where_padding_is_read(tmp_path: Path) -> None:
+    """Of 500 inputs 504 are read: what their sum adds to every channel must still be there for the last."""
+    bench = KernelBench(3)
+    add_dense(bench, 1, 12, 500)
+    add_dense(bench, 1, 500, 10)
+    program, (first, last) = bench.program, bench.program.ops
+    port = next(port for port in program.inputs if port.tensor == last.inputs[0])
+    del bench.values[program.inputs.index(port)]
+    program.inputs.remove(port)
+    del program.tensors[last.inputs[0]]
+    program.ops[1] = replace(last, inputs=(first.output,))
+    program.outputs[:] = [one for one in program.outputs if one.tensor == last.output]
+    target = load_target("cortex-m4")
+    plan = plan_steps(program, choose_kernels(program, target), target)[2]
+    slots = {slot.name: slot for slot in plan.slots}
+    behind = slots[last.output].offset - slots[first.output].offset
+    assert not 0 <= behind < 504
+    wanted = run_program(program, bench.values)
+    vector = Inference(bench.values, wanted)
+    built = TvmBackend().compile(program, target, tmp_path, [vector], "chain").program
+    [given] = TvmBackend().run(tmp_path, target, built, [bench.values]).outputs[0]
+    np.testing.assert_array_equal(given, wanted[0])

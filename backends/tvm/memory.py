@@ -129,6 +129,7 @@ def _demand(op: Op, call: KernelCall | None, program: Program, target: Target) -
     return Demand(
         workspace_bytes=workspace_bytes(op, call, program, target),
         overread_bytes=call.overread_bytes,
+        steady=call.steady,
         lasting=call.rows is not None and call.rows.ring,
         in_place=in_place(op, call, program, target),
         # threads that share a call are at different places of its output

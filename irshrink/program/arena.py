@@ -71,6 +71,7 @@ class Demand:
     Attributes:
         workspace_bytes: scratch memory during the operator.
         overread_bytes: how far past the end of an input it may read.
+        steady: whether what lies there must stay as it is: it is then part of the input.
         lasting: whether the workspace holds rows of the input from call to call, in a stripe.
         in_place: indices of the inputs at whose address the output may be written.
         distances: ``(index, bytes)`` of inputs that the output may overlap in any way, as long as it begins
@@ -79,6 +80,7 @@ class Demand:
 
     workspace_bytes: int = 0
     overread_bytes: int = 0
+    steady: bool = False
     lasting: bool = False
     in_place: tuple[int, ...] = ()
     distances: tuple[tuple[int, int], ...] = ()
@@ -161,6 +163,7 @@ def _items(program: Program, demands: Sequence[Demand], aliases: dict[str, str])
         for name in _stored(op.inputs, program):
             item = touch(name, index)
             item.overread = max(item.overread, demand.overread_bytes)
+            item.steady = max(item.steady, demand.overread_bytes if demand.steady else 0)
         touch(op.output, index)
         name = workspace_of(op)
         if demand.workspace_bytes and name not in aliases:

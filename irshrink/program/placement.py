@@ -51,6 +51,7 @@ class Item:
 
     Attributes:
         overread: bytes behind its end that may be read.
+        steady: those of them that nothing may write to.
         over: for an output, the inputs whose memory it may share.
     """
 
@@ -59,11 +60,12 @@ class Item:
     first: int
     last: int
     overread: int = 0
+    steady: int = 0
     over: dict[str, Overlap] = field(default_factory=dict)
 
     @property
     def reserved(self) -> int:
-        return aligned(self.nbytes)
+        return aligned(self.nbytes + self.steady)
 
     def meets(self, other: Item) -> bool:
         """Whether both are in use at some operator."""

@@ -99,6 +99,7 @@ class KernelCall:
         arguments: one for each parameter of the function, in order.
         workspace_bytes: scratch memory in the arena, 4-byte aligned, live during this call only.
         overread_bytes: how far past the end of an input the kernel may read (never write).
+        steady: whether what lies there must not change while the kernel runs: nothing else may be there.
         in_place: inputs whose address the output may share.
         distances: ``(index, bytes)`` of inputs that the output may overlap when it begins at least so many
             bytes before them (negative: after them).
@@ -119,6 +120,7 @@ class KernelCall:
     arguments: tuple[Argument, ...]
     workspace_bytes: int = 0
     overread_bytes: int = 0
+    steady: bool = False
     in_place: tuple[int, ...] = ()
     distances: tuple[tuple[int, int], ...] = ()
     rows: RowCall | None = None

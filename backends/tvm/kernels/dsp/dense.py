@@ -64,6 +64,7 @@ def select_fours(op: DenseInt8, program: Program, tile: FourTile) -> KernelCall:
             *(rows, channels, depth, bytes_each, op.requantization.zero_point),
         ),
         overread_bytes=bytes_each - depth,
+        steady=bits < 8,  # inputs are summed before results are written, and multiplied again behind them
         schedule=tile,
         assembly=True,
     )
