@@ -99,7 +99,12 @@ def require_data(recipe: Recipe) -> None:
     """
     if recipe.calibration is not None or recipe.eval is not None:
         return
-    for option, wanted in (("--max-drop", recipe.max_drop is not None), ("--verify", recipe.verify)):
+    asked = {
+        "--max-drop": recipe.max_drop is not None,
+        "--metric": recipe.metric is not None,
+        "--verify": recipe.verify,
+    }
+    for option, wanted in asked.items():
         if wanted:
             raise RecipeError(f"{option} needs data to measure with. Give --eval or --calibration.")
 
