@@ -58,7 +58,9 @@ class _Term:
 
 def _decompose(node: ir.Node) -> bool:
     if any(value is not None and value.dtype == ir.DataType.BFLOAT16 for value in node.inputs):
-        raise Refusal("ONNX Runtime sums and multiplies bfloat16 in an Einsum, but not in the simpler operators")
+        raise Refusal(
+            "ONNX Runtime sums and multiplies bfloat16 in an Einsum, but not in the simpler operators"
+        )
     terms, wanted = _parsed(node)
     result = terms[0]
     for number, term in enumerate(terms[1:], start=2):
