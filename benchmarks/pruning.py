@@ -45,7 +45,10 @@ DIGITS: Mapping[str, tuple[str, ...]] = {
         "low-rank by=parameters saves=parameters budget=0.6",
         "repair",
     ),
-    "lenet-5, and a quarter of the bytes": ("prune-channels ratio=0.6", "prune-channels ratio=0.55 by=bytes"),
+    "lenet-5, and a quarter of the bytes": (
+        "prune-channels ratio=0.667 steps=3",
+        "prune-channels ratio=0.41 by=bytes steps=3",
+    ),
     "lenet-5, the same without repair": (
         "prune-channels ratio=0.6 score=l2 repair=false",
         "prune-channels ratio=0.55 by=bytes score=l2 repair=false",
