@@ -307,7 +307,7 @@ def test_a_sure_answer_that_changes_counts() -> None:
     changed = sure.copy()
     changed[3] = sure[3, [1, 0, 2]]
     assert _expected_loss(sure, sure) == 0
-    assert _expected_loss(sure, changed) == pytest.approx(0.997 / 100 * 2)  # as large is its standard error
+    assert _expected_loss(sure, changed) == pytest.approx(0.997 / 100)
     near = np.log(np.array([[0.36, 0.34, 0.30]] * 100))
     noisy = near + np.random.default_rng(0).normal(0, 0.05, near.shape)
     assert (noisy.argmax(axis=1) != 0).any()
