@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -84,11 +85,17 @@ def prune(module: Module, name: str = "prune-channels", **options: Any) -> list[
     return list(module.history[-1].notes)
 
 
+@dataclass
 class Flat:
-    """A target on which every number that a node writes takes one instruction."""
+    """A target on which every number that a node writes takes one instruction.
 
+    Attributes:
+        besides: what a whole model takes whatever its layers are.
+    """
+
+    besides: float = 0.0
     unit: Unit = "instructions"
-    exact = True
+    exact: bool = True
 
     def of_node(self, node: ir.Node) -> Cost:
         return Cost(float(np.prod(static_shape(node.outputs[0]) or (0,))), self.unit, "measured")
@@ -99,7 +106,8 @@ class Flat:
         raise AssertionError("nobody asks")
 
     def of_module(self, module: Module) -> Footprint:
-        raise AssertionError("nobody asks")
+        amount = sum(self.of_node(node).amount for node in module.graph)
+        return Footprint(0, None, 0, Cost(amount + self.besides, self.unit, "measured"))
 
 
 class TestElimination:
@@ -199,6 +207,22 @@ class TestPruneChannels:
         pipeline.run(module, load_target("host"))
         after = sum(Flat().of_node(node).amount for node in module.graph)
         assert after <= 0.87 * sum(before.values())
+
+    def test_what_the_whole_model_takes_decides_how_far_it_goes(self) -> None:
+        """Where something stays whatever goes, more of the rest has to."""
+        amounts = []
+        for besides in (0.0, 400.0):
+            module = net(1)
+            costs = Flat(besides)
+            before = costs.of_module(module).cost
+            step = make_pass("prune-channels", {"ratio": 0.2, "by": "target"})
+            Pipeline([step], costs=costs).run(module, load_target("host"))
+            after = costs.of_module(module).cost
+            assert before is not None
+            assert after is not None
+            assert after.amount <= 0.8 * before.amount
+            amounts.append(after.amount - besides)
+        assert amounts[1] < amounts[0]
 
     def test_repair_comes_closer_than_none(self) -> None:
         plain, repaired = net(4, 64), net(4, 64)
