@@ -18,7 +18,6 @@ class TopK:
     share: ClassVar[bool] = True
     falls: ClassVar[bool] = False
     k: int = 1
-    labelled: bool = True
     correct: int = 0
     count: int = 0
 
@@ -42,7 +41,6 @@ class SameAnswer:
     title: ClassVar[str] = "Agreement"
     share: ClassVar[bool] = True
     falls: ClassVar[bool] = False
-    labelled: bool = False
     same: int = 0
     count: int = 0
 
@@ -65,7 +63,6 @@ class Auc:
     title: ClassVar[str] = "Area under the ROC curve"
     share: ClassVar[bool] = True
     falls: ClassVar[bool] = False
-    labelled: bool = True
     scores: list[Array] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
 
@@ -97,7 +94,6 @@ class F1:
     title: ClassVar[str] = "F1"
     share: ClassVar[bool] = True
     falls: ClassVar[bool] = False
-    labelled: bool = True
     answers: list[int] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
     classes: int = 2

@@ -38,7 +38,6 @@ class Metric(Protocol):
         title: what a report calls it.
         share: whether it is a fraction of which 1 is best, shown as a percentage; else a plain number.
         falls: whether less is better.
-        labelled: whether it compares with labels; else it compares with the float model.
     """
 
     @property
@@ -49,9 +48,6 @@ class Metric(Protocol):
 
     @property
     def falls(self) -> bool: ...
-
-    @property
-    def labelled(self) -> bool: ...
 
     def add(self, seen: Observation) -> None:
         """Take a sample into account.

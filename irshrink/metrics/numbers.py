@@ -19,7 +19,6 @@ class Cosine:
     title: ClassVar[str] = "Cosine similarity"
     share: ClassVar[bool] = True
     falls: ClassVar[bool] = False
-    labelled: bool = False
     agreement: Agreement = field(default_factory=Agreement)
     itself: bool = True
 
@@ -74,7 +73,6 @@ class KullbackLeibler:
     title: ClassVar[str] = "Kullback-Leibler divergence"
     share: ClassVar[bool] = False
     falls: ClassVar[bool] = True
-    labelled: bool = False
     total: float = 0.0
     count: int = 0
 

@@ -33,7 +33,6 @@ class OwnMetric:
     name: str
     function: Callable[..., Any]
     falls: bool = False
-    labelled: bool = False
     seen: list[Observation] = field(default_factory=list)
 
     def add(self, seen: Observation) -> None:

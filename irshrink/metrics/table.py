@@ -19,7 +19,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 Make = Callable[[], Metric]
 
 #: By name, where more is to say than how many classes count: see :func:`metric_named`.
-METRICS: Mapping[str, Callable[..., Metric]] = {
+METRICS: Mapping[str, type[Metric]] = {
     "agreement": SameAnswer,
     "auc": Auc,
     "cosine": Cosine,
@@ -55,7 +55,7 @@ def metric_named(name: str, labels: Array | None) -> Make:
     if ":" in name:
         function = load_function(name)
         falls = bool(getattr(function, "lower_is_better", False))
-        return functools.partial(OwnMetric, name, function, falls=falls, labelled=labels is not None)
+        return functools.partial(OwnMetric, name, function, falls)
     top = _top(name)
     if (top or name in _CLASSES) and (labels is None or labels.dtype.kind == "f"):
         raise RecipeError(
@@ -71,7 +71,9 @@ def metric_named(name: str, labels: Array | None) -> Make:
 
 def is_share(name: str) -> bool:
     """Whether a metric is a fraction, a hundredth of which is a point."""
-    return ":" not in name and name not in ("kl", "mae")
+    if ":" in name:
+        return OwnMetric.share
+    return bool(METRICS.get(name, TopK).share)
 
 
 def fitting_metric(labels: Array | None, classifier: bool) -> str:
