@@ -23,15 +23,12 @@ from irshrink.backends.tvm.kernels.elements import (
     unary_kernel,
 )
 from irshrink.backends.tvm.kernels.elementwise_f32 import unary_parameters
-from irshrink.backends.tvm.kernels.pooling import Counts, used_counts
+from irshrink.backends.tvm.kernels.pooling import Counts, average_of_floats
 from irshrink.backends.tvm.kernels.windows import (
     Block,
     Position,
     Sums,
     each_window,
-    pool_distances,
-    pool_rows,
-    size_arguments,
     size_parameters,
 )
 from irshrink.backends.tvm.tir import (
@@ -173,13 +170,7 @@ def _border(
 
 def select_average_pool(op: AveragePoolF16, program: Program, target: Target) -> KernelCall:
     """float16 average pool, sums in float32."""
-    _, height, width, channels = program.tensors[op.inputs[0]].shape
-    block = Block.choose(target, op.window, channels, "float16", packed=False)
-    used = used_counts(op.window, height, width, op.count_padding)
-    counts = Counts.of({n: 1.0 / n for n in range(1, max(used) + 1)}, used)
-    arguments = (Input(0), Output(), *size_arguments(op, program), *counts.arguments())
-    function = _average_pool(block, counts.table)
-    return KernelCall(function, arguments, distances=pool_distances(op, program), rows=pool_rows(op, block))
+    return average_of_floats(op, program, target, "float16", _average_pool)
 
 
 @cache

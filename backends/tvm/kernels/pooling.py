@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -40,7 +40,7 @@ from irshrink.backends.tvm.tir import (
     scalars,
     write,
 )
-from irshrink.program.ops import AveragePoolF32, AveragePoolInt8, MaxPool, Window
+from irshrink.program.ops import AveragePoolF16, AveragePoolF32, AveragePoolInt8, MaxPool, Window
 from irshrink.program.program import Program
 from irshrink.target import Target
 
@@ -190,12 +190,27 @@ def _average_pool_s8(block: Block, table: bool, clamp: bool) -> TirFunction:
 
 def select_average_pool_f32(op: AveragePoolF32, program: Program, target: Target) -> KernelCall:
     """float32 average pool."""
+    return average_of_floats(op, program, target, "float32", _average_pool_f32)
+
+
+def average_of_floats(
+    op: AveragePoolF32 | AveragePoolF16,
+    program: Program,
+    target: Target,
+    dtype: str,
+    make: Callable[[Block, bool], TirFunction],
+) -> KernelCall:
+    """The call of an average pool of floats: sums times one over their number.
+
+    Args:
+        make: the kernel, from its block and whether numbers come from a table.
+    """
     _, height, width, channels = program.tensors[op.inputs[0]].shape
-    block = Block.choose(target, op.window, channels, "float32", packed=False)
+    block = Block.choose(target, op.window, channels, dtype, packed=False)
     used = used_counts(op.window, height, width, op.count_padding)
     counts = Counts.of({n: 1.0 / n for n in range(1, max(used) + 1)}, used)
     arguments = (Input(0), Output(), *size_arguments(op, program), *counts.arguments())
-    function = _average_pool_f32(block, counts.table)
+    function = make(block, counts.table)
     return KernelCall(function, arguments, distances=pool_distances(op, program), rows=pool_rows(op, block))
 
 
