@@ -17,6 +17,7 @@ from irshrink import onnxrt
 from irshrink.compile import compile_model
 from irshrink.errors import BudgetError, RecipeError
 from irshrink.fit import within_flash
+from irshrink.judge import Counted, Expected, _expected_loss
 from irshrink.lock import read_lock
 from irshrink.module import Module
 from irshrink.passes.quantize.mixed.assignment import (
@@ -26,7 +27,6 @@ from irshrink.passes.quantize.mixed.assignment import (
     total_bytes,
     total_loss,
 )
-from irshrink.passes.quantize.mixed.judge import Counted, Expected, _expected_loss
 from irshrink.passes.quantize.mixed.layers import FLOAT, compose, find_layers
 from irshrink.passes.quantize.mixed.quantize_mixed import QuantizeMixed
 from irshrink.passes.quantize.mixed.search import file_bytes

@@ -19,11 +19,11 @@ from irshrink.changes import ChangeLog
 from irshrink.errors import RecipeError
 from irshrink.graph.edit import base_name, can_replace, is_constant, is_op, remove, replace_value, same_shape
 from irshrink.graph.shapes import infer_shapes
+from irshrink.judge import Expected
 from irshrink.module import Module
 from irshrink.passes.prune.dequantize import on_floats
 from irshrink.passes.prune.repair.repair import repair_module
 from irshrink.passes.prune.scene import Split
-from irshrink.passes.quantize.mixed.judge import Expected
 from irshrink.passes.quantize.plan import matches, require_matches
 from irshrink.pipeline import Context, PassResult
 

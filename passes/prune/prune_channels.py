@@ -21,6 +21,7 @@ from irshrink.channels.unshare import unshare_vectors
 from irshrink.errors import RecipeError
 from irshrink.graph.edit import Refusal, base_name
 from irshrink.graph.shapes import infer_shapes
+from irshrink.judge import Expected
 from irshrink.module import Module
 from irshrink.passes.prune.allocation import By, Limits, channel_count, cheapest, same_share
 from irshrink.passes.prune.compensate import compensations
@@ -31,7 +32,6 @@ from irshrink.passes.prune.repair.repair import repair_module
 from irshrink.passes.prune.savings import Sizes, left_of, macs, target_costs, weight_bytes
 from irshrink.passes.prune.scene import Scene, Split
 from irshrink.passes.prune.scores import ScoreName
-from irshrink.passes.quantize.mixed.judge import Expected
 from irshrink.passes.quantize.plan import require_matches
 from irshrink.pipeline import Context, PassResult
 

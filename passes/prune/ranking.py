@@ -3,7 +3,7 @@
 The order is a score's; the loss of a channel is the error that the layers reading it make without it, after
 they made up for it as far as they can (:mod:`irshrink.passes.prune.scores.reconstruction`), in units of what
 the model's outputs lose: with shares of the family gone, the model is run on samples held back and compared
-with itself (:mod:`irshrink.passes.quantize.mixed.judge`). So a layer's error counts as much as it does at the
+with itself (:mod:`irshrink.judge`). So a layer's error counts as much as it does at the
 end, and an error that calibration data hid from the fit shows.
 """
 
@@ -20,11 +20,11 @@ from irshrink.calibration.patches import from_rows
 from irshrink.channels.groups import Site
 from irshrink.graph.edit import Refusal, constant, input_of, is_op, set_constant
 from irshrink.graph.linear import bias_name
+from irshrink.judge import Expected
 from irshrink.passes.prune.families import Family
 from irshrink.passes.prune.scene import Scene
 from irshrink.passes.prune.scores import NEED_DATA, SCORES, ScoreName
 from irshrink.passes.prune.scores.reconstruction import Reader, eliminate
-from irshrink.passes.quantize.mixed.judge import Expected
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

@@ -23,8 +23,8 @@ import numpy as np
 from irshrink.console import plural
 from irshrink.errors import BudgetError, RecipeError
 from irshrink.graph.opset import raise_opset
+from irshrink.judge import Counted, Expected, Judge
 from irshrink.module import Module
-from irshrink.passes.quantize.mixed.judge import Counted, Expected, Judge
 from irshrink.passes.quantize.mixed.layers import FLOAT, Layer, find_layers
 from irshrink.passes.quantize.mixed.search import Mixture, Search
 from irshrink.passes.quantize.mixed.sensitivity import Losses, Method, sensitivity

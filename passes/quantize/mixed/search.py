@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from irshrink.errors import BudgetError
+from irshrink.judge import Judge
 from irshrink.module import Module
 from irshrink.passes.quantize.mixed.assignment import (
     Candidate,
@@ -26,7 +27,6 @@ from irshrink.passes.quantize.mixed.assignment import (
     total_bytes,
     total_loss,
 )
-from irshrink.passes.quantize.mixed.judge import Judge
 from irshrink.passes.quantize.mixed.layers import Layer, compose, length_bytes
 from irshrink.passes.quantize.mixed.sensitivity import Losses
 

@@ -1,7 +1,7 @@
 """What the network loses when the weights of one layer are rounded, for each layer and each number of bits.
 
 - ``measured``: the float network with this one layer rounded, run on the samples: its loss
-  (:mod:`irshrink.passes.quantize.mixed.judge`). As many runs as there are layers times widths. This is the
+  (:mod:`irshrink.judge`). As many runs as there are layers times widths. This is the
   reference (Nagel et al., arXiv:2106.08295, section 3.5; ZeroQ, Cai et al., CVPR 2020, which does so on
   synthetic data).
 - ``scaled``: measured at the fewest bits only, and scaled by how much smaller the error of the layer's own
@@ -20,8 +20,8 @@ import numpy as np
 import onnx_ir as ir
 
 from irshrink.graph.edit import add_constant, constant, set_constant
+from irshrink.judge import Expected
 from irshrink.module import Module
-from irshrink.passes.quantize.mixed.judge import Expected
 from irshrink.passes.quantize.mixed.layers import FLOAT, Layer, Stored, linear_nodes
 from irshrink.samples import Samples
 
