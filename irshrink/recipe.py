@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -32,7 +32,7 @@ from irshrink.metrics.table import is_share, require_metric
 from irshrink.names import DEFAULT_PREFIX, require_prefix
 from irshrink.samples import AudioOptions, CsvOptions, ImageOptions, Reading
 from irshrink.shapes import require_variants
-from irshrink.shorthands import SHORTHANDS, Quantize
+from irshrink.shorthands import SHORTHANDS, Objective, Quantize
 from irshrink.target import MOST_THREADS, Target, load_target, parse_size, with_memory, with_threads
 from irshrink.validation import complaint
 
@@ -82,6 +82,14 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             0.01 is one percentage point.
         relative_drop: ``max_drop`` is a fraction of the original's accuracy instead.
         max_size: most bytes that the compressed ONNX model may take.
+        instructions: most instructions that an inference may execute on the target.
+        objective: what a plan is to be within the budgets: ``accurate``, ``smallest`` (in flash), ``fastest``
+            or ``least-ram``; it decides what the recipe leaves open, by trying (docs/planning.md). Not given
+            means that a plan is searched only where int8 keeps a budget not, and the recipe says nothing
+            about how to.
+        evaluations: how many plans are tried; not given means what suits the size of the model.
+        fit: passes fit to at most so many of the calibration samples, at even distances; those that are left
+            judge plans. Not given means all, and where a plan is searched two thirds, at most 256.
         prune: share of the multiplications that go, with the channels that make least use of them, before
             anything else; needs calibration data for the repair (docs/pruning.md).
         low_rank: relative error of the model's outputs up to which layers become products of smaller ones, or
@@ -120,6 +128,10 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     max_drop: float | None = None
     relative_drop: bool = False
     max_size: int | None = None
+    instructions: int | None = None
+    objective: Objective | None = None
+    evaluations: int | None = None
+    fit: int | None = None
     prune: float | None = None
     low_rank: float | Literal["auto"] | None = None
     sparsity: float | None = None
@@ -137,9 +149,12 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         require_prefix(self.prefix)
         if self.metric is not None:
             require_metric(self.metric)
-        for key, limit in (("flash", self.flash), ("ram", self.ram), ("max_size", self.max_size)):
-            if limit is not None and limit < 1:
-                raise RecipeError(f"{key} is {limit}; a limit is a positive number of bytes.")
+        for key in ("flash", "ram", "max_size", "instructions", "evaluations", "fit"):
+            if (limit := getattr(self, key)) is not None and limit < 1:
+                unit = " of bytes" if key in ("flash", "ram", "max_size") else ""
+                raise RecipeError(f"{key} is {limit}; it must be a positive number{unit}.")
+        if self.objective is not None and self.steps is not None:
+            raise RecipeError("steps decide everything that an objective could. Leave one of them out.")
         if self.threads is not None and not 1 <= self.threads <= MOST_THREADS:
             raise RecipeError(f"threads is {self.threads}; it must be 1 to {MOST_THREADS}.")
         self._require_shares()
@@ -265,12 +280,9 @@ def make_recipe(values: Mapping[str, Any], where: str = "recipe") -> Recipe:
     if "target" not in values:
         raise RecipeError(f"{where}: no target. Give --target; `irshrink targets` lists them.")
     plain = dict(values)
-    for key in ("flash", "ram", "max_size"):
-        if isinstance(plain.get(key), str):
-            plain[key] = parse_size(plain[key], key)
-    for key in ("prune", "low_rank", "sparsity"):
-        if isinstance(plain.get(key), str) and (key, plain[key]) != ("low_rank", "auto"):
-            plain[key] = parse_share(plain[key], key)
+    for key, value in plain.items():
+        if isinstance(value, str) and key in _AMOUNTS and (key, value) != ("low_rank", "auto"):
+            plain[key] = _AMOUNTS[key](value, key)
     if plain.get("max_drop") is not None:
         text = str(plain["max_drop"]).strip()
         if text.endswith("relative"):
@@ -298,6 +310,18 @@ def parse_share(text: str, key: str) -> float:
     return float(match[1]) / 100 if match[2] else float(match[1])
 
 
+def parse_count(text: str, key: str) -> int:
+    """``"3M"`` is three million.
+
+    Raises:
+        RecipeError: not a number.
+    """
+    match = re.fullmatch(r"\s*(\d+\.?\d*)\s*([kKmMgG]?)\s*", text)
+    if match is None:
+        raise RecipeError(f"{key} '{text}' is not a number. Write 3000000, or 3M.")
+    return int(round(float(match[1]) * 1000 ** " kmg".index(match[2].lower() or " ")))
+
+
 def parse_drop(text: str, share: bool = True) -> float:
     """``"1%"`` and ``"0.01"`` are the same: one percentage point of accuracy.
 
@@ -318,6 +342,14 @@ def parse_drop(text: str, share: bool = True) -> float:
     if value > 1 and share:
         raise RecipeError(f"max_drop '{text}' is more than 100 %. One percentage point is 1% or 0.01.")
     return value
+
+
+#: How amounts that a person wrote are read, by key.
+_AMOUNTS: Mapping[str, Callable[[str, str], float]] = {
+    **dict.fromkeys(("flash", "ram", "max_size"), parse_size),
+    **dict.fromkeys(("prune", "low_rank", "sparsity"), parse_share),
+    "instructions": parse_count,
+}
 
 
 def read_toml(path: Path) -> dict[str, Any]:

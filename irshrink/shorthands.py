@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from irshrink.recipe import Recipe
 
 Quantize = Literal["int8", "w4a8", "mixed", "w8a16", "w8", "w4", "fp16", "none"]
+#: What a plan is to be, within its budgets.
+Objective = Literal["accurate", "smallest", "fastest", "least-ram"]
 #: A pass by name with its options, as in a recipe's ``steps``.
 StepTable = dict[str, Any]
 

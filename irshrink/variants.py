@@ -61,7 +61,7 @@ def shaped_variants(module: Module, recipe: Recipe) -> list[Shaped]:
     names: Sequence[str | None] = variant_names([_input_shapes(one) for one in modules]) or [None]
     data = _data(modules, names, recipe)
     for one, samples in zip(modules, data, strict=True):
-        one.calibration = samples.calibration
+        one.calibration = fitted_to(samples.calibration, recipe.fit)
     variants = [
         Shaped(name, one, one.clone(), samples, said)
         for name, one, samples, said in zip(names, modules, data, notes, strict=True)
@@ -179,6 +179,11 @@ def _fitting(
     if len(refusals) == len(modules):
         raise SamplesError("the samples fit no variant. " + " ".join(refusals))
     return found
+
+
+def fitted_to(samples: Samples | None, fit: int | None) -> Samples | None:
+    """Of calibration data what passes fit to."""
+    return samples if samples is None or fit is None else samples.spread(fit)
 
 
 def _share_calibration(variants: Sequence[Shaped]) -> None:

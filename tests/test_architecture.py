@@ -22,6 +22,7 @@ APPLICATION = (
     "explain",
     "inspect",
     "optimize",
+    "planning",
     "replay",
     "proof",
     "tune",
