@@ -319,7 +319,8 @@ def parse_count(text: str, key: str) -> int:
     match = re.fullmatch(r"\s*(\d+\.?\d*)\s*([kKmMgG]?)\s*", text)
     if match is None:
         raise RecipeError(f"{key} '{text}' is not a number. Write 3000000, or 3M.")
-    return int(round(float(match[1]) * 1000 ** " kmg".index(match[2].lower() or " ")))
+    scale: int = 1000 ** " kmg".index(match[2].lower() or " ")
+    return round(float(match[1]) * scale)
 
 
 def parse_drop(text: str, share: bool = True) -> float:
