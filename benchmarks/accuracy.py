@@ -20,7 +20,7 @@ import numpy as np
 
 from irshrink import onnxrt
 from irshrink.artifact import MODEL_NAME, load_build
-from irshrink.compile import compile_model
+from irshrink.compiler import compile_model
 from irshrink.console import table
 from irshrink.ports import encode_inputs
 from irshrink.recipe import Recipe, make_recipe

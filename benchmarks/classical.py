@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from irshrink.artifact import load_build
 from irshrink.backends.unicorn.firmware import Firmware
 from irshrink.backends.unicorn.runner import build_firmware
-from irshrink.compile import compile_model
+from irshrink.compiler import compile_model
 from irshrink.console import count, table
 from irshrink.recipe import Recipe
 from irshrink.target import load_target

@@ -23,7 +23,7 @@ from irshrink.backends.package.files import linker_script
 from irshrink.backends.toolchain.zig import semantic_flags
 from irshrink.backends.unicorn.firmware import GUARD_BYTES, Firmware
 from irshrink.backends.unicorn.runner import EMULATION_MAIN, FIRMWARE
-from irshrink.compile import compile_model
+from irshrink.compiler import compile_model
 from irshrink.console import table
 from irshrink.recipe import Recipe
 from irshrink.shorthands import Quantize

@@ -23,7 +23,7 @@ import onnx_ir as ir
 from onnx import helper, numpy_helper
 
 from irshrink.backend import Inference
-from irshrink.compile import usable_backend
+from irshrink.compiler import usable_backend
 from irshrink.console import table
 from irshrink.costs.service import TargetCosts, costs_for
 from irshrink.frontends.read import read_model

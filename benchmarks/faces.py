@@ -22,7 +22,7 @@ import numpy as np
 
 from irshrink import onnxrt
 from irshrink.artifact import load_build
-from irshrink.compile import compile_model
+from irshrink.compiler import compile_model
 from irshrink.console import table
 from irshrink.recipe import make_recipe
 

@@ -20,7 +20,7 @@ import msgspec
 import numpy as np
 import tomli_w
 
-from irshrink.compile import compile_model
+from irshrink.compiler import compile_model
 from irshrink.console import table
 from irshrink.recipe import Recipe
 from irshrink.samples import ImageOptions

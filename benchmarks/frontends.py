@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from irshrink.artifact import load_build
-from irshrink.compile import compile_model
+from irshrink.compiler import compile_model
 from irshrink.console import count, table
 from irshrink.recipe import make_recipe
 from irshrink.testing.caffe import rich_network, write

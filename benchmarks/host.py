@@ -29,7 +29,7 @@ from irshrink import (
     onnxrt,  # noqa: F401  sets what must be set before onnxruntime is imported
 )
 from irshrink.backends.native.clock import native_clock
-from irshrink.compile import compile_model
+from irshrink.compiler import compile_model
 from irshrink.console import table
 from irshrink.module import load_module
 from irshrink.ports import encode_inputs

@@ -27,7 +27,7 @@ from weights import MODELS, idx
 
 from irshrink import onnxrt
 from irshrink.analyses.cost import graph_macs
-from irshrink.compile import compile_model
+from irshrink.compiler import compile_model
 from irshrink.console import table
 from irshrink.graph.shapes import infer_shapes
 from irshrink.module import load_module

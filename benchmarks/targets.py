@@ -18,7 +18,7 @@ import numpy as np
 from irshrink import load_build
 from irshrink.backend import Inference
 from irshrink.backends.tvm.backend import TvmBackend
-from irshrink.compile import compile_model
+from irshrink.compiler import compile_model
 from irshrink.console import table
 from irshrink.execute import mismatches
 from irshrink.ports import encode_inputs

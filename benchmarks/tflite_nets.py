@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from irshrink import onnxrt
 from irshrink.artifact import MODEL_NAME, Build, load_build
-from irshrink.compile import compile_model
+from irshrink.compiler import compile_model
 from irshrink.console import count, table
 from irshrink.errors import IrshrinkError
 from irshrink.frontends.read import read_model

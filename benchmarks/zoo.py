@@ -25,7 +25,7 @@ from zoo_sequences import SEQUENCES
 from irshrink import onnxrt
 from irshrink.agreement import cosine
 from irshrink.artifact import load_build
-from irshrink.compile import compile_model
+from irshrink.compiler import compile_model
 from irshrink.console import table
 from irshrink.errors import IrshrinkError, UnsupportedModelError
 from irshrink.recipe import make_recipe

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from irshrink.artifact import Build, load_build
-    from irshrink.compile import compile_model
+    from irshrink.compiler import compile_model
     from irshrink.errors import IrshrinkError
     from irshrink.frontends.pytorch import from_torch
     from irshrink.frontends.read import read_model
@@ -32,7 +32,7 @@ _PUBLIC = {
     "Pipeline": "irshrink.pipeline",
     "Recipe": "irshrink.recipe",
     "Target": "irshrink.target",
-    "compile_model": "irshrink.compile",
+    "compile_model": "irshrink.compiler",
     "from_sklearn": "irshrink.frontends.sklearn",
     "from_torch": "irshrink.frontends.pytorch",
     "load_build": "irshrink.artifact",

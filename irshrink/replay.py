@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from irshrink.compile import compile_model
+from irshrink.compiler import compile_model
 from irshrink.console import Progress
 from irshrink.errors import RecipeError
 from irshrink.files import why_no_file

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from irshrink import proof
-from irshrink.compile import usable_backend
+from irshrink.compiler import usable_backend
 from irshrink.console import Progress, plural, table
 from irshrink.errors import OutputError, RecipeError, ToolError
 from irshrink.files import write_text

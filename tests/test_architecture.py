@@ -18,7 +18,7 @@ APPLICATION = (
     "__main__",
     "cli",
     "commands",
-    "compile",
+    "compiler",
     "explain",
     "inspect",
     "optimize",

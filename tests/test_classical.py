@@ -268,7 +268,7 @@ def test_metadata_of_strangers_is_no_list_of_names() -> None:
 
 
 def test_names_of_classes_reach_the_header(tmp_path: Path) -> None:
-    from irshrink.compile import compile_model
+    from irshrink.compiler import compile_model
     from irshrink.recipe import Recipe
 
     proto = named_model({"classlabels_strings": ["cat", 'd"o\\g\n*/é']})

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from irshrink.backend import Inference
-from irshrink.compile import usable_backend
+from irshrink.compiler import usable_backend
 from irshrink.costs.fit import Loops, fit, line
 from irshrink.costs.measure import Callers, Meter, Reading, side_by_side
 from irshrink.costs.planned import formats, needs_costs, plan_only

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from onnx import numpy_helper
 
 from irshrink import load_build
-from irshrink.compile import compile_model
+from irshrink.compiler import compile_model
 from irshrink.errors import RecipeError
 from irshrink.graph import float16
 from irshrink.module import Module, load_module

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from irshrink import load_build
-from irshrink.compile import compile_model
+from irshrink.compiler import compile_model
 from irshrink.ports import encode_inputs, quantize_int16
 from irshrink.recipe import Recipe
 from irshrink.testing.loader import loader_of

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from irshrink.compile import compile_model
+from irshrink.compiler import compile_model
 from irshrink.errors import RecipeError
 from irshrink.module import Module
 from irshrink.recipe import make_recipe

@@ -14,7 +14,7 @@ from irshrink.backends.package import files as package_files
 from irshrink.backends.package.blob import blob_files, joined
 from irshrink.backends.toolchain import zig
 from irshrink.backends.tvm import weights
-from irshrink.compile import compile_model
+from irshrink.compiler import compile_model
 from irshrink.ports import encode_inputs
 from irshrink.recipe import Recipe
 from irshrink.target import load_target

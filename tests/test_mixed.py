@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper, shape_inference
 
 from irshrink import onnxrt
-from irshrink.compile import compile_model
+from irshrink.compiler import compile_model
 from irshrink.errors import BudgetError, RecipeError
 from irshrink.fit import within_flash
 from irshrink.judge import Counted, Expected, _expected_loss

@@ -15,7 +15,7 @@ import pytest
 from irshrink.backends.toolchain import zig
 from irshrink.backends.toolchain.elf import read_elf
 from irshrink.backends.unicorn.runner import FIRMWARE
-from irshrink.compile import compile_model
+from irshrink.compiler import compile_model
 from irshrink.recipe import Recipe
 from irshrink.target import load_target
 

@@ -17,7 +17,7 @@ from irshrink.backends.toolchain import zig
 from irshrink.backends.toolchain.elf import read_elf
 from irshrink.backends.tvm.weights import Weights
 from irshrink.backends.unicorn.runner import run_program
-from irshrink.compile import compile_model
+from irshrink.compiler import compile_model
 from irshrink.errors import RecipeError
 from irshrink.execute import execute
 from irshrink.lock import read_lock

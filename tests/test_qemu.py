@@ -14,7 +14,7 @@ from irshrink.backends.package.files import Vector, write_package
 from irshrink.backends.qemu import emulator
 from irshrink.backends.qemu import runner as qemu
 from irshrink.backends.running import Call, Run
-from irshrink.compile import compile_model
+from irshrink.compiler import compile_model
 from irshrink.errors import ToolError
 from irshrink.execute import execute
 from irshrink.names import DEFAULT_NAMES

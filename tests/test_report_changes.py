@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from irshrink.changes import STATS_KEY, Kind, LayerChange, LayerSize
-from irshrink.compile import compile_model
+from irshrink.compiler import compile_model
 from irshrink.costs.measure import Callers, Meter, Reading
 from irshrink.costs.sizes import Single
 from irshrink.layer_cost import Cost, Footprint

@@ -11,7 +11,7 @@ import onnx
 import pytest
 
 from irshrink import onnxrt
-from irshrink.compile import compile_model
+from irshrink.compiler import compile_model
 from irshrink.module import load_module
 from irshrink.optimize import optimize_model
 from irshrink.program.lower import lower

@@ -13,7 +13,7 @@ from irshrink import load_build
 from irshrink.backend import Inference
 from irshrink.backends.native import runner as native
 from irshrink.backends.tvm.backend import TvmBackend
-from irshrink.compile import compile_model
+from irshrink.compiler import compile_model
 from irshrink.errors import TargetError
 from irshrink.execute import mismatches, open_inputs
 from irshrink.ports import encode_inputs

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from irshrink.artifact import load_build
 from irshrink.backends.tvm.backend import TvmBackend
-from irshrink.compile import compile_model
+from irshrink.compiler import compile_model
 from irshrink.module import module_from_text
 from irshrink.ports import encode_inputs
 from irshrink.program import ops

@@ -21,7 +21,7 @@ from irshrink.backends.toolchain.elf import read_elf
 from irshrink.backends.unicorn.firmware import Firmware
 from irshrink.backends.unicorn.runner import build_firmware, build_test, run_program
 from irshrink.calibration import Measured
-from irshrink.compile import compile_model
+from irshrink.compiler import compile_model
 from irshrink.errors import ModelError, OutputError, RecipeError, SamplesError, ToolError
 from irshrink.execute import execute
 from irshrink.graph.edit import constant

@@ -191,7 +191,7 @@ def compile_command(
     require_replaceable(out, force)
     recipe = read_recipe(recipe_file, options)
     lock = _lock_to_replay(recipe_file, model, recipe.frontend)
-    from irshrink.compile import compile_model
+    from irshrink.compiler import compile_model
 
     with progress("compile") as step, _told(junit, model) as tell:
         report = compile_model(model, recipe, out, force=force, timings=timings, progress=step)
