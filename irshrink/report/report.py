@@ -130,6 +130,8 @@ class BuildFacts:
         notes: sentences that the user should read.
         recipe: the resolved recipe without paths.
         before: what the model would have taken without the passes that took something away from it.
+        plan: how the recipe was found, an :class:`irshrink.planning.plan.Plan` as plain data; None where
+            nothing was searched.
     """
 
     model: ModelFacts
@@ -141,6 +143,7 @@ class BuildFacts:
     notes: Sequence[str] = ()
     recipe: Mapping[str, Any] = field(default_factory=dict)
     before: Footprint | None = None
+    plan: Mapping[str, Any] | None = None
 
 
 def build_report(facts: BuildFacts) -> dict[str, Any]:
@@ -165,6 +168,7 @@ def build_report(facts: BuildFacts) -> dict[str, Any]:
         "arena": _arena(first.artifact.plan),
         "variants": [_variant(facts, v) for v in facts.variants] if len(facts.variants) > 1 else [],
         "changes": change_rows(facts.history, facts.before, layers, size, emulation["instructions"]),
+        "plan": facts.plan,
         "passes": [_pass(record) for record in facts.history],
         "notes": list(dict.fromkeys([*told, *facts.notes])),
         "recipe": dict(facts.recipe),
