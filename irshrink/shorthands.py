@@ -161,11 +161,16 @@ def chosen_passes(recipe: Recipe) -> list[Pass]:
     return [_made(table, recipe.keep_float) for table in (*smaller, *tables, *behind)]
 
 
+def with_kept_float(table: Mapping[str, Any], keep_float: tuple[str, ...]) -> StepTable:
+    """A step with these nodes in float besides, if its pass has such an option."""
+    cls: Any = pass_class(str(table["pass"]))
+    step = dict(table)
+    if keep_float and any(field.name == "keep_float" for field in dataclasses.fields(cls)):
+        step["keep_float"] = [*step.get("keep_float", ()), *keep_float]
+    return step
+
+
 def _made(table: StepTable, keep_float: tuple[str, ...]) -> Pass:
     """One pass; ``keep_float`` goes to those that have such an option."""
-    name = str(table["pass"])
-    options = {key: value for key, value in table.items() if key != "pass"}
-    cls: Any = pass_class(name)
-    if keep_float and any(field.name == "keep_float" for field in dataclasses.fields(cls)):
-        options["keep_float"] = [*options.get("keep_float", ()), *keep_float]
-    return make_pass(name, options)
+    step = with_kept_float(table, keep_float)
+    return make_pass(str(step.pop("pass")), step)

@@ -12,12 +12,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from irshrink.knobs import Effect, Knob, Level, Wishes
 from irshrink.module import Module
 from irshrink.passes.lowrank.factorize import factorize
 from irshrink.passes.lowrank.factorize_cp import Cp
 from irshrink.passes.lowrank.factorize_spatial import Spatial
 from irshrink.passes.lowrank.factorize_tucker import Tucker
 from irshrink.passes.lowrank.form import Form
+from irshrink.passes.lowrank.layers import find_layers
 from irshrink.passes.lowrank.options import RankOptions
 from irshrink.passes.lowrank.svd import CHANNELS, DENSE
 from irshrink.pipeline import Context, PassResult
@@ -30,6 +32,9 @@ FORMS: Mapping[FormName, Form] = {
     "cp": Cp(),
     "dense": DENSE,
 }
+
+#: What is left of the weights, or of what an inference takes, in plans.
+_LEFT = (0.85, 0.7, 0.55, 0.4, 0.3, 0.2)
 
 
 @dataclass(frozen=True)
@@ -46,5 +51,28 @@ class LowRank(RankOptions):
     scope: Literal["layer", "model"] = "model"
     forms: tuple[FormName, ...] = ("channels", "spatial", "tucker", "dense")
 
+    @classmethod
+    def knobs(cls, module: Module, wishes: Wishes) -> tuple[Knob, ...]:
+        """Models with a layer of which half the rank would save something."""
+        layers, _ = find_layers(module.graph)
+        if not any(min(one.rows.shape) * sum(one.rows.shape) < 1.9 * one.rows.size for one in layers):
+            return ()
+        by = "parameters"
+        if "cost" in wishes.effects:
+            by = "target" if wishes.exact_costs else "macs"
+        levels = []
+        for left in _LEFT:
+            step = {"pass": cls.name, "by": by, "budget": left}
+            levels.append(Level(f"{left * 100:.0f} % {_OF[by]} left", 1 - left, (step,)))
+        helps: frozenset[Effect] = frozenset({"size", "cost"})
+        return (Knob(cls.name, "rank of layers", "rank", helps, tuple(levels), 40.0),)
+
     def run(self, module: Module, ctx: Context) -> PassResult:
         return factorize(self, self.name, [FORMS[name] for name in self.forms], module, ctx)
+
+
+_OF = {
+    "parameters": "of the weights",
+    "target": "of what layers take on the target",
+    "macs": "of the multiplications",
+}

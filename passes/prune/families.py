@@ -67,6 +67,14 @@ def families(
     return found
 
 
+def can_shrink(groups: ChannelGroups, least: int) -> bool:
+    """Whether some layer could have fewer channels than it has, and more than ``least``."""
+    return any(
+        len(members) > least and not any(int(member) in groups.inexact for member in members)
+        for members in groups.members()
+    )
+
+
 def note_refusals(groups: ChannelGroups, ctx: Context) -> None:
     """Say of every family that stays as a whole why it does."""
     for site in groups.writers:

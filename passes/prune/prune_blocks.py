@@ -16,16 +16,21 @@ import onnx_ir as ir
 
 from irshrink.analyses.cost import graph_macs
 from irshrink.changes import ChangeLog
+from irshrink.console import plural
 from irshrink.errors import RecipeError
 from irshrink.graph.edit import base_name, can_replace, is_constant, is_op, remove, replace_value, same_shape
 from irshrink.graph.shapes import infer_shapes
 from irshrink.judge import Expected
+from irshrink.knobs import Effect, Knob, Level, Wishes
 from irshrink.module import Module
 from irshrink.passes.prune.dequantize import on_floats
 from irshrink.passes.prune.repair.repair import repair_module
 from irshrink.passes.prune.scene import Split
 from irshrink.passes.quantize.plan import matches, require_matches
 from irshrink.pipeline import Context, PassResult
+
+#: Most blocks that plans take out.
+_MOST = 3
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,21 @@ class PruneBlocks:
         if self.blocks < 1:
             raise ValueError(f"blocks is {self.blocks}; it must be at least 1")
 
+    @classmethod
+    def knobs(cls, module: Module, wishes: Wishes) -> tuple[Knob, ...]:
+        """One block, two, three, of networks that have more."""
+        copy = module.clone()
+        infer_shapes(copy.model)
+        blocks = len({index for index, _, _ in _ways(copy)})
+        levels = tuple(
+            Level(plural(count, "block"), count, ({"pass": cls.name, "blocks": count},))
+            for count in range(1, min(_MOST, blocks - 1) + 1)
+        )
+        if not levels:
+            return ()
+        helps: frozenset[Effect] = frozenset({"size", "cost"})
+        return (Knob(cls.name, "residual blocks removed", "blocks", helps, levels, 10.0 + blocks),)
+
     def run(self, module: Module, ctx: Context) -> PassResult:
         with on_floats(module, ctx):
             return self._run(module, ctx)
@@ -99,22 +119,26 @@ class PruneBlocks:
 
     def _cheapest(self, module: Module, judge: Expected, ctx: Context) -> Candidate | None:
         """The block with the least loss for what it saves."""
-        found = []
-        sums = [
-            (index, node)
-            for index, node in enumerate(module.graph)
-            if _is_sum(node) and not matches(node, self.exclude)
-        ]
-        whole = _macs(module.graph)
-        for done, (index, _) in enumerate(sums, start=1):
-            ctx.progress(f"trying block {done:,} of {len(sums):,}")
-            for side in (0, 1):
-                copy = module.clone()
-                _bypass(copy.graph, Candidate(index, side, 0.0, 0.0))
-                saved = 1 - _macs(copy.graph) / whole if whole else 0.0
-                if saved > 0 and _still_reads(copy.graph):
-                    found.append(Candidate(index, side, saved, judge.loss(copy)))
+        ways = [one for one in _ways(module) if not matches(list(module.graph)[one[0]], self.exclude)]
+        whole, found = _macs(module.graph), []
+        for done, (index, side, copy) in enumerate(ways, start=1):
+            ctx.progress(f"trying block {done:,} of {len(ways):,}")
+            saved = 1 - _macs(copy.graph) / whole
+            found.append(Candidate(index, side, saved, judge.loss(copy)))
         return min(found, key=lambda one: one.loss / one.saved, default=None)
+
+
+def _ways(module: Module) -> list[tuple[int, int, Module]]:
+    """Every sum that can go: its index among the nodes, the side that stays, the smaller model."""
+    whole = _macs(module.graph)
+    found = []
+    for index, node in enumerate(module.graph):
+        for side in (0, 1) if _is_sum(node) else ():
+            copy = module.clone()
+            _bypass(copy.graph, Candidate(index, side, 0.0, 0.0))
+            if _macs(copy.graph) < whole and _still_reads(copy.graph):
+                found.append((index, side, copy))
+    return found
 
 
 def _is_sum(node: ir.Node) -> bool:

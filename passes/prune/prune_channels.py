@@ -9,6 +9,7 @@ inference*, ICLR 2017). There is no training; calibration data needs no labels.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -22,11 +23,12 @@ from irshrink.errors import RecipeError
 from irshrink.graph.edit import Refusal, base_name
 from irshrink.graph.shapes import infer_shapes
 from irshrink.judge import Expected
+from irshrink.knobs import Effect, Knob, Level, Wishes
 from irshrink.module import Module
 from irshrink.passes.prune.allocation import By, Limits, channel_count, cheapest, same_share
 from irshrink.passes.prune.compensate import compensations
 from irshrink.passes.prune.dequantize import on_floats
-from irshrink.passes.prune.families import Family, families, note_refusals
+from irshrink.passes.prune.families import Family, can_shrink, families, note_refusals
 from irshrink.passes.prune.ranking import Ranking, needs_data, rank_by_loss, rank_by_score
 from irshrink.passes.prune.repair.repair import repair_module
 from irshrink.passes.prune.savings import Sizes, left_of, macs, target_costs, weight_bytes
@@ -38,6 +40,9 @@ from irshrink.pipeline import Context, PassResult
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
+#: What plans try, and how much they take out at a time.
+_RATIOS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+_AT_ONCE = 0.2
 #: Further steps where the model as it would be built takes more than its layers said.
 _MORE = 6
 
@@ -82,6 +87,25 @@ class PruneChannels:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.multiple < 0:
             raise ValueError(f"multiple is {self.multiple}; it must not be negative")
+
+    @classmethod
+    def knobs(cls, module: Module, wishes: Wishes) -> tuple[Knob, ...]:
+        """Where they cost least for what a plan wants; and of all layers alike, for the arena.
+
+        The arena is as large as the largest maps together: it falls when all of them do.
+        """
+        copy = module.clone()
+        unshare_vectors(copy.graph)
+        infer_shapes(copy.model)
+        if not can_shrink(channel_groups(copy.graph), least=4):
+            return ()
+        by: By = "bytes"
+        if "cost" in wishes.effects:
+            by = "target" if wishes.exact_costs else "macs"
+        return (
+            _knob(cls.name, "channels removed where they matter least", by, {"size", "cost"}),
+            _knob(f"{cls.name}-evenly", "channels removed from all layers alike", "layer", {"ram"}),
+        )
 
     def run(self, module: Module, ctx: Context) -> PassResult:
         with on_floats(module, ctx):
@@ -233,3 +257,20 @@ class PruneChannels:
         left = left_of(groups, gone)
         remove_groups(module.graph, groups, gone)
         module.original = original.without(left)
+
+
+#: What a share is of, for people.
+_OF: dict[By, str] = {
+    "bytes": "of the bytes of weights",
+    "target": "of what layers take on the target",
+    "macs": "of the multiplications",
+    "layer": "of each layer's channels",
+}
+
+
+def _knob(name: str, title: str, by: By, helps: set[Effect]) -> Knob:
+    levels = []
+    for ratio in _RATIOS:
+        step = {"pass": PruneChannels.name, "ratio": ratio, "by": by, "steps": math.ceil(ratio / _AT_ONCE)}
+        levels.append(Level(f"{ratio * 100:.0f} % {_OF[by]}", ratio, (step,)))
+    return Knob(name, title, "channels", frozenset(helps), tuple(levels), 100.0)

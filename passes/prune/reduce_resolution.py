@@ -29,12 +29,15 @@ from irshrink.graph.edit import (
     static_shape,
 )
 from irshrink.graph.shapes import infer_shapes
+from irshrink.knobs import Effect, Knob, Level, Wishes
 from irshrink.module import Module
 from irshrink.pipeline import Context, PassResult
 
 #: What may stand between an input and the first convolutions: it works on each pixel alone.
 _BEFORE = ("Add", "Cast", "Div", "Identity", "Mul", "Sub", "Transpose")
 _GLOBAL = {"AveragePool": "GlobalAveragePool", "MaxPool": "GlobalMaxPool"}
+#: What plans try.
+_SCALES = (0.9375, 0.875, 0.75, 0.625, 0.5)
 #: Sizes are looked for this far from the one asked for: strides, and sums of maps, do not fit all.
 _NEAR = 0.1
 
@@ -55,6 +58,24 @@ class ReduceResolution:
     def __post_init__(self) -> None:
         if not 0.25 <= self.scale < 1:
             raise ValueError(f"scale is {self.scale}; it must be at least 0.25 and below 1")
+
+    @classmethod
+    def knobs(cls, module: Module, wishes: Wishes) -> tuple[Knob, ...]:
+        """The scales at which the network still fits together."""
+        copy = module.clone()
+        infer_shapes(copy.model)
+        levels: dict[tuple[int, ...], Level] = {}
+        for scale in _SCALES:
+            try:
+                sizes = _fitting(copy, scale)
+            except Refusal:
+                continue
+            step = {"pass": cls.name, "scale": scale}
+            levels.setdefault(sizes, Level(f"{' x '.join(map(str, sizes))} pixels", 1 - scale, (step,)))
+        if not levels:
+            return ()
+        helps: frozenset[Effect] = frozenset({"ram", "cost"})
+        return (Knob(cls.name, "size of the picture", "resolution", helps, (*levels.values(),), 1.0),)
 
     def run(self, module: Module, ctx: Context) -> PassResult:
         infer_shapes(module.model)

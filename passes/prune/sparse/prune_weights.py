@@ -25,23 +25,30 @@ from functools import partial
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+import onnx_ir as ir
 
 from irshrink.calibration.walk import LayerWalk
 from irshrink.changes import ChangeLog
 from irshrink.errors import RecipeError
 from irshrink.graph.edit import constant, describe
+from irshrink.graph.linear import is_linear
+from irshrink.knobs import Effect, Knob, Level, Wishes
 from irshrink.module import Module
 from irshrink.passes.prune.sparse.allocation import Scope, allocated, below
 from irshrink.passes.prune.sparse.fit import Method, Wanted, Zeros, admm, sparsegpt
 from irshrink.passes.prune.sparse.layers import Layer, chosen_layers, gathered, mean_squares
 from irshrink.passes.prune.sparse.pattern import Blocks, SomeOf, parse_pattern
 from irshrink.passes.prune.sparse.settle import Settled, settled
+from irshrink.passes.prune.sparse.store_sparse import StoreSparse
 from irshrink.passes.quantize.plan import matches, require_matches
 from irshrink.pipeline import Context, PassResult
 from irshrink.samples import Samples
 
 Array = np.ndarray[Any, np.dtype[Any]]
 MethodName = Literal["magnitude", "wanda", "sparsegpt", "admm"]
+
+#: Shares that plans try.
+_SPARSITIES = (0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.92, 0.94, 0.96)
 
 
 @dataclass(frozen=True)
@@ -81,6 +88,19 @@ class PruneWeights:
         pattern = parse_pattern(self.pattern)
         if isinstance(pattern, SomeOf) and (self.threshold or self.scope == "global"):
             raise ValueError("a pattern N:M says how many weights stay: no threshold or scope goes with it")
+
+    @classmethod
+    def knobs(cls, module: Module, wishes: Wishes) -> tuple[Knob, ...]:
+        """Zeros that are stored as nothing, of models whose weights are what makes them large."""
+        if not any(_is_large(node, cls.min_elements) for node in module.graph):
+            return ()
+        levels = []
+        for share in _SPARSITIES:
+            step = {"pass": cls.name, "sparsity": share, "method": "sparsegpt", "scope": "global"}
+            label = f"{share * 100:.0f} % of the weights are 0"
+            levels.append(Level(label, share, (step,), ({"pass": StoreSparse.name},)))
+        helps: frozenset[Effect] = frozenset({"size"})
+        return (Knob(cls.name, "single weights removed", "weights", helps, tuple(levels), 20.0),)
 
     def run(self, module: Module, ctx: Context) -> PassResult:
         require_matches(module.graph, self.keep_dense, "keep_dense")
@@ -188,6 +208,11 @@ class PruneWeights:
 
 
 _METHODS: dict[str, Method] = {"sparsegpt": sparsegpt, "admm": admm}
+
+
+def _is_large(node: ir.Node, least: int) -> bool:
+    weight = constant(node.inputs[1]) if is_linear(node) else None
+    return weight is not None and weight.size >= least
 
 
 def _on_mask(keep: Array, wanted: Wanted, zeros: Zeros) -> Array:

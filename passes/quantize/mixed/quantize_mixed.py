@@ -24,15 +24,20 @@ from irshrink.console import plural
 from irshrink.errors import BudgetError, RecipeError
 from irshrink.graph.opset import raise_opset
 from irshrink.judge import Counted, Expected, Judge
+from irshrink.knobs import Effect, Knob, Level, Wishes
 from irshrink.module import Module
 from irshrink.passes.quantize.mixed.layers import FLOAT, Layer, find_layers
+from irshrink.passes.quantize.mixed.mean import at_mean
 from irshrink.passes.quantize.mixed.search import Mixture, Search
 from irshrink.passes.quantize.mixed.sensitivity import Losses, Method, sensitivity
 from irshrink.passes.quantize.quantize_int8 import OPSETS, QuantizeInt8
 from irshrink.pipeline import Context, PassResult
 from irshrink.registry import make_pass
 from irshrink.samples import Samples
+from irshrink.shorthands import LAYER_BY_LAYER
 
+#: What plans try, besides int8.
+_MEANS = (7, 6, 5, 4.5, 4, 3.5, 3, 2.5, 2)
 #: Of so many samples, the last one judges; the others choose.
 _JUDGED = 3
 #: The budget of who states none.
@@ -45,6 +50,8 @@ class QuantizeMixed:
     max_drop: accuracy that may be lost, as a fraction, estimated without labels; half a point, 0.005, where
         there is no budget at all.
     max_size: bytes that the ONNX model may take.
+    mean_bits: in place of these budgets: weights have at most so many bits in the mean, shared out with the
+        least loss.
     bits: the numbers of bits that weights may have: 8, 4, 2, or 32 for layers that may stay float.
     sensitivity: ``measured`` runs the network once per layer and width, ``scaled`` once per layer,
         ``output-error`` once.
@@ -62,6 +69,7 @@ class QuantizeMixed:
 
     max_drop: float | None = None
     max_size: int | None = None
+    mean_bits: float | None = None
     bits: tuple[int, ...] = (8, 4, 2)
     sensitivity: Method = "measured"
     samples: int = 16
@@ -81,6 +89,11 @@ class QuantizeMixed:
             raise ValueError("metric and relative_drop are for judge = 'counted'")
         if self.max_drop is not None and self.metric is None and not 0 <= self.max_drop <= 1:
             raise ValueError(f"max_drop is {self.max_drop}; it is a fraction, 0.005 is half a point")
+        if self.mean_bits is not None:
+            if self.max_drop is not None or self.max_size is not None:
+                raise ValueError("mean_bits stands in place of max_drop and max_size")
+            if self.mean_bits < min(self.bits):
+                raise ValueError(f"mean_bits is {self.mean_bits:g}; {min(self.bits)} are the fewest of bits")
         for key in ("max_size", "samples"):
             if (value := getattr(self, key)) is not None and value < 1:
                 raise ValueError(f"{key} is {value}; it must be positive")
@@ -88,6 +101,17 @@ class QuantizeMixed:
         if taken:
             raise ValueError(f"quantize has '{taken[0]}', which this pass decides")
         _pass(self._uniform(8))
+
+    @classmethod
+    def knobs(cls, module: Module, wishes: Wishes) -> tuple[Knob, ...]:
+        """Numbers of bits; int8 alone where nothing has to take fewer bytes."""
+        int8 = Level("8 bits", 0.5, ({"pass": QuantizeInt8.name},))
+        levels = [int8]
+        for bits in _MEANS if "size" in wishes.effects else ():
+            step = {"pass": cls.name, "mean_bits": bits, "quantize": LAYER_BY_LAYER}
+            levels.append(Level(f"{bits:g} bits in the mean", 8 - bits, (step,)))
+        helps: frozenset[Effect] = frozenset({"size"})
+        return (Knob(cls.name, "bits of weights", "numbers", helps, tuple(levels), 30.0, obligatory=True),)
 
     def run(self, module: Module, ctx: Context) -> PassResult:
         stats: dict[str, Any] = {}
@@ -109,9 +133,11 @@ class QuantizeMixed:
                 "quantize-mixed needs calibration data. "
                 "Give --calibration with an .npz file or a folder of images."
             )
+        if self.mean_bits is not None:
+            return self._shared_out(module, module.calibration, self.mean_bits, ctx)
         search = self._search(module, module.calibration, ctx)
         if search is None:
-            return self._uniform(max(set(self.bits) - {FLOAT})), {}
+            return self._all_alike(), {}
         found = self._found(search)
         ctx.note(_sentence(found, search))
         return self._step(search.layers, found.bits), {
@@ -120,15 +146,42 @@ class QuantizeMixed:
             "predicted_loss": found.predicted,
             "expected_drop": found.drop,
             "judged_on": search.judge.samples,
-            "layer_decisions": _decisions(search.layers, search.losses, found),
+            "layer_decisions": _decisions(search.layers, search.losses, found.bits),
+        }
+
+    def _shared_out(
+        self, module: Module, samples: Samples, mean: float, ctx: Context
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The step with at most so many bits in the mean, and what the report says about it."""
+        _, layers, losses, _ = self._ways(module, samples, ctx)
+        if not layers:
+            return self._all_alike(), {}
+        bits, predicted = at_mean(layers, losses, mean)
+        return self._step(layers, bits), {
+            "mixture": _widths(bits),
+            "predicted_loss": predicted,
+            "layer_decisions": _decisions(layers, losses, bits),
         }
 
     def _search(self, module: Module, samples: Samples, ctx: Context) -> Search | None:
         """Everything measured; None where no layer has weights to choose bits for."""
-        fewest = min(self.bits)
-        original = module.clone()
-        raise_opset(original, OPSETS[fewest])
         choosing, judging = _split(samples) if self.judge == "expected" else (samples, samples)
+        original, layers, losses, base = self._ways(module, choosing, ctx)
+        if not layers:
+            return None
+        judge: Judge = Expected(original, judging)
+        if self.judge == "counted":
+            judge = Counted(original, judging, self.metric, self.relative_drop)
+        alone = _alone(self.quantize) == self.quantize
+        real = None if alone else partial(self._real, original, layers, ctx)
+        return Search(base, layers, losses, judge, ctx.progress, real)
+
+    def _ways(
+        self, module: Module, choosing: Samples, ctx: Context
+    ) -> tuple[Module, list[Layer], list[Losses], Module]:
+        """The float model, its layers at each width, what they lose, and the model at the fewest bits."""
+        original = module.clone()
+        raise_opset(original, OPSETS[min(set(self.bits) - {FLOAT})])
         original.calibration = choosing
         quantized = {
             bits: _quantized(_alone(self._uniform(bits)), original, ctx)
@@ -137,18 +190,13 @@ class QuantizeMixed:
         ways = {FLOAT: original, **quantized} if FLOAT in self.bits else quantized
         layers = find_layers(original, ways)
         if not layers:
-            return None
+            return original, [], [], original
         few = choosing.spread(self.samples)
         losses = sensitivity(
             original, layers, few, self.sensitivity,
             lambda done, total: ctx.progress(f"measuring sensitivity, {done:,} of {total:,}"),
         )  # fmt: skip
-        judge: Judge = Expected(original, judging)
-        if self.judge == "counted":
-            judge = Counted(original, judging, self.metric, self.relative_drop)
-        alone = _alone(self.quantize) == self.quantize
-        real = None if alone else partial(self._real, original, layers, ctx)
-        return Search(quantized[fewest], layers, losses, judge, ctx.progress, real)
+        return original, layers, losses, quantized[min(quantized)]
 
     def _real(self, original: Module, layers: Sequence[Layer], ctx: Context, bits: Sequence[int]) -> Module:
         """The model quantized with these bits, on the samples that choose."""
@@ -170,6 +218,10 @@ class QuantizeMixed:
                 f"{self.max_size:,} allowed. Allow a larger drop or a larger file."
             )
         return found
+
+    def _all_alike(self) -> dict[str, Any]:
+        """For models in which no layer has weights to choose bits for."""
+        return self._uniform(max(set(self.bits) - {FLOAT}))
 
     def _uniform(self, bits: int) -> dict[str, Any]:
         """The entry of a recipe's ``steps`` with all layers alike."""
@@ -236,7 +288,9 @@ def _widths(bits: Sequence[int]) -> str:
     return ", ".join(f"{n} in {'float' if width == FLOAT else f'{width} bits'}" for width, n in count)
 
 
-def _decisions(layers: Sequence[Layer], losses: Sequence[Losses], found: Mixture) -> list[dict[str, Any]]:
+def _decisions(
+    layers: Sequence[Layer], losses: Sequence[Losses], chosen: Sequence[int]
+) -> list[dict[str, Any]]:
     """For every layer what was chosen, what it takes, and what it would lose by each width."""
     return [
         {
@@ -248,5 +302,5 @@ def _decisions(layers: Sequence[Layer], losses: Sequence[Losses], found: Mixture
             "saved_bytes": max(one.nbytes for one in layer.stored.values()) - layer.stored[bits].nbytes,
             "loss": {str(width): lost[width] for width in layer.stored},
         }
-        for layer, lost, bits in zip(layers, losses, found.bits, strict=True)
+        for layer, lost, bits in zip(layers, losses, chosen, strict=True)
     ]

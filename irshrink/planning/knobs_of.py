@@ -1,0 +1,91 @@
+"""The knobs of a model: what passes offer, less what plans have no use for and what the user decided."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+from irshrink.knobs import PLACES, Adjustable, Knob, Level, Place, Step, Wishes
+from irshrink.module import Module
+from irshrink.recipe import Recipe
+from irshrink.registry import pass_class, pass_table
+from irshrink.shorthands import (
+    SHORTHANDS,
+    StepTable,
+    low_rank_steps,
+    pruning_steps,
+    sparse_steps,
+    with_kept_float,
+)
+
+__all__ = ["knobs_of"]
+
+
+def knobs_of(module: Module, wishes: Wishes, recipe: Recipe) -> tuple[Knob, ...]:
+    """Every knob that a plan for this model has, in the order in which their steps stand.
+
+    What the recipe says by ``quantize``, ``prune``, ``low_rank`` or ``sparsity`` is in every plan: one level,
+    obligatory, with the steps that the key stands for. ``keep_float`` goes to passes that have such an
+    option.
+
+    Args:
+        module: cleaned up and in float; it is not changed.
+
+    Raises:
+        ValueError: two passes have a knob of the same name.
+    """
+    decided = dict(_decided(recipe))
+    found = list(decided.values())
+    for name in sorted(pass_table().keys() - decided.keys()):
+        cls: Any = pass_class(name)
+        if isinstance(cls, Adjustable):
+            found += cls.knobs(module, wishes)
+    names = [knob.name for knob in found]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"two passes have a knob '{twice}'")
+    if recipe.quantize is not None:
+        found = [knob for knob in found if knob.place != "numbers" or knob in decided.values()]
+    wanted = [knob for knob in found if knob.obligatory or knob.helps & wishes.effects]
+    ordered = sorted(wanted, key=lambda knob: (PLACES.index(knob.place), knob.name))
+    return tuple(_with_kept_float(knob, recipe.keep_float) for knob in ordered)
+
+
+def _decided(recipe: Recipe) -> Iterator[tuple[str, Knob]]:
+    """What the recipe says, by the pass whose knobs it takes the place of."""
+    if recipe.prune is not None:
+        label = f"{recipe.prune * 100:g} % of the multiplications"
+        yield "prune-channels", _fixed("channels removed", "channels", label, pruning_steps(recipe))
+    if recipe.low_rank is not None:
+        label = "auto" if recipe.low_rank == "auto" else f"error of {recipe.low_rank * 100:g} %"
+        yield "low-rank", _fixed("rank of layers", "rank", label, low_rank_steps(recipe))
+    if recipe.sparsity is not None:
+        label = f"{recipe.sparsity * 100:g} % of the weights are 0"
+        steps, behind = sparse_steps(recipe)
+        yield "prune-weights", _fixed("single weights removed", "weights", label, steps, behind)
+    if recipe.quantize is not None:
+        shorthand = SHORTHANDS[recipe.quantize]
+        yield "quantize-mixed", _fixed("numbers", "numbers", shorthand.title, shorthand.steps(recipe))
+
+
+def _fixed(
+    title: str, place: Place, label: str, steps: tuple[StepTable, ...], behind: tuple[StepTable, ...] = ()
+) -> Knob:
+    """A knob that nobody may turn; it bears the name of its place."""
+    level = Level(label, 1.0, steps, behind)
+    return Knob(place, title, place, frozenset(), (level,), obligatory=True)
+
+
+def _with_kept_float(knob: Knob, patterns: tuple[str, ...]) -> Knob:
+    if not patterns:
+        return knob
+
+    def kept(steps: tuple[Step, ...]) -> tuple[Step, ...]:
+        return tuple(with_kept_float(step, patterns) for step in steps)
+
+    levels = (
+        dataclasses.replace(level, steps=kept(level.steps), behind=kept(level.behind))
+        for level in knob.levels
+    )
+    return dataclasses.replace(knob, levels=tuple(levels))
