@@ -10,6 +10,7 @@
     │   ├── TargetError                      a target or a board
     │   └── OutputError                      the output folder
     ├── BudgetError                     2    a stated budget is missed
+    │   └── AccuracyError                    that of accuracy
     ├── ToolError                       3    a compiler, emulator or backend is missing or failed
     ├── ReplayError                     4    a build is not the same again
     └── InternalError                   70   our bug
@@ -80,6 +81,10 @@ class BudgetError(IrshrinkError):
         self.over = over
         self.least_over = least_over
         self.model_bytes: int | None = None
+
+
+class AccuracyError(BudgetError):
+    """More accuracy is lost than the user accepts."""
 
 
 class ToolError(IrshrinkError):

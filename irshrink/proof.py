@@ -16,7 +16,7 @@ from irshrink.artifact import Build
 from irshrink.backend import Artifact, Backend, Inference, RunResult, Values
 from irshrink.class_names import score_names
 from irshrink.console import Progress, counted
-from irshrink.errors import BudgetError, InternalError, ModelError, RecipeError
+from irshrink.errors import AccuracyError, BudgetError, InternalError, ModelError, RecipeError
 from irshrink.evaluate import Accuracy, compare, rehearse
 from irshrink.execute import mismatches
 from irshrink.external import files_of
@@ -241,7 +241,7 @@ def measure(
     reference byte for byte on the test vector, as must the build itself wherever it runs.
 
     Raises:
-        BudgetError: the accuracy falls by more than the recipe's ``max_drop``.
+        AccuracyError: the accuracy falls by more than the recipe's ``max_drop``.
     """
     samples = data.best()
     if samples is None:
@@ -253,7 +253,7 @@ def measure(
         accuracy = compare(lambda feeds: onnxrt.run(session, feeds), host, samples, say, recipe.metric)
     lost = accuracy.relative_drop if recipe.relative_drop else accuracy.drop
     if recipe.max_drop is not None and lost > recipe.max_drop:
-        raise BudgetError(_missed(accuracy, recipe.max_drop, recipe.relative_drop))
+        raise AccuracyError(_missed(accuracy, recipe.max_drop, recipe.relative_drop))
     return AccuracyFacts(
         metric=accuracy.compiled.metric,
         title=accuracy.title,
