@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from irshrink.api import compile
     from irshrink.artifact import Build, load_build
     from irshrink.compiler import compile_model
     from irshrink.errors import IrshrinkError
@@ -32,6 +33,7 @@ _PUBLIC = {
     "Pipeline": "irshrink.pipeline",
     "Recipe": "irshrink.recipe",
     "Target": "irshrink.target",
+    "compile": "irshrink.api",
     "compile_model": "irshrink.compiler",
     "from_sklearn": "irshrink.frontends.sklearn",
     "from_torch": "irshrink.frontends.pytorch",
@@ -51,6 +53,7 @@ __all__ = [
     "Pipeline",
     "Recipe",
     "Target",
+    "compile",
     "compile_model",
     "from_sklearn",
     "from_torch",

@@ -27,6 +27,7 @@ from irshrink.program.lower import lower
 from irshrink.program.program import Program
 from irshrink.recipe import Recipe
 from irshrink.registry import backend_for
+from irshrink.report.graph import graph_rows
 from irshrink.report.report import (
     BuildFacts,
     DataFacts,
@@ -37,6 +38,7 @@ from irshrink.report.report import (
 )
 from irshrink.samples import Samples, unread
 from irshrink.shorthands import chosen_passes
+from irshrink.speed import require_instructions, require_latency, require_measurable
 from irshrink.target import Target
 from irshrink.trade import memory_notes
 from irshrink.tuning.database import Schedules, schedules_for
@@ -96,6 +98,7 @@ def _compile(
     backend = _going_by(usable_backend(target), schedules, recipe)
     passes = chosen_passes(recipe)
     proof.require_data(recipe)
+    require_measurable(recipe, backend, target)
 
     progress("reading the model and the data")
     module, imported = read_model(path, recipe.frontend, progress)
@@ -130,6 +133,11 @@ def _compile(
         except BudgetError as e:
             e.model_bytes = (folder / model_name(variants[0].name)).stat().st_size
             raise
+        latency = None
+        for one in made:
+            require_instructions(one.checked.run, target, recipe.instructions)
+            slow = require_latency(backend, one.built, one.tests[0].inputs, recipe.latency)
+            latency = max(slow or 0.0, latency or 0.0) or None
         told = made[most_telling(variants)]
         accuracy = proof.measure(
             told.variant.original, told.built, told.variant.data, told.tests, recipe, progress
@@ -153,7 +161,9 @@ def _compile(
                 *memory,
             ],
             recipe=lock.recipe,
+            latency=latency,
             before=footprint_before(whole, module.history, target, passes, costs, progress),
+            graph=graph_rows(whole.graph),
         )
         report = build_report(facts)
         write_report(report, folder, timings=timings)

@@ -30,6 +30,9 @@ PACKAGES = (
     "pillow", "scipy", "unicorn", "ziglang",
 )  # fmt: skip
 
+#: Of data the lock has digests; time is this machine's, and no byte depends on it.
+_LEFT_OUT = ("calibration", "eval", "schedules", "latency")
+
 _HEADER = """\
 # Written by irshrink. The same model and data with this file give the same bytes:
 #     irshrink compile MODEL --recipe recipe.lock --calibration DATA -o build/
@@ -71,8 +74,8 @@ def make_lock(
         converter: versions of what turned the model into ONNX.
     """
     plain = recipe.to_dict(defaults=True)
-    for role in ("calibration", "eval", "schedules"):
-        plain.pop(role, None)
+    for key in _LEFT_OUT:
+        plain.pop(key, None)
     plain["frontend"] = reproducible_options(recipe.frontend)
     if not plain["frontend"]:
         del plain["frontend"]

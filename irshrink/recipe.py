@@ -20,6 +20,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Mapping
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -83,6 +84,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         relative_drop: ``max_drop`` is a fraction of the original's accuracy instead.
         max_size: most bytes that the compressed ONNX model may take.
         instructions: most instructions that an inference may execute on the target.
+        latency: seconds that an inference may take on this machine, where that is the target; measured on
+            the finished build, and no part of its lock.
         objective: what a plan is to be within the budgets: ``accurate``, ``smallest`` (in flash), ``fastest``
             or ``least-ram``; it decides what the recipe leaves open, by trying (docs/planning.md). Not given
             means that a plan is searched only where int8 keeps a budget not, and the recipe says nothing
@@ -129,6 +132,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     relative_drop: bool = False
     max_size: int | None = None
     instructions: int | None = None
+    latency: float | None = None
     objective: Objective | None = None
     evaluations: int | None = None
     fit: int | None = None
@@ -153,6 +157,10 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             if (limit := getattr(self, key)) is not None and limit < 1:
                 unit = " of bytes" if key in ("flash", "ram", "max_size") else ""
                 raise RecipeError(f"{key} is {limit}; it must be a positive number{unit}.")
+        if self.latency is not None and not 0 < self.latency < inf:
+            raise RecipeError(
+                f"latency is {self.latency}; it must be a positive time: 20ms, or 0.02 seconds."
+            )
         if self.objective is not None and self.steps is not None:
             raise RecipeError("steps decide everything that an objective could. Leave one of them out.")
         if self.threads is not None and not 1 <= self.threads <= MOST_THREADS:
@@ -323,6 +331,18 @@ def parse_count(text: str, key: str) -> int:
     return round(float(match[1]) * scale)
 
 
+def parse_time(text: str, key: str) -> float:
+    """``"20ms"``, ``"500us"``, ``"1.5s"`` and ``"0.02"`` in seconds.
+
+    Raises:
+        RecipeError: no time.
+    """
+    match = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*(us|ms|s|)\s*", text)
+    if match is None:
+        raise RecipeError(f"{key} '{text}' is not a time. Write 20ms, 500us, or 0.02 for seconds.")
+    return float(match[1]) * {"us": 1e-6, "ms": 1e-3}.get(match[2], 1.0)
+
+
 def parse_drop(text: str, share: bool = True) -> float:
     """``"1%"`` and ``"0.01"`` are the same: one percentage point of accuracy.
 
@@ -350,6 +370,7 @@ _AMOUNTS: Mapping[str, Callable[[str, str], float]] = {
     **dict.fromkeys(("flash", "ram", "max_size"), parse_size),
     **dict.fromkeys(("prune", "low_rank", "sparsity"), parse_share),
     "instructions": parse_count,
+    "latency": parse_time,
 }
 
 

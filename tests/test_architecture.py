@@ -16,6 +16,7 @@ HOUSES = {"irshrink": "irshrink", "passes": "irshrink.passes", "backends": "irsh
 #: What the command line calls: they stand above passes and backends, the framework below.
 APPLICATION = (
     "__main__",
+    "api",
     "cli",
     "commands",
     "compiler",

@@ -23,6 +23,7 @@ PUBLIC = [
     "Pipeline",
     "Recipe",
     "Target",
+    "compile",
     "compile_model",
     "from_sklearn",
     "from_torch",

@@ -181,10 +181,19 @@ class TvmBackend:
 
         return kernels_digest()
 
-    def clock(self, folder: Path, target: Target, inputs: Sequence[bytes]) -> Clock:
+    def clock(
+        self,
+        folder: Path,
+        target: Target,
+        inputs: Sequence[bytes],
+        *,
+        names: Names = DEFAULT_NAMES,
+        variant: int = 0,
+        threads: int = 1,
+    ) -> Clock:
         from irshrink.backends.native.clock import native_clock
 
-        return native_clock(folder, inputs)
+        return native_clock(folder, inputs, threads, names=names, variant=variant)
 
     def _chooser(self, target: Target) -> Chooser:
         from irshrink.backends.tvm.schedules import Chooser

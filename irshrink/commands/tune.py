@@ -89,7 +89,7 @@ def tune_command(
     irshrink tune model.onnx --target cortex-m4 -c samples.npz -o schedules.toml
     irshrink compile model.onnx --target cortex-m4 -c samples.npz --schedules schedules.toml -o build/
     """
-    from irshrink.commands.compile import read_recipe
+    from irshrink.commands.recipe import read_recipe
     from irshrink.tune import render, tune_model
     from irshrink.tuning.session import Limits, parse_duration, parse_slack
 

@@ -10,7 +10,7 @@ from irshrink.errors import BudgetError, IrshrinkError
 from irshrink.report.summary import measured
 
 #: What a budget's message begins with.
-_BUDGETS = ("accuracy", "flash", "ram", "size")
+_BUDGETS = ("accuracy", "flash", "ram", "size", "instructions", "latency")
 
 
 def junit_of_report(report: Mapping[str, Any], name: str) -> str:
@@ -28,6 +28,10 @@ def junit_of_report(report: Mapping[str, Any], name: str) -> str:
             tests[budget] = f"{used:,} bytes of {recipe[budget]:,}"
     if recipe.get("max_size") is not None:
         tests["size"] = f"within {recipe['max_size']:,} bytes"
+    if recipe.get("instructions") is not None:
+        tests["instructions"] = f"{emulation['instructions']:,} of {recipe['instructions']:,}"
+    if report["latency_seconds"] is not None:
+        tests["latency"] = f"{report['latency_seconds'] * 1e3:.3g} ms on this machine"
     return _suite(name, tests, None)
 
 

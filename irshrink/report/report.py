@@ -26,6 +26,7 @@ from irshrink.layer_cost import Footprint
 from irshrink.module import PassRecord
 from irshrink.program.program import Port, Program
 from irshrink.report.changes import change_rows
+from irshrink.report.graph import compared
 from irshrink.report.layers import layer_rows, quantization
 from irshrink.target import Target
 
@@ -130,8 +131,10 @@ class BuildFacts:
         notes: sentences that the user should read.
         recipe: the resolved recipe without paths.
         before: what the model would have taken without the passes that took something away from it.
+        graph: the model as it was, by :func:`irshrink.report.graph.graph_rows`.
         plan: how the recipe was found, an :class:`irshrink.planning.plan.Plan` as plain data; None where
             nothing was searched.
+        latency: seconds of an inference on this machine, where that is a budget.
     """
 
     model: ModelFacts
@@ -143,7 +146,9 @@ class BuildFacts:
     notes: Sequence[str] = ()
     recipe: Mapping[str, Any] = field(default_factory=dict)
     before: Footprint | None = None
+    graph: Sequence[Mapping[str, Any]] = ()
     plan: Mapping[str, Any] | None = None
+    latency: float | None = None
 
 
 def build_report(facts: BuildFacts) -> dict[str, Any]:
@@ -152,6 +157,7 @@ def build_report(facts: BuildFacts) -> dict[str, Any]:
     layers, choices = _layers(first), first.artifact.choices
     told = [note for v in facts.variants for note in (*v.program.notes, *v.artifact.notes)]
     size, emulation = _size(facts), _emulation(facts, facts.variants)
+    changes = change_rows(facts.history, facts.before, layers, size, emulation["instructions"])
     report = {
         "format": 1,
         "irshrink": __version__,
@@ -161,13 +167,15 @@ def build_report(facts: BuildFacts) -> dict[str, Any]:
         "model": _model(facts.model, first, layers),
         "size": size,
         "emulation": emulation,
+        "latency_seconds": facts.latency,
         "choices": None if choices is None else dataclasses.asdict(choices),
         "accuracy": _accuracy(facts.accuracy),
         "data": {role: {"samples": d.samples, "sha256": d.sha256} for role, d in sorted(facts.data.items())},
         "layers": layers,
         "arena": _arena(first.artifact.plan),
         "variants": [_variant(facts, v) for v in facts.variants] if len(facts.variants) > 1 else [],
-        "changes": change_rows(facts.history, facts.before, layers, size, emulation["instructions"]),
+        "changes": changes,
+        "graph": compared(facts.graph, layers, changes, _decisions(facts), facts.before),
         "plan": facts.plan,
         "passes": [_pass(record) for record in facts.history],
         "notes": list(dict.fromkeys([*told, *facts.notes])),
@@ -196,7 +204,8 @@ def write_report(report: dict[str, Any], folder: Path, *, timings: bool = False)
 
 def without_seconds(report: dict[str, Any]) -> dict[str, Any]:
     """The report with null in place of wall-clock seconds."""
-    return {**report, "passes": [{**record, "seconds": None} for record in report["passes"]]}
+    passes = [{**record, "seconds": None} for record in report["passes"]]
+    return {**report, "latency_seconds": None, "passes": passes}
 
 
 def _hardware(target: Target) -> dict[str, Any]:
@@ -309,6 +318,11 @@ def _accuracy(accuracy: AccuracyFacts | None) -> dict[str, Any]:
         "relative_drop": accuracy.relative_drop,
         "outputs": [dataclasses.asdict(output) for output in accuracy.outputs],
     }
+
+
+def _decisions(facts: BuildFacts) -> list[Mapping[str, Any]]:
+    """What passes chose for single layers; a later one has the last word."""
+    return [row for record in facts.history for row in record.stats.get("layer_decisions", ())]
 
 
 def _arena(plan: MemoryPlan) -> list[dict[str, Any]]:

@@ -128,6 +128,8 @@ def _rows(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         rows.append(("stack", size(sizes["stack_bytes"]), "high-water mark"))
         what = f"one inference{each}" if executed else "not counted"
         rows.append(("instructions", count(executed), what))
+    if report["latency_seconds"] is not None:
+        rows.append(("latency", f"{report['latency_seconds'] * 1e3:.3g} ms", "one inference on this machine"))
     if report["choices"] is not None:
         rows.append(("kernels", *kernels_chosen(report["choices"])))
     rows.append(_accuracy(report["accuracy"]))

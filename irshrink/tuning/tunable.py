@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from irshrink.backend import Backend
+from irshrink.names import DEFAULT_NAMES, Names
 from irshrink.program.ops import Op
 from irshrink.program.program import Program
 from irshrink.target import Target
@@ -34,8 +35,21 @@ class Tunable(Backend, Protocol):
     def kernels_digest(self) -> str:
         """Equal where measurements are comparable."""
 
-    def clock(self, folder: Path, target: Target, inputs: Sequence[bytes]) -> Clock:
+    def clock(
+        self,
+        folder: Path,
+        target: Target,
+        inputs: Sequence[bytes],
+        *,
+        names: Names = DEFAULT_NAMES,
+        variant: int = 0,
+        threads: int = 1,
+    ) -> Clock:
         """A build that this machine runs, loaded, and its inputs set.
+
+        Args:
+            names, variant: what it was compiled with, and which of those.
+            threads: how many an inference runs on; at most those of the target.
 
         Raises:
             ToolError: it cannot be loaded, or this machine cannot run it.
