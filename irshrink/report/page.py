@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cache
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
-import jinja2
-
-from irshrink.console import plural, similarity
-from irshrink.report.summary import arena_bound, kernels_chosen, measured, removed
+from irshrink.console import plural
+from irshrink.report.plan_view import plan_view
+from irshrink.report.render import template
+from irshrink.report.summary import arena_bound, kernels_chosen, removed
 from irshrink.report.svg import arena_over_time, split_bar, uncovered
-
-HERE = Path(__file__).parent
+from irshrink.report.svg_graph import change_lines, draw_graph, state, too_large
 
 
 def render_page(report: Mapping[str, Any]) -> str:
     """The page of a report that fits ``schema.json``."""
     mixed = any(layer["dtype"] in ("int8", "int16") for layer in report["layers"])
     only = {"name": None, **report["size"], "arena": report["arena"], "layers": report["layers"]}
-    return _template().render(
+    return template("report.html.j2").render(
         r=report,
         where=report["board"] or report["target"],
         verdict=verdict(report),
@@ -34,6 +31,9 @@ def render_page(report: Mapping[str, Any]) -> str:
         counted=report["changes"] and any(None not in c["instructions"] for c in report["changes"]["layers"]),
         kernels=kernels_chosen(report["choices"]) if report["choices"] else None,
         mixed=mixed,
+        compared=_compared(report["graph"]),
+        p=report["plan"],
+        v=plan_view(report["plan"], report) if report["plan"] else None,
         timed=any(record["seconds"] is not None for record in report["passes"]),
     )
 
@@ -56,6 +56,42 @@ def _part(variant: Mapping[str, Any], mixed: bool) -> dict[str, Any]:
         "most_instructions": max((layer["instructions"] or 0 for layer in layers), default=0),
         "in_float": [layer for layer in layers if layer["why_float"]] if mixed else [],
     }
+
+
+def render_plan_page(plan: Mapping[str, Any], name: str) -> str:
+    """The page of a plan alone, without a build.
+
+    Args:
+        plan: ``plan`` of ``schema.json``.
+        name: what the plan is called.
+    """
+    return template("plan.html.j2").render(p=plan, v=plan_view(plan), name=name)
+
+
+def _compared(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Layers before and after: a drawing, or why there is none, and a table of those that weigh anything."""
+    if not rows:
+        return None
+    why_not = too_large(rows)
+    table = [
+        {**row, "state": state(row), "done": change_lines(row)[0]}
+        for row in rows
+        if row["bytes"][0] or row["macs"][0] or any(row["instructions"])
+    ]
+    return {
+        "picture": draw_graph(rows) if why_not is None else "",
+        "why_not": why_not,
+        "rows": table,
+        "number": len(rows),
+        "most_bytes": max((max(_known(row["bytes"])) for row in table), default=0),
+        "most_instructions": max((max(_known(row["instructions"])) for row in table), default=0),
+        "predicted": any(row["instructions"][0] is not None for row in table),
+        "bits": any(row["bits"] is not None for row in table),
+    }
+
+
+def _known(pair: Sequence[int | None]) -> list[int]:
+    return [value or 0 for value in pair]
 
 
 def verdict(report: Mapping[str, Any]) -> tuple[bool, str]:
@@ -128,49 +164,3 @@ def _sum_of_numbers(stats: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             elif isinstance(value, str | float | bool):
                 total[key] = value
     return total
-
-
-@cache
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters["n"] = _number
-    environment.filters["plural"] = plural
-    environment.filters["similarity"] = similarity
-    environment.filters["measured"] = measured
-    environment.filters["value"] = _value
-    environment.filters["percent"] = lambda value: "–" if value is None else f"{value * 100:.2f} %"
-    environment.filters["change"] = _change
-    environment.filters["error"] = lambda value: value if isinstance(value, str) else f"{value:.3g}"
-    environment.filters["shape"] = lambda dims: " × ".join(str(d) for d in dims) or "scalar"
-    environment.filters["share"] = lambda value, most: f"{100 * (value or 0) / most:.1f}" if most else "0"
-    return environment.get_template("report.html.j2")
-
-
-def _number(value: float | None) -> str:
-    """Digits in groups of three; a dash for what was not measured."""
-    return "–" if value is None else f"{value:,}"
-
-
-def _change(pair: Sequence[int | None]) -> str:
-    """``1,200 → 900``; one number where nothing changed."""
-    before, after = pair
-    if before == after:
-        return _number(after)
-    return f"{_number(before)} → {_number(after)}"
-
-
-def _value(value: Any) -> str:
-    """An option of a recipe or a pass as a person writes it."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key}: {_value(item)}" for key, item in value.items()) or "none"
-    if isinstance(value, list):
-        return ", ".join(_value(item) for item in value) or "none"
-    return "none" if value is None else str(value)
