@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,7 +17,9 @@ _TEMPORARY = ".irshrink-"
 
 
 @contextmanager
-def fresh_folder(out: Path, force: bool = False) -> Iterator[Path]:
+def fresh_folder(
+    out: Path, force: bool = False, marks: Sequence[str] = (LOCK_NAME,), what: str = "build"
+) -> Iterator[Path]:
     """An empty folder whose content becomes that of ``out`` when the block ends without an error.
 
     An earlier build in ``out`` (recognized by its ``recipe.lock``) stays until then. A folder that exists
@@ -25,11 +27,13 @@ def fresh_folder(out: Path, force: bool = False) -> Iterator[Path]:
 
     Args:
         force: replace whatever is in ``out``.
+        marks: files that all are in what may be replaced.
+        what: that is called.
 
     Raises:
         OutputError: ``out`` is a file, holds something that is not a build, or cannot be written.
     """
-    require_replaceable(out, force)
+    require_replaceable(out, force, marks, what)
     out = Path(os.path.abspath(out))
     made = _missing_parents(out)
     place = out if out.exists() else out.parent
@@ -47,7 +51,9 @@ def fresh_folder(out: Path, force: bool = False) -> Iterator[Path]:
         raise
 
 
-def require_replaceable(out: Path, force: bool = False) -> None:
+def require_replaceable(
+    out: Path, force: bool = False, marks: Sequence[str] = (LOCK_NAME,), what: str = "build"
+) -> None:
     """Check before any work that :func:`fresh_folder` may fill ``out``.
 
     Raises:
@@ -64,9 +70,10 @@ def require_replaceable(out: Path, force: bool = False) -> None:
         content = sorted(name for name in os.listdir(out) if not name.startswith(_TEMPORARY))
     except OSError as e:
         raise OutputError(f"{out}: cannot be read: {e.strerror or e}. Choose another folder with -o.") from e
-    if content and LOCK_NAME not in content:
+    missing = [mark for mark in marks if mark not in content]
+    if content and missing:
         raise OutputError(
-            f"{out}: holds '{content[0]}' and is not an earlier irshrink build (no {LOCK_NAME}). "
+            f"{out}: holds '{content[0]}' and is not an earlier irshrink {what} (no {missing[0]}). "
             "Choose another folder with -o, or replace it with --force."
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 import onnx
 import pytest
 
-from irshrink import cli
+from irshrink import cli, errors
 from irshrink.errors import BudgetError, InternalError, ModelError, ToolError
 from irshrink.output import fresh_folder
 
@@ -140,6 +141,29 @@ def test_mistakes_are_one_sentence(
 def test_no_arguments_show_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert irshrink() == 1
     assert "compile" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", sorted(cli.app.commands))
+def test_every_command_prints_json(name: str) -> None:
+    assert any("--json" in parameter.opts for parameter in cli.app.commands[name].params)
+
+
+def test_where_the_cmake_function_is_and_an_import_as_json(
+    files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert irshrink("cmake", "--json") == 0
+    assert Path(json.loads(capsys.readouterr().out)["path"]).is_file()
+    out = tmp_path / "out.onnx"
+    assert irshrink("import", files / "small.onnx", "-o", out, "--json") == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts == {"out": str(out), "format": "ONNX", "nodes": 5, "converter": {}}
+
+
+def test_the_documents_say_what_exit_codes_there_are() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "integration.md").read_text("utf-8")
+    said = [int(code) for code in re.findall(r"^\| (\d+) \|", text, re.MULTILINE)]
+    kinds = [errors.IrshrinkError, *errors.IrshrinkError.__subclasses__()]
+    assert said == sorted({0, 130, *(kind.exit_code for kind in kinds)})
 
 
 def test_targets(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import click
 
-from irshrink.console import echo
+from irshrink.console import echo, print_json
 
 
 @click.command("cmake", short_help="Print the path of the CMake function irshrink_compile().")
-def cmake_command() -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def cmake_command(*, as_json: bool) -> None:
     """Print the path of a CMake file to include, which defines irshrink_compile() (docs/integration.md)."""
-    echo(str(Path(__file__).parent.parent / "cmake" / "irshrink.cmake"))
+    path = str(Path(__file__).parent.parent / "cmake" / "irshrink.cmake")
+    print_json({"path": path}) if as_json else echo(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -25,6 +26,14 @@ def parse_option(text: str) -> tuple[str, str]:
 def beside(options: Mapping[str, str], folder: Path) -> dict[str, str]:
     """Options out of a recipe in ``folder``: its relative paths start there."""
     return {key: str(folder / value) if key in _paths() else value for key, value in options.items()}
+
+
+def seen_from(options: Mapping[str, str], folder: Path) -> dict[str, str]:
+    """Options for a recipe in ``folder``: :func:`beside` makes of them what they are."""
+    return {
+        key: Path(os.path.relpath(value, folder)).as_posix() if key in _paths() else value
+        for key, value in options.items()
+    }
 
 
 def reproducible_options(options: Mapping[str, str]) -> dict[str, str]:
