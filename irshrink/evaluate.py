@@ -90,7 +90,7 @@ def rehearse(original: Run, samples: Samples, metric: str | None = None) -> None
     """
     feeds = next(samples.feeds())
     outputs = original(feeds)
-    _require_numbers(outputs, samples, 0)
+    require_numbers(outputs, samples, 0)
     labels = samples.labels
     if labels is not None and labels.dtype.kind != "f" and (metric is None or metric.startswith("top-")):
         _require_classes(outputs, int(labels.max()), samples)
@@ -119,7 +119,7 @@ def compare(
     judges: _Judges | None = None
     for index, feeds in enumerate(samples.feeds()):
         expected, given = original(feeds), compiled(feeds)
-        _require_numbers(expected, samples, index)
+        require_numbers(expected, samples, index)
         if judges is None:
             fitting = fitting_metric(samples.labels, is_classifier(feeds, expected))
             judges = _Judges(metric or fitting, samples)
@@ -174,7 +174,11 @@ def _first(labels: Array | None) -> Any:
     return None if labels is None else labels[0]
 
 
-def _require_numbers(outputs: Mapping[str, Array], samples: Samples, index: int) -> None:
+def require_numbers(outputs: Mapping[str, Array], samples: Samples, index: int) -> None:
+    """
+    Raises:
+        ModelError: an output of the float model is NaN on this sample.
+    """
     for name, values in outputs.items():
         if values.dtype.kind == "f" and np.isnan(values).any():
             where = samples.source.describe(int(samples.select[index]))

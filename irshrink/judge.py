@@ -55,6 +55,17 @@ def outputs_of(module: Module, feeds: Sequence[Mapping[str, Array]]) -> list[Out
     return [dict(zip(names, one.values(), strict=True)) for one in _run_all(scored, feeds)]
 
 
+def with_scores(module: Module) -> tuple[Module, str | None]:
+    """A copy that also gives what goes into the Softmax at its end, and its name; None without."""
+    scored = module.clone()
+    outputs = scored.graph.outputs
+    scores = _before_softmax(outputs[0]) if len(outputs) == 1 else None
+    if scores is None:
+        return scored, None
+    outputs.append(scores)
+    return scored, str(scores.name)
+
+
 def _run_all(module: Module, feeds: Sequence[Mapping[str, Array]]) -> list[Outputs]:
     from irshrink import onnxrt
 
@@ -120,6 +131,51 @@ class Counted:
         return found.relative_drop if self._relative else found.drop
 
 
+class Estimate:
+    """What is lost, from outputs alone, without labels.
+
+    Args:
+        feeds: the first sample.
+        outputs: what :func:`outputs_of` the original gives on all samples.
+        answers: every changed answer is a loss, as where agreement is counted; else what it costs.
+
+    Attributes:
+        classifier: whether the outputs are scores of classes.
+    """
+
+    def __init__(
+        self, feeds: Mapping[str, Array], outputs: Sequence[Outputs], *, answers: bool = False
+    ) -> None:
+        self._outputs, self._answers = outputs, answers
+        self.classifier = is_classifier(feeds, outputs[0])
+
+    def loss(self, given: Sequence[Outputs]) -> float:
+        """Mean KL divergence, or mean relative squared error over samples and outputs."""
+        pairs = list(zip(self._outputs, given, strict=True))
+        if self.classifier:
+            return float(np.mean([_divergence(_scores(a), _scores(b)) for a, b in pairs]))
+        return float(np.mean([_relative_error(a[name], b[name]) for a, b in pairs for name in a]))
+
+    def drop(self, given: Sequence[Outputs]) -> float:
+        """Accuracy, or agreement, expected to be lost; of no classifiers 1 - cosine of the worst output."""
+        if self.classifier:
+            return float(np.mean(self._losses(given)))
+        agreement = Agreement()
+        for a, b in zip(self._outputs, given, strict=True):
+            agreement.add(a, b)
+        return 1.0 - min(output.cosine for output in agreement.scores())
+
+    def error(self, given: Sequence[Outputs]) -> float:
+        """Standard error of :meth:`drop` of a classifier: how much depends on which samples they are."""
+        losses = self._losses(given)
+        return float(np.std(losses, ddof=1) / np.sqrt(len(losses))) if len(losses) > 1 else 0.0
+
+    def _losses(self, given: Sequence[Outputs]) -> Array:
+        before = np.stack([_log_probabilities(_scores(one)) for one in self._outputs])
+        after = np.stack([_log_probabilities(_scores(one)) for one in given])
+        return _expected_losses(before, after, self._answers)
+
+
 class Expected:
     """The drop to be expected, on some samples without labels.
 
@@ -129,8 +185,8 @@ class Expected:
 
     def __init__(self, original: Module, samples: Samples) -> None:
         self._feeds = list(samples.feeds())
-        self._outputs = outputs_of(original, self._feeds)
-        self.classifier = is_classifier(self._feeds[0], self._outputs[0])
+        self._estimate = Estimate(self._feeds[0], outputs_of(original, self._feeds))
+        self.classifier = self._estimate.classifier
 
     @property
     def samples(self) -> int:
@@ -142,27 +198,20 @@ class Expected:
 
     def loss(self, module: Module) -> float:
         """Mean KL divergence, or mean relative squared error over samples and outputs."""
-        given = outputs_of(module, self._feeds)
-        pairs = list(zip(self._outputs, given, strict=True))
-        if self.classifier:
-            return float(np.mean([_divergence(_scores(a), _scores(b)) for a, b in pairs]))
-        return float(np.mean([_relative_error(a[name], b[name]) for a, b in pairs for name in a]))
+        return self._estimate.loss(outputs_of(module, self._feeds))
 
     def drop(self, module: Module) -> float:
         """Accuracy expected to be lost; for models that are no classifiers 1 - cosine of the worst output."""
-        given = outputs_of(module, self._feeds)
-        if not self.classifier:
-            agreement = Agreement()
-            for a, b in zip(self._outputs, given, strict=True):
-                agreement.add(a, b)
-            return 1.0 - min(output.cosine for output in agreement.scores())
-        before = np.stack([_log_probabilities(_scores(one)) for one in self._outputs])
-        after = np.stack([_log_probabilities(_scores(one)) for one in given])
-        return _expected_loss(before, after)
+        return self._estimate.drop(outputs_of(module, self._feeds))
 
 
 def _expected_loss(before: Array, after: Array) -> float:
     """Log-probabilities [samples, classes] of the float model and of the changed one."""
+    return float(np.mean(_expected_losses(before, after)))
+
+
+def _expected_losses(before: Array, after: Array, answers: bool = False) -> Array:
+    """The same for each sample; with ``answers`` how many should change, each counting 1."""
     from scipy.special import ndtr, pdtrc
 
     order = np.argsort(-before, axis=1, kind="stable")[:, : _RIVALS + 1]
@@ -171,20 +220,24 @@ def _expected_loss(before: Array, after: Array) -> float:
     moved = (new[:, :1] - new[:, 1:]) - margin
     spread = np.sqrt(np.mean(np.square(moved)))
     if spread == 0:
-        return 0.0
+        return np.zeros(len(before))
     likely, overcome = np.exp(old[:, :1]) - np.exp(old[:, 1:]), ndtr(-margin / spread)
-    loss = float(np.mean(np.sum(likely * overcome, axis=1)))
+    losses: Array = np.minimum(overcome.sum(axis=1), 1.0) if answers else np.sum(likely * overcome, axis=1)
     changed = int(np.count_nonzero(before.argmax(axis=1) != after.argmax(axis=1)))
     if changed and pdtrc(changed - 1, overcome.sum()) < _UNLIKELY:
-        return max(loss, _believed_loss(before, after))
-    return loss
+        believed = _believed_losses(before, after, answers)
+        return believed if np.mean(believed) > np.mean(losses) else losses
+    return losses
 
 
-def _believed_loss(before: Array, after: Array) -> float:
+def _believed_losses(before: Array, after: Array, answers: bool) -> Array:
     """How much less the float model believes in the answers of the changed one than in its own."""
     rows = np.arange(len(before))
     own, other = before.argmax(axis=1), after.argmax(axis=1)
-    return float(np.mean(np.exp(before[rows, own]) - np.exp(before[rows, other])))
+    if answers:
+        return np.asarray(own != other, np.float64)
+    lost: Array = np.exp(before[rows, own]) - np.exp(before[rows, other])
+    return lost
 
 
 def _scores(outputs: Outputs) -> Array:

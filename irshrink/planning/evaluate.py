@@ -1,0 +1,170 @@
+"""Trying a plan: the steps are run on the model, and what comes out is measured."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from irshrink.artifact import MODEL_NAME
+from irshrink.changes import STATS_KEY
+from irshrink.console import Progress, counted
+from irshrink.errors import BudgetError, UserError
+from irshrink.external import files_of
+from irshrink.knobs import Step
+from irshrink.module import Module
+from irshrink.pipeline import Pipeline
+from irshrink.planning.footprint import Taken, besides, footprint
+from irshrink.planning.journal import key_of
+from irshrink.planning.plan import Figures
+from irshrink.planning.stages import RefusedError, Stages
+from irshrink.planning.subject import Subject
+
+__all__ = ["Job", "Measured", "evaluate", "job_key", "known"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A plan to be tried.
+
+    Attributes:
+        steps: of a recipe.
+        judged: False asks only what it takes, with few samples to fit to.
+    """
+
+    steps: tuple[Step, ...]
+    judged: bool = True
+
+
+class Measured(msgspec.Struct, frozen=True, kw_only=True):
+    """What a plan gives; the same wherever and whenever it is tried.
+
+    Attributes:
+        figures: None where a pass refused, for the reason ``failed``. Without judging, ``drop`` and ``loss``
+            are 0.
+        spread: standard error of the drop.
+        estimated: the drop is estimated without counting answers (:class:`irshrink.planning.judging.Judge`
+            says when).
+        failed: the sentence of the pass that refused.
+        layers: what was decided for single layers.
+        metric, title, share: what accuracy is.
+        original: the original's accuracy.
+    """
+
+    figures: Figures | None
+    spread: float = 0.0
+    estimated: bool = False
+    failed: str | None = None
+    layers: tuple[dict[str, Any], ...] = ()
+    metric: str = ""
+    title: str = ""
+    share: bool = True
+    original: float = 0.0
+
+
+def job_key(subject: Subject, job: Job) -> str:
+    """The name of an evaluation. Whether drops are counted depends on the budget."""
+    return key_of(
+        subject.digest, list(job.steps), job.judged, subject.recipe.max_drop if job.judged else None
+    )
+
+
+def known(stages: Stages, job: Job) -> Measured | None:
+    """What was found when the plan was tried before."""
+    plain = stages.journal.get("evaluations", job_key(stages.subject, job))
+    try:
+        return None if plain is None else msgspec.convert(plain, Measured)
+    except msgspec.ValidationError:
+        return None
+
+
+def evaluate(subject: Subject, stages: Stages, job: Job, progress: Progress = lambda _: None) -> Measured:
+    """Try a plan, and remember it in the journal.
+
+    Raises:
+        RecipeError: a step names an unknown pass or option.
+        ToolError: the compiler or the emulator failed.
+        InternalError: a pass raised, or left a broken graph.
+    """
+    found = known(stages, job)
+    if found is not None:
+        return found
+    found = _tried(subject, stages, job, progress)
+    key = job_key(subject, job)
+    stages.journal.put("evaluations", key, msgspec.to_builtins(found))
+    stages.journal.say("evaluation", key)
+    return found
+
+
+def _tried(subject: Subject, stages: Stages, job: Job, progress: Progress) -> Measured:
+    stages.keys(job.steps)  # unknown passes and options are the caller's fault, not the plan's
+    try:
+        module = stages.module(job.steps, judged=job.judged, progress=progress)
+        Pipeline(subject.backend.legalize(subject.target)).run(module, subject.target, subject.recipe.seed)
+        progress("planning the memory")
+        taken = footprint(subject, module, besides(subject, stages.journal, progress))
+    except (RefusedError, UserError, BudgetError) as e:
+        return _described(subject, Measured(figures=None, failed=str(e)), job)
+    drop = spread = loss = 0.0
+    if job.judged:
+        say = counted(progress, "judging, sample")
+        verdict = subject.judge.judge(module, say)
+        drop, spread, loss = verdict.drop, verdict.spread, verdict.loss
+    figures = Figures(
+        drop=drop,
+        loss=loss,
+        file_bytes=_file_bytes(module),
+        weights_bytes=taken.weights_bytes,
+        flash_bytes=taken.flash_bytes,
+        arena_bytes=taken.arena_bytes,
+        ram_bytes=taken.ram_bytes,
+        cost=taken.cost,
+        macs=taken.macs,
+    )
+    return _described(subject, Measured(figures=figures, spread=spread, layers=_layers(module, taken)), job)
+
+
+def _described(subject: Subject, found: Measured, job: Job) -> Measured:
+    if not job.judged:
+        return found
+    judge = subject.judge
+    return msgspec.structs.replace(
+        found,
+        estimated=judge.estimated,
+        metric=judge.metric,
+        title=judge.title,
+        share=judge.share,
+        original=judge.original,
+    )
+
+
+def _file_bytes(module: Module) -> int:
+    with tempfile.TemporaryDirectory(prefix="irshrink-") as scratch:
+        path = Path(scratch, MODEL_NAME)
+        module.save(path)
+        return sum(file.stat().st_size for file in files_of(path))
+
+
+def _layers(module: Module, taken: Taken) -> tuple[dict[str, Any], ...]:
+    """What passes say that they decided, by layer, in their order, and what it costs now."""
+    rows: dict[str, dict[str, Any]] = {}
+    for record in module.history:
+        for change in record.stats.get(STATS_KEY, ()):
+            row = rows.setdefault(change["layer"], {"name": change["layer"], "op_type": change["op_type"]})
+            if change["kind"] is not None:
+                row.setdefault("changes", []).append(_change(record.name, change))
+        for one in record.stats.get("layer_decisions", ()):
+            row = rows.setdefault(one["name"], {"name": one["name"], "op_type": one["op_type"]})
+            row |= {key: value for key, value in one.items() if key not in ("name", "op_type")}
+    for name, cost in taken.layers.items():
+        rows.setdefault(name, {"name": name})["cost"] = cost
+    return tuple(row for row in rows.values() if len(row) > 2)
+
+
+def _change(by: str, change: Mapping[str, Any]) -> dict[str, Any]:
+    kept: Sequence[str] = ("kind", "detail", "score", "output_error")
+    return {"pass": by, **{key: change[key] for key in kept if change[key] is not None}}
