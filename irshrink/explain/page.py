@@ -13,7 +13,7 @@ from irshrink.console import percent, plural
 from irshrink.explain.chart import noise_by_layer
 from irshrink.explain.text import decibel, effect, ends, headline, nothing_found, share
 from irshrink.files import write_text
-from irshrink.report.page import HERE as REPORT
+from irshrink.report.render import HERE as REPORT
 
 HERE = Path(__file__).parent
 
