@@ -90,6 +90,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             or ``least-ram``; it decides what the recipe leaves open, by trying (docs/planning.md). Not given
             means that a plan is searched only where int8 keeps a budget not, and the recipe says nothing
             about how to.
+        knobs: names of the decisions that a search may make, all without; `irshrink plan` names them.
         evaluations: how many plans are tried; not given means what suits the size of the model.
         fit: passes fit to at most so many of the calibration samples, at even distances; those that are left
             judge plans. Not given means all, and where a plan is searched two thirds, at most 256.
@@ -134,6 +135,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     instructions: int | None = None
     latency: float | None = None
     objective: Objective | None = None
+    knobs: tuple[str, ...] = ()
     evaluations: int | None = None
     fit: int | None = None
     prune: float | None = None
@@ -161,7 +163,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             raise RecipeError(
                 f"latency is {self.latency}; it must be a positive time: 20ms, or 0.02 seconds."
             )
-        if self.objective is not None and self.steps is not None:
+        if (self.objective is not None or self.knobs) and self.steps is not None:
             raise RecipeError("steps decide everything that an objective could. Leave one of them out.")
         if self.threads is not None and not 1 <= self.threads <= MOST_THREADS:
             raise RecipeError(f"threads is {self.threads}; it must be 1 to {MOST_THREADS}.")

@@ -94,6 +94,13 @@ _OPTIONS = (
         "(docs/planning.md).",
     ),
     click.option(
+        "--knob",
+        "knobs",
+        multiple=True,
+        metavar="NAME",
+        help="Search nothing but this: prune-channels, low-rank, quantize-mixed, ... Repeatable.",
+    ),
+    click.option(
         "--evaluations", type=int, metavar="N", help="Plans to try. Default: what suits the model's size."
     ),
     click.option(
@@ -190,12 +197,12 @@ def keys_of(options: Mapping[str, Any]) -> dict[str, Any]:
     shapes, variants = parse_shapes(given.pop("shapes"))
     declared = parse_declared({table: given.pop(table, ()) for table in TABLES})
     frontend = dict(parse_option(text) for text in given.pop("frontend"))
-    keep_float = given.pop("keep_float")
+    lists = {key: given.pop(key, ()) for key in ("keep_float", "knobs")}
     keys = {key.rstrip("_"): value for key, value in given.items() if value is not None}
     keys |= {"shapes": shapes, "variants": variants} if shapes or variants else {}
     keys |= declared
     keys |= {"frontend": frontend} if frontend else {}
-    keys |= {"keep_float": keep_float} if keep_float else {}
+    keys |= {key: value for key, value in lists.items() if value}
     return keys
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from irshrink.errors import RecipeError, nearest
 from irshrink.knobs import PLACES, Adjustable, Knob, Level, Place, Step, Wishes
 from irshrink.module import Module
 from irshrink.recipe import Recipe
@@ -33,6 +34,7 @@ def knobs_of(module: Module, wishes: Wishes, recipe: Recipe) -> tuple[Knob, ...]
         module: cleaned up and in float; it is not changed.
 
     Raises:
+        RecipeError: the recipe names a knob that there is not.
         ValueError: two passes have a knob of the same name.
     """
     decided = dict(_decided(recipe))
@@ -47,9 +49,23 @@ def knobs_of(module: Module, wishes: Wishes, recipe: Recipe) -> tuple[Knob, ...]
         raise ValueError(f"two passes have a knob '{twice}'")
     if recipe.quantize is not None:
         found = [knob for knob in found if knob.place != "numbers" or knob in decided.values()]
+    found = _allowed(found, recipe.knobs)
     wanted = [knob for knob in found if knob.obligatory or knob.helps & wishes.effects]
     ordered = sorted(wanted, key=lambda knob: (PLACES.index(knob.place), knob.name))
     return tuple(_with_kept_float(knob, recipe.keep_float) for knob in ordered)
+
+
+def _allowed(knobs: Sequence[Knob], names: tuple[str, ...]) -> list[Knob]:
+    """Of all knobs those that the recipe names; what is in every plan stays as it is without a search."""
+    known = [knob.name for knob in knobs]
+    for name in names:
+        if name not in known:
+            raise RecipeError(f"knobs: this model has no knob '{name}'.{nearest(name, known)}")
+    if not names:
+        return list(knobs)
+    fixed = [k for k in knobs if k.obligatory and k.name not in names]
+    first = {k.name: dataclasses.replace(k, levels=k.levels[:1]) for k in fixed}
+    return [first.get(k.name, k) for k in knobs if k.name in (*names, *first)]
 
 
 def _decided(recipe: Recipe) -> Iterator[tuple[str, Knob]]:
