@@ -22,11 +22,13 @@ def plan_view(plan: Row, report: Row | None = None) -> dict[str, Any]:
     Args:
         report: of the build that was made from the plan, if one was.
     """
+    header, rows = figure_table(plan, report)
     return {
         "asked": words.asked(plan),
         "outcome": words.outcome(plan),
-        "figures": _figures(plan, report),
-        "columns": _columns(plan, report),
+        "columns": header,
+        "figures": rows,
+        "options": {_heading(plan, one["quantity"]): one["option"] for one in plan["budgets"]},
         "decisions": [_decision(plan, knob) for knob in plan["knobs"]],
         "quantities": _headings(plan),
         "pareto": pareto_plots(plan),
@@ -60,34 +62,37 @@ def _heading(plan: Row, name: str) -> str:
     return f"{title[0].upper()}{title[1:]}{f', {unit}' if unit else ''}"
 
 
-def _columns(plan: Row, report: Row | None) -> list[str]:
-    found = ["Float"] if plan["float_figures"] else []
-    found += ["Baseline"] if _baseline(plan) is not None else []
-    found += ["Predicted"] if words.chosen(plan)["expected"] else []
-    return [*found, "Plan", *(["Built"] if report else []), *(["Budget"] if plan["budgets"] else [])]
+def figure_table(plan: Row, report: Row | None) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of the figures: the plan's, what was allowed, what was built, and what it is beside.
+
+    Args:
+        report: of the build that was made from the plan, if one was.
+    """
+    columns = _columns(plan, report)
+    rows = [[_heading(plan, name), *(column.get(name, "–") for _, column in columns)] for name in _FIGURES]
+    return ["", *(title for title, _ in columns)], rows
 
 
-def _figures(plan: Row, report: Row | None) -> list[dict[str, Any]]:
-    """A row a quantity: in float, before, predicted, measured, as built, and what was allowed."""
-    one, start = words.chosen(plan), _baseline(plan)
-    budgets = {budget["quantity"]: budget for budget in plan["budgets"]}
-    built = _built(plan, report) if report else {}
-    rows = []
-    for name in _FIGURES:
-        cells: list[float | None] = [plan["float_figures"][name]] if plan["float_figures"] else []
-        cells += [start["figures"][name]] if start is not None else []
-        cells += [one["expected"].get(name)] if one["expected"] else []
-        cells += [one["figures"][name] if one["figures"] else None]
-        texts = ["–" if cell is None else words.digits(plan, name, cell) for cell in cells]
-        if name == "drop" and one["spread"]:
-            texts[-1] += f" ± {words.digits(plan, name, one['spread'])}"
-        texts += [built.get(name, "–")] if report else []
-        limit = budgets.get(name)
-        texts += (
-            ["" if limit is None else words.digits(plan, name, limit["limit"])] if plan["budgets"] else []
-        )
-        rows.append({"name": _heading(plan, name), "cells": texts, "option": limit and limit["option"]})
-    return rows
+def _columns(plan: Row, report: Row | None) -> list[tuple[str, dict[str, str]]]:
+    """Title and cells by quantity; what matters most comes first, as phones show few columns."""
+    one, start, bare = words.chosen(plan), _baseline(plan), plan["float_figures"]
+    measured = _digits(plan, one["figures"])
+    if one["spread"]:
+        measured["drop"] += f" ± {words.digits(plan, 'drop', one['spread'])}"
+    found = [("Plan", measured)]
+    if plan["budgets"]:
+        limits = {budget["quantity"]: budget["limit"] for budget in plan["budgets"]}
+        found.append(("Budget", dict.fromkeys(_FIGURES, "") | _digits(plan, limits)))
+    found += [("Built", _digits(plan, _built(plan, report)))] if report else []
+    found += [("Predicted", _digits(plan, one["expected"]))] if one["expected"] else []
+    found += [("Baseline", _digits(plan, start["figures"]))] if start is not None else []
+    return [*found, ("Float", _digits(plan, bare))] if bare else found
+
+
+def _digits(plan: Row, figures: Mapping[str, float | None]) -> dict[str, str]:
+    return {
+        name: words.digits(plan, name, value) for name in _FIGURES if (value := figures.get(name)) is not None
+    }
 
 
 def _baseline(plan: Row) -> Row | None:
@@ -95,20 +100,20 @@ def _baseline(plan: Row) -> Row | None:
     return next(found, None)
 
 
-def _built(plan: Row, report: Row) -> dict[str, str]:
+def _built(plan: Row, report: Row) -> dict[str, float | None]:
     """The same quantities of what was compiled."""
     size, model = report["size"], report["model"]
-    found: dict[str, float | None] = {
+    counted = plan["cost_unit"] == "instructions"
+    return {
         "file_bytes": model["compressed_bytes"],
         "weights_bytes": size["weights_bytes"],
         "flash_bytes": size["flash_bytes"],
         "arena_bytes": size["arena_bytes"],
         "ram_bytes": size["ram_bytes"] + (size["stack_bytes"] or 0),
-        "cost": report["emulation"]["instructions"] if plan["cost_unit"] == "instructions" else model["macs"],
+        "cost": report["emulation"]["instructions"] if counted else model["macs"],
         "macs": model["macs"],
         "drop": _drop(plan, report["accuracy"]),
     }
-    return {name: words.digits(plan, name, value) for name, value in found.items() if value is not None}
 
 
 def _drop(plan: Row, accuracy: Row) -> float | None:

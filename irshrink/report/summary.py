@@ -17,10 +17,18 @@ _COLUMNS = 110
 _MOST_CHANGES = 12
 
 
-def summary(report: Mapping[str, Any], out: Path) -> str:
-    """A compact table of what was built, what ran in float with its reason, and notes."""
+def summary(report: Mapping[str, Any], out: Path | None) -> str:
+    """A compact table of what was built, how it was found, what ran in float with its reason, and notes.
+
+    Args:
+        out: where the build was just written.
+    """
     lines = [f"{report['model']['name']} for {report['board'] or report['target']}", ""]
     lines.append(table(_rows(report)))
+    if report["plan"] is not None:
+        from irshrink.report.plan_summary import plan_summary
+
+        lines += ["", plan_summary(report["plan"], report)]
     lines += ["", _variants(report)] if report["variants"] else []
     number = sum(bool(layer["why_float"]) for layer in report["layers"])
     if number and any(layer["dtype"] in ("int8", "int16") for layer in report["layers"]):
@@ -33,7 +41,7 @@ def summary(report: Mapping[str, Any], out: Path) -> str:
     lines += ["", *map(_note, report["notes"])] if report["notes"] else []
     slow = _slowest(report)
     lines += ["", slow] if slow else []
-    lines += ["", f"written to {out}; open {out / 'report.html'}"]
+    lines += ["", f"written to {out}; open {out / 'report.html'}"] if out is not None else []
     return "\n".join(lines)
 
 

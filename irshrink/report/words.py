@@ -135,11 +135,7 @@ def outcome(plan: Row) -> str:
         of = f"of {plural(len(looked), 'plan')} that {_were(len(looked))} tried"
         keep = f", {kept} of which {'keeps' if kept == 1 else 'keep'} the budgets" if plan["budgets"] else ""
         return f"{words} ({of}{keep})"
-    missed = [
-        f"{budget['option']} {shown(plan, budget['quantity'], budget['limit'])} by taking "
-        f"{shown(plan, budget['quantity'], amount(one, budget['quantity']))}"
-        for budget in over(plan, one)
-    ]
+    missed = [_missed(plan, one, budget) for budget in over(plan, one)]
     none = f"no plan of {len(looked)} that were tried keeps the budgets"
     return f"{none}; the nearest misses {listed(missed)}: {words}"
 
@@ -153,6 +149,15 @@ def relaxation(plan: Row, one: Row) -> str:
 def listed(parts: Sequence[str]) -> str:
     """``a, b and c``."""
     return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+
+
+def _missed(plan: Row, one: Row, budget: Row) -> str:
+    """``--flash 24,576 B by taking 27,080 B``."""
+    name = budget["quantity"]
+    limit, taken = shown(plan, name, budget["limit"]), shown(plan, name, amount(one, name))
+    does = "losing" if name == "drop" else "taking"
+    error = " with its standard error" if name == "drop" and one["spread"] else ""
+    return f"{budget['option']} {limit} by {does} {taken}{error}"
 
 
 def _were(number: int) -> str:
