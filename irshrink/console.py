@@ -23,11 +23,22 @@ Progress = Callable[[str], None]
 _PATIENCE_SECONDS = 2.0
 
 
+class Line(str):
+    """A step that takes so long that a log, too, should have a line of it."""
+
+
+class Milestone(Line):
+    """What a terminal, too, should keep on a line of its own."""
+
+
 @contextmanager
 def progress(title: str) -> Iterator[Progress]:
-    """A spinner on stderr with the current step, after two seconds; silent where stderr is no terminal."""
+    """A spinner on stderr with the current step, after two seconds.
+
+    Where stderr is no terminal only a :class:`Line` is told.
+    """
     if not sys.stderr.isatty():
-        yield lambda _: None
+        yield lambda step: echo(f"{title}: {step}", err=True) if isinstance(step, Line) else None
         return
     from rich.console import Console
     from rich.text import Text
@@ -36,8 +47,15 @@ def progress(title: str) -> Iterator[Progress]:
     timer = Timer(_PATIENCE_SECONDS, status.start)
     timer.daemon = True
     timer.start()
+
+    def say(step: str) -> None:
+        text = Text(f"{title}: {step}")  # Text: names may hold rich's markup
+        status.update(text)
+        if isinstance(step, Milestone):
+            status.console.print(text)
+
     try:
-        yield lambda step: status.update(Text(f"{title}: {step}"))  # Text: names may hold rich's markup
+        yield say
     finally:
         timer.cancel()
         timer.join()

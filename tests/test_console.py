@@ -9,7 +9,7 @@ import time
 import pytest
 
 from irshrink import console
-from irshrink.console import counted, plural, progress, similarity, table
+from irshrink.console import Line, Milestone, counted, plural, progress, similarity, table
 
 
 class Terminal(io.StringIO):
@@ -42,6 +42,23 @@ def test_progress_is_silent_where_nobody_looks(capsys: pytest.CaptureFixture[str
     with progress("compile") as say:
         say("cleaning up")
     assert capsys.readouterr() == ("", "")
+
+
+def test_what_takes_long_leaves_lines_in_a_log(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with progress("plan") as say:
+        say(Milestone("at most 40 evaluations"))
+        say("reading")
+        say(Line("evaluation 1 of 40"))
+    assert capsys.readouterr() == ("", "plan: at most 40 evaluations\nplan: evaluation 1 of 40\n")
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with progress("plan") as say:
+        say(Milestone("at most 40 [evaluations]"))
+        say(Line("evaluation 1 of 40"))
+    assert terminal.getvalue().count("plan: at most 40 [evaluations]") == 1
+    assert "evaluation 1" not in terminal.getvalue()
 
 
 def test_progress_is_silent_while_it_is_quick(monkeypatch: pytest.MonkeyPatch) -> None:

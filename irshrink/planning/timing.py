@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any, Protocol
 
 from irshrink import onnxrt
-from irshrink.console import Progress
+from irshrink.console import Line, Milestone, Progress
 from irshrink.knobs import Knob
 from irshrink.planning.evaluate import Job, Measured
 from irshrink.planning.subject import Subject
@@ -66,7 +66,7 @@ class Timing:
         left = max(0, most - self._done - len(known))
         self._ahead = [*known, *[self._usual()] * left]
         text = f"at most {most} evaluations, {self._left()}"
-        self.progress(text)
+        self.progress(Milestone(text))
         return text
 
     def seconds_left(self) -> float:
@@ -83,7 +83,7 @@ class Timing:
                 self._seen_seconds += seconds
             self._done += jobs[index].judged
             self._ahead = self._ahead[1:]
-            self.progress(self._said())
+            self.progress(Line(self._said()))
 
         return done
 
