@@ -191,6 +191,31 @@ def test_the_search_is_the_step_that_it_reports() -> None:
     assert all(list(row["loss"].values()) == sorted(row["loss"].values()) for row in rows)
 
 
+@pytest.mark.parametrize("mean", [8.0, 5.5, 4.0, 2.0])
+def test_weights_have_so_many_bits_in_the_mean(mean: float) -> None:
+    module = calibrated()
+    options = {"quantize": {"rounding": "gptq", "bias_correction": "empirical", "compensate": True}}
+    found = run(module, mean_bits=mean, **options)
+    rows = found.history[-1].stats["layer_decisions"]
+    bits = sum(row["bits"] * row["weights"] for row in rows)
+    assert bits <= mean * sum(row["weights"] for row in rows)
+    assert {row["name"]: row["bits"] for row in rows} == stored_bits(found)
+    if mean in (8, 2):
+        assert set(stored_bits(found).values()) == {mean}
+    step = dict(found.history[-1].stats["step"])
+    assert step.pop("pass") == "quantize-int8"
+    assert (step["rounding"], step["compensate"]) == ("gptq", True)
+    replayed = module.clone()
+    Pipeline([make_pass("quantize-int8", step)]).run(replayed, load_target("host"))
+    assert replayed.text() == found.text()
+
+
+def test_more_bits_in_the_mean_are_never_predicted_to_lose_more() -> None:
+    module = calibrated()
+    found = [run(module, mean_bits=mean).history[-1].stats["predicted_loss"] for mean in (2, 3, 4, 6, 8)]
+    assert found == sorted(found, reverse=True)
+
+
 def test_layers_that_make_up_for_each_other_are_judged_together() -> None:
     module = calibrated()
     options = {"quantize": {"rounding": "gptq", "bias_correction": "empirical", "compensate": True}}
@@ -234,6 +259,8 @@ def test_budgets_that_cannot_be_kept() -> None:
         ({"max_drop": 1.5}, "it is a fraction"),
         ({"max_size": 0}, "max_size is 0"),
         ({"samples": 0}, "samples is 0"),
+        ({"mean_bits": 1}, "mean_bits is 1; 2 are the fewest of bits"),
+        ({"mean_bits": 4, "max_size": 100}, "mean_bits stands in place of max_drop and max_size"),
         ({"quantize": {"weight_bits": 4}}, "quantize has 'weight_bits', which this pass decides"),
         ({"quantize": {"metod": "mse"}}, "Did you mean 'method'"),
     ],

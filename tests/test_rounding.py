@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, get_args
 
 import numpy as np
@@ -86,6 +87,27 @@ def test_gptq_is_the_same_for_each_group_alone() -> None:
     for g in range(2):
         alone = Problem(asked.rows[g : g + 1], asked.scale[g : g + 1], asked.hessian[g : g + 1], -8, 7)
         np.testing.assert_array_equal(ROUNDINGS["gptq"](alone)[0], both[g])
+
+
+@settings(deadline=None, max_examples=8, derandomize=True)
+@given(st.integers(0, 1000), st.sampled_from([0.1, 0.5, 0.9]))
+def test_gptq_with_zeros_is_the_same_for_each_output_without_them(seed: int, share: float) -> None:
+    asked = problem(seed, outputs=5)
+    pruned = np.random.default_rng(seed).random(asked.rows.shape) < share
+    pruned[:, 1] = pruned[:, 0]  # these are settled together, the others side by side
+    asked = replace(asked, rows=np.where(pruned, 0.0, asked.rows))
+    found = ROUNDINGS["gptq"](asked)
+    for group, output in np.ndindex(2, 5):
+        inputs = np.flatnonzero(~pruned[group, output])
+        alone = replace(
+            asked,
+            rows=asked.rows[group : group + 1, output : output + 1, inputs],
+            scale=asked.scale[group : group + 1, output : output + 1],
+            hessian=asked.hessian[group : group + 1, inputs[:, np.newaxis], inputs],
+        )
+        if len(inputs):
+            np.testing.assert_array_equal(ROUNDINGS["gptq"](alone)[0, 0], found[group, output, inputs])
+    assert (found[pruned] == 0).all()
 
 
 @settings(deadline=None, max_examples=10, derandomize=True)

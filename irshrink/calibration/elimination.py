@@ -65,16 +65,17 @@ def eliminate(
         block: see :data:`BLOCK`.
         begin: called before each block with what is wanted of it now, [g, o, inputs], and its inputs.
     """
-    wanted, settled = rows.copy(), np.empty_like(rows)
+    wanted = np.ascontiguousarray(rows.swapaxes(1, 2))  # what belongs to an input lies together
+    settled = np.empty_like(wanted)
     for start in range(0, rows.shape[2], block):
         stop = min(start + block, rows.shape[2])
-        begin(wanted[:, :, start:stop], slice(start, stop))
-        errors = np.empty_like(wanted[:, :, start:stop])
+        begin(wanted[:, start:stop].swapaxes(1, 2), slice(start, stop))
+        errors = np.empty_like(wanted[:, start:stop])
         for j in range(start, stop):
-            column = wanted[:, :, j : j + 1]
-            settled[:, :, j : j + 1] = settle(column, j)
-            error = (column - settled[:, :, j : j + 1]) / upper[:, j : j + 1, j : j + 1]
-            errors[:, :, j - start : j - start + 1] = error
-            wanted[:, :, j:stop] -= error * upper[:, j : j + 1, j:stop]
-        wanted[:, :, stop:] -= errors @ upper[:, start:stop, stop:]
-    return settled
+            column = wanted[:, j, :, np.newaxis]
+            settled[:, j] = settle(column, j)[:, :, 0]
+            error = (wanted[:, j] - settled[:, j]) / upper[:, j, j, np.newaxis]
+            errors[:, j - start] = error
+            wanted[:, j:stop] -= upper[:, j, j:stop, np.newaxis] * error[:, np.newaxis]
+        wanted[:, stop:] -= upper[:, start:stop, stop:].swapaxes(1, 2) @ errors
+    return np.ascontiguousarray(settled.swapaxes(1, 2))

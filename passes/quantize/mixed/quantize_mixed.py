@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar, Literal
@@ -34,7 +34,7 @@ from irshrink.passes.quantize.quantize_int8 import OPSETS, QuantizeInt8
 from irshrink.pipeline import Context, PassResult
 from irshrink.registry import make_pass
 from irshrink.samples import Samples
-from irshrink.shorthands import LAYER_BY_LAYER
+from irshrink.shorthands import LAYER_BY_LAYER, StepTable
 
 #: What plans try, besides int8.
 _MEANS = (7, 6, 5, 4.5, 4, 3.5, 3, 2.5, 2)
@@ -153,7 +153,8 @@ class QuantizeMixed:
         self, module: Module, samples: Samples, mean: float, ctx: Context
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """The step with at most so many bits in the mean, and what the report says about it."""
-        _, layers, losses, _ = self._ways(module, samples, ctx)
+        few = samples.spread(self.samples)
+        _, layers, losses, _ = self._ways(module, few, _rough, ctx)
         if not layers:
             return self._all_alike(), {}
         bits, predicted = at_mean(layers, losses, mean)
@@ -166,7 +167,7 @@ class QuantizeMixed:
     def _search(self, module: Module, samples: Samples, ctx: Context) -> Search | None:
         """Everything measured; None where no layer has weights to choose bits for."""
         choosing, judging = _split(samples) if self.judge == "expected" else (samples, samples)
-        original, layers, losses, base = self._ways(module, choosing, ctx)
+        original, layers, losses, base = self._ways(module, choosing, _alone, ctx)
         if not layers:
             return None
         judge: Judge = Expected(original, judging)
@@ -177,14 +178,18 @@ class QuantizeMixed:
         return Search(base, layers, losses, judge, ctx.progress, real)
 
     def _ways(
-        self, module: Module, choosing: Samples, ctx: Context
+        self, module: Module, choosing: Samples, like: Callable[[StepTable], StepTable], ctx: Context
     ) -> tuple[Module, list[Layer], list[Losses], Module]:
-        """The float model, its layers at each width, what they lose, and the model at the fewest bits."""
+        """The float model, its layers at each width, what they lose, and the model at the fewest bits.
+
+        Args:
+            like: how the model is rounded for it, made of the step that rounds all layers alike.
+        """
         original = module.clone()
         raise_opset(original, OPSETS[min(set(self.bits) - {FLOAT})])
         original.calibration = choosing
         quantized = {
-            bits: _quantized(_alone(self._uniform(bits)), original, ctx)
+            bits: _quantized(like(self._uniform(bits)), original, ctx)
             for bits in sorted(set(self.bits) - {FLOAT}, reverse=True)
         }
         ways = {FLOAT: original, **quantized} if FLOAT in self.bits else quantized
@@ -240,7 +245,14 @@ class QuantizeMixed:
         return step
 
 
-def _alone(step: Mapping[str, Any]) -> dict[str, Any]:
+def _rough(step: StepTable) -> StepTable:
+    """A step that rounds well enough to tell layers apart: each weight to the nearest integer."""
+    clipped = step.get("weight_range", "max") != "max"
+    plain = {"rounding": "nearest", "weight_range": "mse" if clipped else "max", "reconstruct_steps": 0}
+    return {**_alone(step), **plain}
+
+
+def _alone(step: StepTable) -> StepTable:
     """A step that rounds each layer for itself, whatever was done to those before it."""
     alone = dict(step)
     if alone.get("compensate"):

@@ -23,6 +23,8 @@ WeightRange = Literal["max", "mse", "output"]
 
 #: Shares of the full span that are tried, the largest first: a tie clips less.
 SHARES = np.linspace(1.0, 0.4, 13)
+#: Weights that are tried at the same time.
+_TOGETHER = 4 * 2**20
 
 
 def search_scale(
@@ -44,13 +46,24 @@ def search_scale(
         problem = replace(problem, hessian=np.broadcast_to(np.eye(size), (len(problem.rows), size, size)))
     best = np.ones_like(problem.scale)
     least = np.full(problem.scale.shape, np.inf)
-    for share in SHARES:
-        tried = replace(problem, scale=problem.scale * share)
-        integers = gptq(tried) if together else tried.nearest()
-        error = _pooled(tried.error(integers), parts, per_channel)
-        better = error < least
-        best, least = np.where(better, share, best), np.where(better, error, least)
+    at_once = max(1, _TOGETHER // max(1, problem.rows.size)) if together else 1
+    for first in range(0, len(SHARES), at_once):
+        shares = SHARES[first : first + at_once]
+        tried = _each(problem, shares)
+        errors = tried.error(gptq(tried) if together else tried.nearest())
+        outputs = problem.rows.shape[1]
+        for index, share in enumerate(shares):
+            error = _pooled(errors[:, index * outputs : (index + 1) * outputs], parts, per_channel)
+            better = error < least
+            best, least = np.where(better, share, best), np.where(better, error, least)
     return problem.scale * best
+
+
+def _each(problem: Problem, shares: Array) -> Problem:
+    """The outputs of a problem once for each share of their scales: all are settled in one go."""
+    rows = np.tile(problem.rows, (1, len(shares), 1))
+    scale = np.concatenate([problem.scale * share for share in shares], axis=1)
+    return replace(problem, rows=rows, scale=scale)
 
 
 def _pooled(error: Array, parts: int, per_channel: bool) -> Array:
