@@ -47,7 +47,7 @@ class Lock(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         model_sha256: of the model as it was given: of its file, or of the names and digests of its files.
         data: SHA-256 by role: ``calibration`` and ``eval`` of the samples' content, ``weights`` of the
             model's external data, ``target`` of the user's own target or board file, ``schedules`` of the
-            databases that kernels were chosen by.
+            databases that kernels were chosen by, ``plan`` of the ``plan.json`` that the recipe comes from.
         versions: by package.
         converter: versions of what turned another framework's model into ONNX, by distribution.
         recipe: the resolved recipe without paths.
@@ -161,7 +161,9 @@ def differences(old: Lock, new: Lock) -> list[str]:
     found = []
     for role in sorted({*old.data, *new.data}):
         if old.data.get(role) != new.data.get(role):
-            found.append(f"{_ROLES.get(role, f'the {role} data')} differs from what the lock was made with")
+            gone = role == "plan" and role not in new.data
+            how = "is missing" if gone else "differs from what the lock was made with"
+            found.append(f"{_ROLES.get(role, f'the {role} data')} {how}")
     for name in sorted({*old.versions, *new.versions}):
         before, after = old.versions.get(name, "none"), new.versions.get(name, "none")
         if before != after:
@@ -182,6 +184,7 @@ _ROLES = {
     "target": "the target file",
     "schedules": "the database of schedules",
     "metric": "the file of the metric",
+    "plan": "plan.json, the evidence of the search,",
 }
 
 
