@@ -34,10 +34,10 @@ def diff_builds(
 
     Returns:
         Plain data, each with ``a`` and ``b``: ``figures`` (sizes, accuracy, instructions), ``share`` (the
-        accuracy of both is a fraction), ``recipe`` (keys that differ), ``decisions`` (levels of knobs that differ), ``layers`` (of the model as it was given:
-        bits, bytes and instructions where one differs), ``files`` (digests of those that differ), ``causes``
-        (what the locks say of data and versions), and ``models`` (the comparison of each compressed model
-        that differs, by file).
+        accuracy of both is a fraction), ``recipe`` (keys that differ), ``decisions`` (levels of knobs that
+        differ), ``layers`` (of the model as it was given: bits, bytes and instructions where one differs),
+        ``files`` (digests of those that differ), ``causes`` (what the locks say of data and versions), and
+        ``models`` (the comparison of each compressed model that differs, by file).
 
     Raises:
         UserError: a folder is no build.

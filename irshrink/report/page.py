@@ -9,7 +9,7 @@ from typing import Any
 from irshrink.console import plural
 from irshrink.report.plan_view import plan_view
 from irshrink.report.render import template
-from irshrink.report.summary import arena_bound, kernels_chosen, removed
+from irshrink.report.summary import arena_bound, kernels_chosen, removed_parts
 from irshrink.report.svg import arena_over_time, split_bar, uncovered
 from irshrink.report.svg_graph import change_lines, draw_graph, state, too_large
 
@@ -22,12 +22,13 @@ def render_page(report: Mapping[str, Any]) -> str:
         r=report,
         where=report["board"] or report["target"],
         verdict=verdict(report),
-        parts=[_part(one, mixed) for one in report["variants"] or [only]],
+        parts=[_part(one, mixed, f"variants.{i}.") for i, one in enumerate(report["variants"])]
+        or [_part(only, mixed, "")],
         flash=_flash(report),
         ram=_ram(report),
         steps=_steps(report["passes"]),
         decided=_decided(report["passes"]),
-        removed=removed(report["changes"]) if report["changes"] else None,
+        removed=_removed(report["changes"]) if report["changes"] else None,
         counted=report["changes"] and any(None not in c["instructions"] for c in report["changes"]["layers"]),
         kernels=kernels_chosen(report["choices"]) if report["choices"] else None,
         mixed=mixed,
@@ -38,11 +39,18 @@ def render_page(report: Mapping[str, Any]) -> str:
     )
 
 
-def _part(variant: Mapping[str, Any], mixed: bool) -> dict[str, Any]:
-    """The arena and the layers of one variant, or of the only one."""
+def _part(variant: Mapping[str, Any], mixed: bool, path: str) -> dict[str, Any]:
+    """The arena and the layers of one variant, or of the only one.
+
+    Args:
+        path: where it stands in the report, with a dot behind; empty for the only one.
+    """
     layers, slots = variant["layers"], variant["arena"]
+    arena, bound = (f"{path or 'size.'}{name}_bytes" for name in ("arena", "arena_lower_bound"))
     return {
         "name": variant["name"],
+        "path": path,
+        "excess": f"{arena} - {bound}, 100 * ({arena} - {bound}) / {bound}",
         "arena_bytes": variant["arena_bytes"],
         "lower_bound_bytes": variant["arena_lower_bound_bytes"],
         "bound": arena_bound(variant["arena_bytes"], variant["arena_lower_bound_bytes"]),
@@ -131,13 +139,14 @@ def _ram(report: Mapping[str, Any]) -> dict[str, Any]:
 
 def _steps(passes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Passes that changed something, repetitions of one pass in a row as one line."""
-    changed = [record for record in passes if record["changed"]]
+    changed = [(place, record) for place, record in enumerate(passes) if record["changed"]]
     lines = []
-    for name, group in groupby(changed, key=lambda record: str(record["name"])):
-        records = list(group)
+    for name, group in groupby(changed, key=lambda one: str(one[1]["name"])):
+        places, records = zip(*group, strict=True)
         lines.append(
             {
                 "name": name,
+                "first": places[0],
                 "times": len(records),
                 "stats": {k: v for k, v in _sum_of_numbers([r["stats"] for r in records]).items() if v},
                 "options": {k: v for k, v in records[0]["options"].items() if v not in (None, [], {})},
@@ -153,6 +162,11 @@ def _decided(passes: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     if not rows:
         return None
     return {"rows": rows, "widths": sorted({int(bits) for row in rows for bits in row["loss"]}, reverse=True)}
+
+
+def _removed(changes: Mapping[str, Any]) -> dict[str, Any]:
+    lead, parts = removed_parts(changes)
+    return {"lead": lead, "parts": parts}
 
 
 def _sum_of_numbers(stats: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Reading what builds and searches wrote, ``report.json`` and ``plan.json``: checked before anyone uses it."""
+"""Reading what builds and searches wrote, ``report.json`` and ``plan.json``, checked before it is used."""
 
 from __future__ import annotations
 

@@ -56,9 +56,20 @@ def kernels_chosen(choices: Mapping[str, Any]) -> tuple[str, str]:
 
 def removed(changes: Mapping[str, Any]) -> str:
     """``9 layers and 4 beside them were changed: MACs 12,501,632 → 8,204,112 (-34.4 %), arena ..``"""
+    lead, parts = removed_parts(changes)
+    told = [
+        f"{one['label']} {one['before']:,}{one['unit']} → {one['after']:,}{one['unit']} ({one['percent']})"
+        for one in parts
+    ]
+    return f"{lead} {', '.join(told)}."
+
+
+def removed_parts(changes: Mapping[str, Any]) -> tuple[str, list[dict[str, Any]]]:
+    """How :func:`removed` begins, and what each quantity was and is."""
     named = (("MACs", "macs", ""), ("weights", "weights_bytes", " B"), ("arena", "arena_bytes", " B"))
     parts = [
-        f"{label} {before:,}{unit} → {after:,}{unit} ({_percent(before, after)})"
+        {"label": label, "key": name, "unit": unit, "before": before, "after": after}
+        | {"percent": _percent(before, after)}
         for label, name, unit in (*named, ("instructions", "instructions", ""))
         for before, after in (changes["total"][name],)
         if before and after is not None
@@ -66,7 +77,7 @@ def removed(changes: Mapping[str, Any]) -> str:
     purpose = sum(any(step["kind"] for step in row["steps"]) for row in changes["layers"])
     others = len(changes["layers"]) - purpose
     behind = f" and {others} beside them" if others else ""
-    return f"{plural(purpose, 'layer')}{behind} were changed: {', '.join(parts)}."
+    return f"{plural(purpose, 'layer')}{behind} were changed:", parts
 
 
 def _removed_lines(changes: Mapping[str, Any]) -> list[str]:

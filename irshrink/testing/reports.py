@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -70,6 +72,30 @@ def facts(
         notes=["the open batch dimension was set to 1"],
         recipe={"target": target, "quantize": "int8", "seed": 0},
     )  # fmt: skip
+
+
+def example_graph() -> list[dict[str, Any]]:
+    """The graph of :func:`facts` before it was quantized, as :func:`irshrink.report.graph.graph_rows` has it,
+    with a branch and a layer that another one computes.
+    """
+
+    def row(
+        name: str, *op_types: str, inputs: Sequence[int], size: tuple[int, int, list[int]]
+    ) -> dict[str, Any]:
+        nbytes, macs, shape = size
+        nodes = [name, *(f"{name}_{op.lower()}" for op in op_types[1:])]
+        return {"name": name, "nodes": nodes, "op_types": list(op_types), "inputs": list(inputs)} | {
+            "bytes": nbytes, "macs": macs, "output_shape": shape,
+        }  # fmt: skip
+
+    return [
+        row("/conv", "Conv", "Relu", inputs=[], size=(640, 9216, [1, 16, 8, 8])),
+        row("/pool", "MaxPool", inputs=[0], size=(0, 0, [1, 16, 4, 4])),
+        row("/side", "Conv", inputs=[0], size=(1088, 4096, [1, 16, 4, 4])),
+        row("/add", "Add", "Flatten", inputs=[1, 2], size=(0, 0, [1, 256])),
+        row("/fc", "Gemm", "Softmax", inputs=[3], size=(10_280, 2560, [1, 10])),
+        row("/late", "Add", inputs=[0, 4], size=(0, 0, [1, 10])),
+    ]
 
 
 def _program() -> Program:
