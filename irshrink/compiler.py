@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from irshrink import proof
 from irshrink.analyses.cost import graph_parameters
 from irshrink.artifact import model_name
@@ -23,6 +25,8 @@ from irshrink.module import Module
 from irshrink.output import fresh_folder
 from irshrink.passes.cleanup import cleanup_steps
 from irshrink.pipeline import Fixpoint, Instrument, Pass, Pipeline
+from irshrink.planning.compiling import PLAN_NAME, Searching, compile_planned, is_open, plan_text
+from irshrink.planning.plan import Plan
 from irshrink.program.lower import lower
 from irshrink.program.program import Program
 from irshrink.recipe import Recipe
@@ -63,16 +67,21 @@ def compile_model(
     *,
     force: bool = False,
     timings: bool = False,
+    searching: Searching | None = None,
+    plan: Plan | None = None,
     progress: Progress = lambda _: None,
 ) -> dict[str, Any]:
     """Compile a model into ``out`` and prove the build on its target or emulator.
 
     Args:
         model: ONNX, or any other format of docs/frontends.md.
-        recipe: what to do, for which target, with which data.
+        recipe: what to do, for which target, with which data. What it leaves open for an objective, or for
+            budgets that int8 does not keep, is searched (docs/planning.md).
         out: the output folder; appears complete or not at all.
         force: replace ``out`` even when it is no earlier build.
         timings: write wall-clock seconds into ``report.json``, which makes it differ from run to run.
+        searching: who tries plans, where one is searched.
+        plan: how the steps of the recipe were found, for the report.
         progress: called with what is being done.
 
     Returns:
@@ -83,15 +92,18 @@ def compile_model(
         BudgetError: accuracy, flash or RAM; nothing was written.
         ToolError: the compiler or the emulator.
     """
+    recipe = Recipe.checked(recipe)
 
-    def build(attempt: Recipe) -> dict[str, Any]:
-        return _compile(Path(model), attempt, Path(out), force, timings, progress)
+    def build(attempt: Recipe, plan: Plan | None) -> dict[str, Any]:
+        return _compile(Path(model), attempt, Path(out), force, timings, plan, progress)
 
-    return within_flash(build, Recipe.checked(recipe))
+    if recipe.objective is not None or is_open(recipe):
+        return compile_planned(build, Path(model), recipe, searching or Searching(), progress)
+    return within_flash(lambda attempt: build(attempt, plan), recipe)
 
 
 def _compile(
-    path: Path, recipe: Recipe, out: Path, force: bool, timings: bool, progress: Progress
+    path: Path, recipe: Recipe, out: Path, force: bool, timings: bool, plan: Plan | None, progress: Progress
 ) -> dict[str, Any]:
     target = recipe.resolved_target()
     schedules = schedules_for(target, recipe.schedules)
@@ -145,6 +157,9 @@ def _compile(
         memory = memory_notes(backend, made[0].built, made[0].checked.run, made[0].tests, progress)
         digests: dict[str, str | None] = {role: given.digest() for role, given in samples.items()}
         digests |= {"schedules": schedules.digest(), **_weights_digest(module)}
+        if plan is not None:
+            write_text(folder / PLAN_NAME, plan_text(plan))
+            digests["plan"] = sha256(folder / PLAN_NAME)
         found = settled(recipe, passes, module.history)
         lock = make_lock(found, imported.sha256, digests, imported.versions)
         facts = BuildFacts(
@@ -161,6 +176,7 @@ def _compile(
                 *memory,
             ],
             recipe=lock.recipe,
+            plan=None if plan is None else msgspec.to_builtins(plan),
             latency=latency,
             before=footprint_before(whole, module.history, target, passes, costs, progress),
             graph=graph_rows(whole.graph),
