@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from irshrink.api import compile
+    from irshrink.api import compile, plan
     from irshrink.artifact import Build, load_build
     from irshrink.compiler import compile_model
     from irshrink.errors import IrshrinkError
@@ -40,6 +40,7 @@ _PUBLIC = {
     "load_build": "irshrink.artifact",
     "load_module": "irshrink.module",
     "load_target": "irshrink.target",
+    "plan": "irshrink.api",
     "read_model": "irshrink.frontends.read",
 }
 
@@ -60,6 +61,7 @@ __all__ = [
     "load_build",
     "load_module",
     "load_target",
+    "plan",
     "read_model",
 ]
 

@@ -28,6 +28,7 @@ from irshrink.commands.import_ import import_command
 from irshrink.commands.inspect import inspect_command
 from irshrink.commands.optimize import optimize_command
 from irshrink.commands.passes import passes_command
+from irshrink.commands.plan import plan_command
 from irshrink.commands.replay import replay_command
 from irshrink.commands.report import report_command
 from irshrink.commands.run import run_command
@@ -62,9 +63,9 @@ def app() -> None:
 
 
 for _command in (
-    compile_command, import_command, inspect_command, run_command, passes_command, targets_command,
-    diff_command, replay_command, optimize_command, explain_command, tune_command, cmake_command,
-    report_command,
+    compile_command, plan_command, import_command, inspect_command, run_command, passes_command,
+    targets_command, diff_command, replay_command, optimize_command, explain_command, tune_command,
+    cmake_command, report_command,
 ):  # fmt: skip
     app.add_command(_command)
 

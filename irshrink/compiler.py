@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from irshrink import proof
 from irshrink.analyses.cost import graph_parameters
 from irshrink.artifact import model_name
@@ -25,7 +23,7 @@ from irshrink.module import Module
 from irshrink.output import fresh_folder
 from irshrink.passes.cleanup import cleanup_steps
 from irshrink.pipeline import Fixpoint, Instrument, Pass, Pipeline
-from irshrink.planning.compiling import PLAN_NAME, Searching, compile_planned, is_open, plan_text
+from irshrink.planning.compiling import PLAN_NAME, Searching, compile_planned, is_open, plain_plan, plan_text
 from irshrink.planning.plan import Plan
 from irshrink.program.lower import lower
 from irshrink.program.program import Program
@@ -176,7 +174,7 @@ def _compile(
                 *memory,
             ],
             recipe=lock.recipe,
-            plan=None if plan is None else msgspec.to_builtins(plan),
+            plan=None if plan is None else plain_plan(plan),
             latency=latency,
             before=footprint_before(whole, module.history, target, passes, costs, progress),
             graph=graph_rows(whole.graph),

@@ -165,6 +165,10 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             )
         if (self.objective is not None or self.knobs) and self.steps is not None:
             raise RecipeError("steps decide everything that an objective could. Leave one of them out.")
+        if self.objective not in (None, "accurate") and self.max_drop is None:
+            raise RecipeError(
+                f"how much accuracy may a plan lose to be {self.objective}? Give --max-drop 1%."
+            )
         if self.threads is not None and not 1 <= self.threads <= MOST_THREADS:
             raise RecipeError(f"threads is {self.threads}; it must be 1 to {MOST_THREADS}.")
         self._require_shares()

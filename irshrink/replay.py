@@ -14,6 +14,8 @@ from irshrink.errors import RecipeError
 from irshrink.files import why_no_file
 from irshrink.frontends.convert import digest, model_files
 from irshrink.lock import LOCK_NAME, Lock, differences, read_lock, require_model
+from irshrink.planning.compiling import PLAN_NAME, read_plan
+from irshrink.planning.plan import Plan
 from irshrink.recipe import load_recipe
 
 #: What the user has to give again, as the lock keeps only digests. (Of schedules those that ship may do.)
@@ -79,7 +81,7 @@ def replay_build(
     require_model(lock, build / LOCK_NAME, digest(model, model_files(model, recipe.frontend)))
     with tempfile.TemporaryDirectory(prefix="irshrink-") as scratch:
         again = Path(scratch) / "build"
-        compile_model(model, recipe, again, progress=progress)
+        compile_model(model, recipe, again, plan=_evidence(build, lock), progress=progress)
         progress("comparing")
         new = _lock_of(again)
         return compare_folders(build, again, tuple(differences(lock, new)))
@@ -109,6 +111,12 @@ def _lock_of(build: Path) -> Lock:
     if lock is None:
         raise RecipeError(f"{path}: is a recipe, not the lock of a build.")
     return lock
+
+
+def _evidence(build: Path, lock: Lock) -> Plan | None:
+    """How the steps in the lock were found: that is not searched again."""
+    plan = build / PLAN_NAME
+    return read_plan(plan) if "plan" in lock.data and plan.is_file() else None
 
 
 def _where(name: str, old: Path, new: Path) -> str:

@@ -67,6 +67,7 @@ def test_a_missed_budget_is_a_failed_test(net: Path) -> None:
 def test_an_error_that_is_no_budget_fails_the_build() -> None:
     assert '<testcase classname="irshrink.m" name="build">' in junit_of_error(ModelError("broken <x>"), "m")
     assert 'name="accuracy"' in junit_of_error(BudgetError("accuracy: falls"), "m")
+    assert 'name="plan"' in junit_of_error(BudgetError("no plan keeps the budgets"), "m")
 
 
 @pytest.mark.long

@@ -30,6 +30,7 @@ PUBLIC = [
     "load_build",
     "load_module",
     "load_target",
+    "plan",
     "read_model",
 ]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from irshrink.commands.recipe import keys_of, recipe_options
+from irshrink.commands.recipe import keys_of, recipe_options, search_options
 from irshrink.console import echo, print_json, progress, warn
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 @click.command("compile", short_help="Compile a model into a checked C library.")
 @click.argument("model", type=click.Path(path_type=Path))
 @recipe_options
+@search_options
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Output folder.")
 @click.option(
     "--timings",
@@ -38,6 +39,9 @@ def compile_command(
     model: Path,
     out: Path,
     recipe_file: Path | None,
+    processes: int,
+    cluster: str | None,
+    journal: Path | None,
     timings: bool,
     junit: Path | None,
     force: bool,
@@ -57,7 +61,16 @@ def compile_command(
 
     with progress("compile") as step, _told(junit, model) as tell:
         report = api.compile(
-            model, out, recipe=recipe_file, force=force, timings=timings, progress=step, **keys
+            model,
+            out,
+            recipe=recipe_file,
+            processes=processes,
+            cluster=cluster,
+            journal=journal,
+            force=force,
+            timings=timings,
+            progress=step,
+            **keys,
         )
         tell(report)
     if lock is not None:

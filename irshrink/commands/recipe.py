@@ -216,3 +216,32 @@ def read_recipe(file: Path | None, options: Mapping[str, Any]) -> Recipe:
 
     keys = keys_of(options)
     return make_recipe(keys, "command line") if file is None else load_recipe(file, keys)
+
+
+_SEARCH_OPTIONS = (
+    click.option(
+        "--processes",
+        type=click.IntRange(min=0),
+        default=0,
+        metavar="N",
+        help="Plans to try at a time. Default: as many as there are cores.",
+    ),
+    click.option(
+        "--cluster",
+        metavar="ADDRESS",
+        help="Try plans on a Dask cluster: the address of its scheduler, or local:N.",
+    ),
+    click.option(
+        "--journal",
+        type=click.Path(path_type=Path),
+        metavar="FOLDER",
+        help="Where is remembered what was tried. Default: in the user's cache.",
+    ),
+)
+
+
+def search_options(function: F) -> F:
+    """Give a command the parameters ``processes``, ``cluster`` and ``journal``."""
+    for option in reversed(_SEARCH_OPTIONS):
+        function = option(function)
+    return function

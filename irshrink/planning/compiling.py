@@ -90,9 +90,16 @@ def _on_other_data(message: str, plan: Plan) -> str:
     )
 
 
+def plain_plan(plan: Plan) -> dict[str, Any]:
+    """``plan`` of the report's schema; the same of a plan just found and of one that was read."""
+    read = msgspec.convert(msgspec.to_builtins(plan), Plan)  # whole numbers where floats belong are floats
+    found: dict[str, Any] = msgspec.to_builtins(read)
+    return found
+
+
 def plan_text(plan: Plan) -> str:
     """The content of ``plan.json``."""
-    return msgspec.json.format(msgspec.json.encode(plan), indent=2).decode("utf-8") + "\n"
+    return msgspec.json.format(msgspec.json.encode(plain_plan(plan)), indent=2).decode("utf-8") + "\n"
 
 
 def read_plan(path: Path) -> Plan:
@@ -108,4 +115,13 @@ def read_plan(path: Path) -> Plan:
         raise RecipeError(f"{path}: is no plan of this version of irshrink: {e}.") from e
 
 
-__all__ = ["PLAN_NAME", "Found", "Searching", "compile_planned", "is_open", "plan_text", "read_plan"]
+__all__ = [
+    "PLAN_NAME",
+    "Found",
+    "Searching",
+    "compile_planned",
+    "is_open",
+    "plain_plan",
+    "plan_text",
+    "read_plan",
+]
