@@ -57,19 +57,26 @@ def compile_planned(
         BudgetError: no plan keeps the budgets; the message says what is nearest and what would help.
         IrshrinkError: whatever building raises.
     """
+    missed: BudgetError | None = None
     if recipe.objective is None:
         try:
             return build(recipe, None)
         except BudgetError as e:
             progress(f"int8 does not do: {e}")
-    found = search_plan(
-        model,
-        recipe,
-        processes=searching.processes,
-        cluster=searching.cluster,
-        folder=searching.folder,
-        progress=progress,
-    )
+            missed = e
+    try:
+        found = search_plan(
+            model,
+            recipe,
+            processes=searching.processes,
+            cluster=searching.cluster,
+            folder=searching.folder,
+            progress=progress,
+        )
+    except RecipeError as e:
+        if missed is None:
+            raise
+        raise BudgetError(f"{missed} No plan was searched: {e}") from e
     for _ in range(_BUILDS):
         found.require_met()
         try:
@@ -78,6 +85,7 @@ def compile_planned(
             raise AccuracyError(_on_other_data(str(e), found.plan)) from e
         except BudgetError as e:
             missed, found = e, found.without_chosen(str(e))
+    assert missed is not None, "every turn returns or misses something"
     raise missed
 
 
