@@ -1,7 +1,8 @@
 """Whether plain data fits a JSON Schema, as far as this package's schemas use one.
 
 Known are ``type``, ``const``, ``enum``, ``required``, ``properties``, ``additionalProperties``, ``items``,
-``minItems``, ``maxItems``, ``minimum``, ``pattern``, ``oneOf`` and ``$ref`` into ``$defs``.
+``minItems``, ``maxItems``, ``minimum``, ``exclusiveMinimum``, ``maximum``, ``pattern``, ``oneOf`` and
+``$ref`` into ``$defs``.
 """
 
 from __future__ import annotations
@@ -48,14 +49,23 @@ def _misfits(value: Any, schema: Mapping[str, Any], whole: Mapping[str, Any], wh
         yield f"{name} is {value!r}, not {schema['const']!r}"
     if "enum" in schema and value not in schema["enum"]:
         yield f"{name} is {value!r}, which is not known"
-    if "minimum" in schema and _is(value, "number") and value < schema["minimum"]:
-        yield f"{name} is below {schema['minimum']}"
+    if _is(value, "number"):
+        yield from _of_number(value, schema, name)
     if "pattern" in schema and isinstance(value, str) and not re.search(schema["pattern"], value):
         yield f"{name} is of another form"
     if isinstance(value, dict):
         yield from _of_object(value, schema, whole, where)
     if isinstance(value, list):
         yield from _of_array(value, schema, whole, where)
+
+
+def _of_number(value: float, schema: Mapping[str, Any], name: str) -> Iterator[str]:
+    if value < schema.get("minimum", value):
+        yield f"{name} is below {schema['minimum']}"
+    if "exclusiveMinimum" in schema and value <= schema["exclusiveMinimum"]:
+        yield f"{name} is not above {schema['exclusiveMinimum']}"
+    if value > schema.get("maximum", value):
+        yield f"{name} is above {schema['maximum']}"
 
 
 def _of_object(

@@ -85,9 +85,15 @@ def _compared(
         "instructions": [amounts, sum(counted) if counted else None],
         "bits": bits,
         "operators": [layer["name"] for layer in own],
+        "within": None if own else _within(names, layers),
         "kinds": list(dict.fromkeys(step["kind"] for step in steps if step["kind"])),
         "details": list(dict.fromkeys(step["detail"] for step in steps)),
     }
+
+
+def _within(names: set[str], layers: Sequence[Mapping[str, Any]]) -> str | None:
+    """The operator that computes a layer together with another one."""
+    return next((layer["name"] for layer in layers if names & set(layer["origin"])), None)
 
 
 def _names(row: Mapping[str, Any], changed: Mapping[str, Mapping[str, Any]]) -> set[str]:

@@ -35,6 +35,7 @@ def render_page(report: Mapping[str, Any]) -> str:
         compared=_compared(report["graph"]),
         p=report["plan"],
         v=plan_view(report["plan"], report) if report["plan"] else None,
+        before_arena=_before_arena(report),
         timed=any(record["seconds"] is not None for record in report["passes"]),
     )
 
@@ -96,6 +97,16 @@ def _compared(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
         "predicted": any(row["instructions"][0] is not None for row in table),
         "bits": any(row["bits"] is not None for row in table),
     }
+
+
+def _before_arena(report: Mapping[str, Any]) -> str | None:
+    """What the arena would have been without the plan, or without what passes took away."""
+    if report["plan"]:
+        tried = report["plan"]["evaluations"]
+        start = next((one["figures"] for one in tried if one["purpose"] == "baseline"), None)
+        return f"The baseline of the plan would take {start['arena_bytes']:,} bytes." if start else None
+    before = report["changes"]["total"]["arena_bytes"][0] if report["changes"] else None
+    return None if before is None else f"Without what was taken away it would take {before:,} bytes."
 
 
 def _known(pair: Sequence[int | None]) -> list[int]:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import jinja2
+from markupsafe import Markup, escape
 
 from irshrink.console import plural, similarity
 from irshrink.report.summary import measured
 
 HERE = Path(__file__).parent
+_OPTION = re.compile(r"--[a-z][a-z-]*")
 
 
 @cache
@@ -36,6 +39,7 @@ def template(name: str) -> jinja2.Template:
         "change": _change,
         "error": lambda value: value if isinstance(value, str) else f"{value:.3g}",
         "shape": lambda dims: " × ".join(str(d) for d in dims) or "scalar",
+        "unbroken": _unbroken,
         "share": lambda value, most: f"{100 * (value or 0) / most:.1f}" if most else "0",
     }
     return environment.get_template(name)
@@ -44,6 +48,11 @@ def template(name: str) -> jinja2.Template:
 def number(value: float | None) -> str:
     """Digits in groups of three; a dash for what was not measured."""
     return "–" if value is None else f"{value:,}"
+
+
+def _unbroken(text: str) -> Markup:
+    """Options of commands stay on one line."""
+    return Markup(_OPTION.sub(r'<span class="option">\g<0></span>', str(escape(text))))
 
 
 def _change(pair: Sequence[int | None]) -> str:

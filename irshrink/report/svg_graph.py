@@ -19,7 +19,7 @@ from irshrink.console import plural
 MOST_LAYERS, MOST_COLUMNS = 60, 3
 
 _BOX, _HEIGHT = 292, 68
-_ACROSS, _DOWN, _LANE, _EDGE = 16, 18, 10, 8
+_ACROSS, _DOWN, _LANE, _EDGE = 16, 26, 10, 8
 #: Average width of a character of the first line, and of the others.
 _BOLD, _PLAIN = 7.2, 6.4
 
@@ -85,7 +85,7 @@ def change_lines(row: Row) -> tuple[str, str]:
     if became == "gone":
         done = "taken away"
     elif became == "joined":
-        done = "computed with another layer" if row["bytes"][0] or row["macs"][0] else "no code of its own"
+        done = f"computed by {row['within']}" if row["within"] else "nothing left to compute"
     else:
         bits = f"{row['bits']:g} bits" if row["bits"] is not None else ""
         done = "; ".join([*row["details"], *([bits] if bits else [])]) or "kept"
@@ -140,7 +140,7 @@ def _edge(source: _Place, target: _Place, lane: int | None, right: float) -> str
     else:
         x, shift = right + lane * _LANE, 30
         leave, arrive = source.middle + shift, target.middle + shift
-        way = f"M{leave} {start}v{_DOWN / 3:.1f}H{x}V{end - _DOWN / 3:.1f}H{arrive}V{end}"
+        way = f"M{leave} {start}v{_DOWN / 4:.1f}H{x}V{end - _DOWN / 4:.1f}H{arrive}V{end}"
     return f'<path class="edge" d="{way}"/>'
 
 

@@ -97,11 +97,14 @@ def tried(plan: Row) -> list[int]:
 
 
 def over(plan: Row, evaluation: Row) -> list[Row]:
-    """The budgets that a plan misses. A drop counts with its standard error."""
+    """The budgets that a plan misses. A drop counts with its standard error; an extreme plan has none."""
     figures = evaluation["figures"]
     if figures is None:
         return []
-    return [one for one in plan["budgets"] if amount(evaluation, one["quantity"]) > one["limit"]]
+    known = [
+        one for one in plan["budgets"] if evaluation["purpose"] != "extreme" or one["quantity"] != "drop"
+    ]
+    return [one for one in known if amount(evaluation, one["quantity"]) > one["limit"]]
 
 
 def amount(evaluation: Row, name: str) -> float:
