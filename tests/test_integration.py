@@ -88,7 +88,7 @@ def test_the_cmake_function_compiles_once_and_stops_at_a_budget(net: Path) -> No
     assert "irshrink: compiling net.onnx" in first.stdout
     assert cmake("--build", "build").returncode == 0
     assert "compiling" not in cmake("-S", ".", "-B", "build").stdout
-    (net / "CMakeLists.txt").write_text(PROJECT % "OPTIONS --max-size 10")
+    (net / "CMakeLists.txt").write_text(PROJECT % "MAX_SIZE 10")
     missed = cmake("-S", ".", "-B", "build")
     assert missed.returncode != 0
     assert "size: the ONNX model takes" in missed.stderr

@@ -1,6 +1,7 @@
 # irshrink_compile(<name> MODEL <file> TARGET <core or board>
-#                  [CALIBRATION <data>] [EVAL <data>] [RECIPE <file>] [MAX_DROP <drop>] [FLASH <size>]
-#                  [RAM <size>] [JUNIT <file>] [OPTIONS <option>...])
+#                  [CALIBRATION <data>] [EVAL <data>] [RECIPE <file>] [METRIC <metric>] [MAX_DROP <drop>]
+#                  [MAX_SIZE <size>] [FLASH <size>] [RAM <size>] [INSTRUCTIONS <number>] [LATENCY <time>]
+#                  [OBJECTIVE <objective>] [JOURNAL <folder>] [JUNIT <file>] [OPTIONS <option>...])
 #
 # Compiles a model when the project is configured, and adds the library target <name> (an alias of the
 # package's own) to link with. A missed budget, a bad model or bad data stops the configuration with
@@ -15,7 +16,8 @@ cmake_minimum_required(VERSION 3.16)
 find_program(IRSHRINK_COMMAND irshrink DOC "The irshrink command")
 
 function(irshrink_compile name)
-  cmake_parse_arguments(PARSE_ARGV 1 given "" "MODEL;TARGET;CALIBRATION;EVAL;RECIPE;MAX_DROP;FLASH;RAM;JUNIT" "OPTIONS")
+  set(others TARGET METRIC MAX_DROP MAX_SIZE FLASH RAM INSTRUCTIONS LATENCY OBJECTIVE JOURNAL JUNIT)
+  cmake_parse_arguments(PARSE_ARGV 1 given "" "MODEL;CALIBRATION;EVAL;RECIPE;${others}" "OPTIONS")
   if(given_UNPARSED_ARGUMENTS)
     message(FATAL_ERROR "irshrink_compile(${name}): unknown argument ${given_UNPARSED_ARGUMENTS}")
   endif()
@@ -42,11 +44,11 @@ function(irshrink_compile name)
       endif()
     endif()
   endforeach()
-  foreach(budget TARGET MAX_DROP FLASH RAM JUNIT)
-    if(given_${budget})
-      string(TOLOWER ${budget} option)
+  foreach(other ${others})
+    if(given_${other})
+      string(TOLOWER ${other} option)
       string(REPLACE _ - option ${option})
-      list(APPEND command --${option} ${given_${budget}})
+      list(APPEND command --${option} ${given_${other}})
     endif()
   endforeach()
   list(APPEND command ${given_OPTIONS})
