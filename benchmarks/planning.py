@@ -66,6 +66,7 @@ class Watch:
         left = re.search(r"about (\d+) (s|min) left", step)
         if step.startswith("at most") and left and self.estimate is None:
             self.estimate, self.announced = int(left[1]) * (60.0 if left[2] == "min" else 1.0), now
+            print(f"  {step}", flush=True)
         if step.startswith("evaluation"):
             self.last, self.lines = now, self.lines + 1
 

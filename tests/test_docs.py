@@ -9,6 +9,7 @@ from types import ModuleType
 
 import pytest
 
+from irshrink.cli import app
 from irshrink.registry import pass_table
 from irshrink.testing import check_case, read_cases
 
@@ -37,6 +38,13 @@ def test_ci_runs_the_readme_s_test_command() -> None:
     tests = [line for line in lines if "pytest" in line]
     assert len(tests) == 1
     assert tests[0] in (ROOT / ".ci" / "run").read_text("utf-8").splitlines()
+
+
+@pytest.mark.parametrize("name", ["planning.md", "integration.md"])
+def test_options_that_pages_name_are_options(name: str) -> None:
+    text = (ROOT / "docs" / name).read_text("utf-8")
+    known = {option for one in app.commands.values() for each in one.params for option in each.opts}
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) <= known
 
 
 def test_the_pass_that_the_guide_writes_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
