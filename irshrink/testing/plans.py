@@ -30,7 +30,7 @@ _KNOBS: dict[str, tuple[str, str, tuple[str, ...], tuple[tuple[float, float, flo
     ),
 }
 _OBLIGATORY = "quantize-mixed"
-_BUDGETS = ({"quantity": "drop", "option": "--max-drop", "limit": 0.01},)
+_BUDGETS: tuple[dict[str, Any], ...] = ({"quantity": "drop", "option": "--max-drop", "limit": 0.01},)
 _FLASH, _RAM, _COST = 52_480, 23_168, 7_200_000
 
 
