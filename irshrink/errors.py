@@ -71,15 +71,24 @@ class BudgetError(IrshrinkError):
     Attributes:
         over: bytes that the build takes too much of the flash, where that is the budget.
         least_over: bytes that the model takes too much with the fewest bits, where its size is the budget.
+        ram_over: bytes that the smallest arena takes too much of the RAM, where that is the budget.
         model_bytes: size of the ONNX model that was built, once it is known.
     """
 
     exit_code = 2
 
-    def __init__(self, message: str, *, over: int | None = None, least_over: int | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        over: int | None = None,
+        least_over: int | None = None,
+        ram_over: int | None = None,
+    ) -> None:
         super().__init__(message)
         self.over = over
         self.least_over = least_over
+        self.ram_over = ram_over
         self.model_bytes: int | None = None
 
 

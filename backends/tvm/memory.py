@@ -153,5 +153,6 @@ def _require_ram(program: Program, plan: MemoryPlan, target: Target) -> None:
     raise BudgetError(
         f"RAM: the arena takes {plan.nbytes:,} bytes, {turns}{plan.nbytes - target.ram_bytes:,} more than "
         f"{target.limit('ram')}. In use at once: {named}. "
-        "A smaller input, fewer channels in those layers, or a target with more RAM would help."
+        "A smaller input, fewer channels in those layers, or a target with more RAM would help.",
+        ram_over=plan.nbytes - target.ram_bytes,
     )

@@ -160,7 +160,7 @@ def sketched(
 ) -> Sketch:
     """Kernels and memory of a model, which is quantized in place unless it is.
 
-    Where the target's RAM is too short for any plan, there is more of it.
+    Where the target's RAM is too short for any plan, there is as much as the smallest arena takes.
 
     Raises:
         UnsupportedModelError: the target has no kernel for a node.
@@ -178,8 +178,10 @@ def sketched(
     program = lower_for(module, target)
     try:
         return backend.sketch(program, target)
-    except BudgetError:
-        return backend.sketch(program, with_memory(target, _ROOM, _ROOM))
+    except BudgetError as e:
+        if e.ram_over is None or target.ram_bytes is None:
+            raise
+        return backend.sketch(program, with_memory(target, _ROOM, target.ram_bytes + e.ram_over))
 
 
 def weights_bytes(sketch: Sketch) -> int:

@@ -17,8 +17,7 @@ from irshrink.errors import BudgetError, UserError
 from irshrink.external import files_of
 from irshrink.knobs import Step
 from irshrink.module import Module
-from irshrink.pipeline import Pipeline
-from irshrink.planning.footprint import Taken, besides, footprint
+from irshrink.planning.footprint import Taken, footprint
 from irshrink.planning.journal import key_of
 from irshrink.planning.plan import Figures
 from irshrink.planning.stages import RefusedError, Stages
@@ -104,9 +103,7 @@ def _tried(subject: Subject, stages: Stages, job: Job, progress: Progress) -> Me
     stages.keys(job.steps)  # unknown passes and options are the caller's fault, not the plan's
     try:
         module = stages.module(job.steps, judged=job.judged, progress=progress)
-        Pipeline(subject.backend.legalize(subject.target)).run(module, subject.target, subject.recipe.seed)
-        progress("planning the memory")
-        taken = footprint(subject, module, besides(subject, stages.journal, progress))
+        taken = footprint(subject, stages.journal, module, progress)
     except (RefusedError, UserError, BudgetError) as e:
         return _described(subject, Measured(figures=None, failed=str(e)), job)
     drop = spread = loss = 0.0

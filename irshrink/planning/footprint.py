@@ -1,20 +1,21 @@
-"""What a plan takes on the target: predicted, and what every build has besides measured once.
+"""What a plan takes on the target.
 
-A footprint (:mod:`irshrink.layer_cost`) knows constants, kernels and the arena. A build has more: calls of
-kernels, functions of the header, the compiler's own library in flash; the stack and other data in RAM. These
-hardly depend on the plan. They are what one build of the model, plain int8, has more than its prediction.
+For a microcontroller every plan is built, which takes a second: flash and RAM are those of a build. Models of
+a size that the emulator is quick with are run once, so that instructions and stack are counted, too. Larger
+ones have their instructions predicted (docs/cost.md), and the stack of one build of the model in plain int8.
+
+For other targets constants and the arena are planned, instructions predicted, and what builds have besides is
+what that one build has.
 """
 
 from __future__ import annotations
 
-import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from irshrink import proof
 from irshrink.analyses.cost import graph_macs
 from irshrink.console import Progress
 from irshrink.costs.planned import plan_only
@@ -24,30 +25,24 @@ from irshrink.module import Module
 from irshrink.pipeline import Pipeline
 from irshrink.planning.journal import Journal, key_of
 from irshrink.planning.subject import Subject
-from irshrink.program.lower import lower_for
+from irshrink.planning.trial import trial
 from irshrink.registry import make_pass
 
-__all__ = ["Besides", "besides", "footprint"]
+__all__ = ["Taken", "footprint"]
 
-#: Samples that the baseline's ranges are found on.
+#: Multiply-accumulates of models that are run in the emulator for every plan: a second or two.
+_QUICK_MACS = 30_000_000
+#: Samples that the ranges of plain int8 are found on.
 _FEW = 8
-
-
-class Besides(msgspec.Struct, frozen=True):
-    """What builds take that no footprint tells, bytes.
-
-    Attributes:
-        flash: code and tables beside kernels and constants.
-        ram: stack and data beside the arena.
-    """
-
-    flash: int
-    ram: int
 
 
 @dataclass(frozen=True)
 class Taken:
-    """What a model takes on the target; see :class:`irshrink.planning.plan.Figures`."""
+    """What a model takes on the target; see :class:`irshrink.planning.plan.Figures`.
+
+    Attributes:
+        layers: parts of ``cost`` by the name of the node.
+    """
 
     weights_bytes: int
     flash_bytes: int
@@ -55,27 +50,72 @@ class Taken:
     ram_bytes: int
     cost: float
     macs: int
-    layers: dict[str, float]
+    layers: Mapping[str, float]
 
 
-def footprint(subject: Subject, module: Module, more: Besides) -> Taken:
+class Besides(msgspec.Struct, frozen=True):
+    """What the baseline takes that is not found for every plan, bytes.
+
+    Attributes:
+        flash: code and tables beside kernels and constants.
+        ram: data beside the arena.
+        stack: of an inference.
     """
+
+    flash: int
+    ram: int
+    stack: int
+
+
+def footprint(
+    subject: Subject, journal: Journal, module: Module, progress: Progress = lambda _: None
+) -> Taken:
+    """What a model takes as it would be compiled; it is not changed.
+
     Raises:
         UnsupportedModelError: the target has no kernel for a node.
         ToolError: the compiler or the emulator failed.
     """
-    found = _predicted(subject, module)
-    macs = {str(node.name): count or 0 for node, count in graph_macs(module.graph).items()}
-    known = {name: cost.amount for name, cost in found.layers.items()}
+    if not _is_microcontroller(subject):
+        return _planned(subject, module, _besides(subject, journal, progress))
+    quick = subject.costs is not None and subject.macs <= _QUICK_MACS
+    progress("building the plan" + (" and running it once" if quick else ""))
+    found = trial(subject, module, run=quick)
+    built, run = found.built, found.run
+    macs = _macs(module)
+    if run is not None and run.instructions is not None:
+        stack, cost, layers = run.stack_bytes or 0, float(run.instructions), found.layers()
+    else:
+        stack, (cost, layers) = _besides(subject, journal, progress).stack, _cost(subject, module, macs)
+    return Taken(
+        weights_bytes=built.weights_bytes,
+        flash_bytes=built.flash_bytes,
+        arena_bytes=found.arena_bytes,
+        ram_bytes=found.arena_bytes + built.ram_bytes - built.plan.nbytes + stack,
+        cost=cost,
+        macs=int(sum(macs.values())),
+        layers=layers,
+    )
+
+
+def _planned(subject: Subject, module: Module, more: Besides) -> Taken:
+    found, macs = _predicted(subject, module), _macs(module)
+    cost, layers = _amounts(found, macs)
     return Taken(
         weights_bytes=found.weights_bytes,
         flash_bytes=found.weights_bytes + (found.code_bytes or 0) + more.flash,
         arena_bytes=found.arena_bytes,
-        ram_bytes=found.arena_bytes + more.ram,
-        cost=float(sum(macs.values())) if found.cost is None else found.cost.amount,
-        macs=sum(macs.values()),
-        layers=known or {name: float(count) for name, count in macs.items()},
+        ram_bytes=found.arena_bytes + more.ram + more.stack,
+        cost=cost,
+        macs=int(sum(macs.values())),
+        layers=layers,
     )
+
+
+def _is_microcontroller(subject: Subject) -> bool:
+    """Whether a target has flash and RAM that a build is linked for."""
+    emulation = subject.target.emulation
+    return emulation is not None and emulation.flash_base is not None
 
 
 def _predicted(subject: Subject, module: Module) -> Footprint:
@@ -84,49 +124,49 @@ def _predicted(subject: Subject, module: Module) -> Footprint:
     return plan_only(module, subject.target)
 
 
-def besides(subject: Subject, journal: Journal, progress: Progress = lambda _: None) -> Besides:
-    """What builds of this subject take besides, from the journal or from one build.
+def _cost(subject: Subject, module: Module, macs: Mapping[str, float]) -> tuple[float, Mapping[str, float]]:
+    if subject.costs is None:
+        return sum(macs.values()), macs
+    return _amounts(subject.costs.of_module(module), macs)
 
-    Raises:
-        ToolError: the compiler or the emulator failed.
-    """
+
+def _amounts(found: Footprint, macs: Mapping[str, float]) -> tuple[float, Mapping[str, float]]:
+    """Cost, and parts of it by node; multiply-accumulates where nothing was measured."""
+    if found.cost is None:
+        return sum(macs.values()), macs
+    return found.cost.amount, {name: cost.amount for name, cost in found.layers.items()}
+
+
+def _macs(module: Module) -> dict[str, float]:
+    return {str(node.name): float(count or 0) for node, count in graph_macs(module.graph).items()}
+
+
+def _besides(subject: Subject, journal: Journal, progress: Progress) -> Besides:
+    """From the journal, or from one build."""
     key = key_of(subject.digest, "besides")
     known = journal.get("besides", key)
     if known is not None:
         return msgspec.convert(known, Besides)
     progress("building the model in plain int8, to see what builds take")
-    found = _measured(subject, _baseline(subject))
-    journal.put("besides", key, msgspec.to_builtins(found))
+    module = _baseline(subject)
+    predicted, found = _predicted(subject, module), trial(subject, module, run=True)
+    built = found.built
+    more = Besides(
+        flash=built.flash_bytes - predicted.weights_bytes - (predicted.code_bytes or 0),
+        ram=built.ram_bytes - built.plan.nbytes,
+        stack=0 if found.run is None else found.run.stack_bytes or 0,
+    )
+    journal.put("besides", key, msgspec.to_builtins(more))
     journal.say("besides", key)
-    return found
+    return more
 
 
 def _baseline(subject: Subject) -> Module:
     """Plain int8; where that cannot be, float as it is."""
-    plain = subject.module.clone()
+    plain, seed = subject.module.clone(), subject.recipe.seed
     plain.calibration = subject.fitted.spread(_FEW)
     options: dict[str, Any] = {"method": "minmax", "keep_float": list(subject.recipe.keep_float)}
     try:
-        return Pipeline([make_pass("quantize-int8", options)]).run(plain, subject.target, subject.recipe.seed)
+        return Pipeline([make_pass("quantize-int8", options)]).run(plain, subject.target, seed)
     except UserError:
         return subject.module.clone()
-
-
-def _measured(subject: Subject, module: Module) -> Besides:
-    recipe, backend = msgspec.structs.replace(subject.recipe, test_inputs=1), subject.backend
-    target, found = msgspec.structs.replace(subject.target, flash_bytes=None), _predicted(subject, module)
-    if target.ram_bytes is not None and found.arena_bytes > target.ram_bytes:
-        target = msgspec.structs.replace(target, ram_bytes=None)
-    Pipeline(backend.legalize(target)).run(module, target, recipe.seed)
-    program = lower_for(module, target, io=recipe.io, requantize=recipe.requantize)
-    tests = proof.test_vector(program, proof.Data(subject.fitted, None), recipe)
-    with tempfile.TemporaryDirectory(prefix="irshrink-") as scratch:
-        built = backend.compile(program, target, Path(scratch), tests, "baseline")
-        run = None
-        if backend.unrunnable(target) is None:
-            run = backend.run(Path(scratch), target, built.program, [t.inputs for t in tests])
-    stack = 0 if run is None else run.stack_bytes or 0
-    return Besides(
-        flash=built.flash_bytes - found.weights_bytes - (found.code_bytes or 0),
-        ram=built.ram_bytes - built.plan.nbytes + stack,
-    )

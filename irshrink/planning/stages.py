@@ -7,7 +7,7 @@ whether it was just computed or not: what a search finds does not depend on wher
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -16,6 +16,7 @@ import onnx_ir as ir
 
 from irshrink.console import Progress
 from irshrink.costs.planned import costs_if_any, formats, needs_costs
+from irshrink.costs.service import TargetCosts
 from irshrink.errors import BudgetError, ModelError, UserError
 from irshrink.external import load_weights
 from irshrink.knobs import Step
@@ -48,6 +49,7 @@ class Stages:
 
     subject: Subject
     journal: Journal
+    _costs: dict[str, TargetCosts | None] = field(default_factory=dict)
 
     def keys(self, steps: Sequence[Step], *, judged: bool = True) -> list[str]:
         """The names of all prefixes, from one step to all of them."""
@@ -108,11 +110,9 @@ class Stages:
     ) -> None:
         """Run one step on ``module`` and keep what comes out, or why nothing does."""
         progress(passes[index].name)
-        target, schedules = self.subject.target, self.subject.schedules
-        costs = costs_if_any(target, passes, schedules) if needs_costs(passes) else None
-        pipeline = Pipeline([passes[index]], (), verify_structure, progress, costs)
+        pipeline = Pipeline([passes[index]], (), verify_structure, progress, self._costs_for(passes))
         try:
-            pipeline.run(module, target, self.subject.recipe.seed)
+            pipeline.run(module, self.subject.target, self.subject.recipe.seed)
         except (UserError, BudgetError) as e:
             self.journal.put("stages", key, {"refused": str(e)})
             self.journal.say("stage", key, passes[index].name, "refused")
@@ -164,11 +164,19 @@ class Stages:
             module.calibration = self.subject.fitted.spread(FEW)
         return module
 
+    def _costs_for(self, passes: Sequence[Pass]) -> TargetCosts | None:
+        """What passes may ask, as a compilation of all of them gives it to each; what was asked is kept."""
+        if not needs_costs(passes):
+            return None
+        key = key_of(_formats(passes))
+        if key not in self._costs:
+            self._costs[key] = costs_if_any(self.subject.target, passes, self.subject.schedules)
+        return self._costs[key]
+
     def _about(self, passes: Sequence[Pass], judged: bool) -> dict[str, Any]:
         """What a stage depends on besides the steps before it: passes that ask for costs count layers as they
         are going to be, and that is what steps behind them say."""
-        later = [[one.name, options_of(one)] for one in formats(passes)] if needs_costs(passes) else None
-        return {"formats": later, "judged": judged}
+        return {"formats": _formats(passes) if needs_costs(passes) else None, "judged": judged}
 
 
 def made(steps: Sequence[Step]) -> list[Pass]:
@@ -177,6 +185,10 @@ def made(steps: Sequence[Step]) -> list[Pass]:
         RecipeError: an unknown pass or option.
     """
     return [make_pass(str(s["pass"]), {k: v for k, v in s.items() if k != "pass"}) for s in steps]
+
+
+def _formats(passes: Sequence[Pass]) -> list[Any]:
+    return [[one.name, options_of(one)] for one in formats(passes)]
 
 
 def _blobs_of(entry: Mapping[str, Any]) -> list[str]:
