@@ -33,6 +33,7 @@ from irshrink.errors import RecipeError
 from irshrink.files import sha256
 from irshrink.frontends.convert import digest, model_files
 from irshrink.lock import read_lock, require_model
+from irshrink.output import require_replaceable
 from irshrink.planning.compiling import PLAN_NAME, Searching, read_plan
 from irshrink.planning.plan import Plan
 from irshrink.planning.search import Found, search_plan
@@ -83,6 +84,7 @@ def compile(
         BudgetError: a budget is missed; nothing was written.
         ToolError: the compiler or the emulator.
     """
+    require_replaceable(Path(out), force)  # before a search, which may take long
     searching = Searching(processes, cluster, None if journal is None else Path(journal))
     with recipe_of(model, recipe, keys) as settled:
         return compile_model(

@@ -136,3 +136,31 @@ def test_from_python(work: Path, asked: dict[str, Any]) -> None:
 def test_an_objective_needs_a_limit_to_what_it_costs() -> None:
     with pytest.raises(RecipeError, match="how much accuracy may a plan lose to be smallest"):
         make_recipe({"target": "cortex-m4", "objective": "smallest", "calibration": "x.npz"})
+
+
+@pytest.mark.parametrize(
+    ("target", "option", "said"),
+    [
+        ("cortex-m4", ("--latency", "20ms"), "an emulator tells no latency"),
+        ("host", ("--instructions", "3M"), "nothing counts the instructions"),
+    ],
+)
+def test_what_nothing_measures_is_refused_before_a_search(
+    target: str, option: tuple[str, str], said: str, work: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for command in ("plan", "compile"):
+        given = ["net.onnx", "-t", target, "-c", "samples.npz", "--objective", "accurate", *option]
+        assert cli.run([command, *given, "-o", "out", "--journal", "journal"]) == 1
+        assert said in capsys.readouterr().err
+        assert not (work / "journal").exists()
+
+
+def test_a_folder_that_may_not_be_filled_is_refused_before_a_search(
+    work: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (work / "thesis").mkdir()
+    (work / "thesis" / "thesis.tex").touch()
+    given = ["net.onnx", "-t", "cortex-m0", "-c", "samples.npz", "--objective", "accurate"]
+    assert cli.run(["compile", *given, "-o", "thesis", "--journal", "journal"]) == 1
+    assert "not an earlier irshrink build" in capsys.readouterr().err
+    assert not (work / "journal").exists()

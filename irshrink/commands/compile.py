@@ -53,9 +53,6 @@ def compile_command(
     MODEL is ONNX, or a model of another framework by its suffix: Keras, SavedModel, PyTorch .pt2, Caffe and
     more (docs/frontends.md).
     """
-    from irshrink.output import require_replaceable
-
-    require_replaceable(out, force)
     keys, lock = keys_of(options), _lock_in(recipe_file)
     from irshrink import api
 

@@ -38,6 +38,7 @@ from irshrink.program.lower import lower
 from irshrink.recipe import Recipe
 from irshrink.registry import backend_for, backend_table, pass_table
 from irshrink.samples import Samples
+from irshrink.speed import require_measurable
 from irshrink.target import Target, with_memory
 from irshrink.tuning.database import Schedules, schedules_for
 from irshrink.tuning.tunable import Tunable
@@ -98,6 +99,7 @@ class Subject:
         target = recipe.resolved_target()
         schedules = schedules_for(target, recipe.schedules)
         backend = _usable(target, schedules, recipe)
+        require_measurable(recipe, backend, target)
         progress("reading the model and the data")
         module, imported = read_model(path, recipe.frontend, progress)
         # every sample: which of them are fitted to is decided below
