@@ -139,6 +139,25 @@ def test_a_plugin_is_found_and_its_options_are_checked(tmp_path: Path) -> None:
     assert "RecipeError: pass 'round-weights': bits is 24; float32 has 1 to 23" in refused.stderr
 
 
+def test_plans_turn_a_knob_of_a_plugin(tmp_path: Path) -> None:
+    site = install(ROOT / "tests" / "plugin", tmp_path)
+    code = (
+        "from irshrink.knobs import Wishes; from irshrink.module import load_module; "
+        "from irshrink.planning.knobs_of import knobs_of; from irshrink.recipe import make_recipe; "
+        "recipe = make_recipe({'target': 'cortex-m4', 'calibration': 'samples.npz'}); "
+        f"module = load_module({str(ROOT / 'models' / 'ad.onnx')!r}); "
+        "print(*(k.name for k in knobs_of(module, Wishes(frozenset({'size'}), True, 8), recipe)))"
+    )
+    done = python("-c", code, cwd=tmp_path, path=site)
+    assert done.stdout.split() == [
+        "prune-channels",
+        "low-rank",
+        "prune-weights",
+        "round-weights",
+        "quantize-mixed",
+    ], done.stderr
+
+
 def test_a_name_that_is_taken_is_an_error(tmp_path: Path) -> None:
     for folder in ("irshrink_again", "again-1.0.dist-info"):
         (tmp_path / folder).mkdir()

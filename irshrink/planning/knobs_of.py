@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from irshrink.errors import RecipeError, nearest
@@ -34,25 +34,32 @@ def knobs_of(module: Module, wishes: Wishes, recipe: Recipe) -> tuple[Knob, ...]
         module: cleaned up and in float; it is not changed.
 
     Raises:
-        RecipeError: the recipe names a knob that there is not.
-        ValueError: two passes have a knob of the same name.
+        RecipeError: the recipe names a knob that there is not, or two passes have one of the same name.
     """
     decided = dict(_decided(recipe))
-    found = list(decided.values())
-    for name in sorted(pass_table().keys() - decided.keys()):
-        cls: Any = pass_class(name)
-        if isinstance(cls, Adjustable):
-            found += cls.knobs(module, wishes)
-    names = [knob.name for knob in found]
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"two passes have a knob '{twice}'")
+    by_name: dict[str, tuple[str, Knob]] = {}
+    for source, knob in _offered(module, wishes, decided):
+        if knob.name in by_name:
+            raise RecipeError(f"two passes have a knob '{knob.name}': {by_name[knob.name][0]}, {source}.")
+        by_name[knob.name] = source, knob
+    found = [knob for _, knob in by_name.values()]
     if recipe.quantize is not None:
         found = [knob for knob in found if knob.place != "numbers" or knob in decided.values()]
     found = _allowed(found, recipe.knobs)
     wanted = [knob for knob in found if knob.obligatory or knob.helps & wishes.effects]
     ordered = sorted(wanted, key=lambda knob: (PLACES.index(knob.place), knob.name))
     return tuple(_with_kept_float(knob, recipe.keep_float) for knob in ordered)
+
+
+def _offered(module: Module, wishes: Wishes, decided: Mapping[str, Knob]) -> Iterator[tuple[str, Knob]]:
+    """All knobs, each with the pass that offers it; what was decided stands in place of a pass's own."""
+    for name in sorted(pass_table()):
+        cls: Any = pass_class(name)
+        if name in decided:
+            yield name, decided[name]
+        elif isinstance(cls, Adjustable):
+            for knob in cls.knobs(module, wishes):
+                yield name, knob
 
 
 def _allowed(knobs: Sequence[Knob], names: tuple[str, ...]) -> list[Knob]:

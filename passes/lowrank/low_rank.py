@@ -63,7 +63,7 @@ class LowRank(RankOptions):
         levels = []
         for left in _LEFT:
             step = {"pass": cls.name, "by": by, "budget": left}
-            levels.append(Level(f"{left * 100:.0f} % {_OF[by]} left", 1 - left, (step,)))
+            levels.append(Level(f"{left * 100:.0f} % {_OF[by]} left", 1 - left, (step, {"pass": "repair"})))
         helps: frozenset[Effect] = frozenset({"size", "cost"})
         return (Knob(cls.name, "rank of layers", "rank", helps, tuple(levels), 40.0),)
 

@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 import onnx_ir as ir
 
+from irshrink.knobs import Knob, Level, Wishes
 from irshrink.module import Module
 from irshrink.pipeline import Context, PassResult
 
@@ -24,6 +25,15 @@ class RoundWeights:
     def __post_init__(self) -> None:
         if not 0 < self.bits <= 23:
             raise ValueError(f"bits is {self.bits}; float32 has 1 to 23")
+
+    @classmethod
+    def knobs(cls, module: Module, wishes: Wishes) -> tuple[Knob, ...]:
+        """Mantissas so short that compressed files get smaller."""
+        levels = tuple(
+            Level(f"mantissas of {bits} bits", 23 - bits, ({"pass": cls.name, "bits": bits},))
+            for bits in (10, 7, 4)
+        )
+        return (Knob(cls.name, "bits of mantissas", "weights", frozenset({"size"}), levels, 0.0),)
 
     def run(self, module: Module, ctx: Context) -> PassResult:
         rounded = 0
