@@ -22,6 +22,8 @@ from irshrink.testing.reports import example_graph, facts
 _NUMBER = re.compile(r"(?:(?<=^)|(?<=[\s(\[±→×=,+−]))[-+−]?(\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+]\d+)?)(?!\w)")
 #: Words of the page itself that look like numbers.
 _WORDS = ("SHA-256",)
+#: A text whose digits are no number of their own.
+_NAME = re.compile(r"(?=.*\d)(?=.*[A-Za-z])")
 _VOID = frozenset({"meta", "rect", "line", "br", "path", "circle", "polyline"})
 
 
@@ -53,7 +55,7 @@ def values(found: Any) -> Iterator[Any]:
     """Every number and text of plain data; how many items a list has, and their places, are numbers, too."""
     if isinstance(found, Mapping):
         for key, item in found.items():
-            yield key
+            yield int(key) if key.isdigit() else key
             yield from values(item)
     elif isinstance(found, list):
         yield from range(len(found) + 1)
@@ -160,16 +162,14 @@ def untraced(page: str, report: Mapping[str, Any]) -> list[str]:
     """Numbers on a page that are neither in the report nor computed as they say."""
     plain = list(values(report))
     known = set().union(*(written(value) for value in plain if not isinstance(value, str)))
-    texts = sorted(
-        {value for value in plain if isinstance(value, str) and any(map(str.isdigit, value))}, key=len
-    )
+    texts = sorted({value for value in plain if isinstance(value, str) and _NAME.search(value)}, key=len)
     told = [*_WORDS, *reversed(texts)]
     evaluate = Sources(report)
     wrong = []
     for text, sources in Texts(page).found:
         rest = text
         for one in told:
-            rest = rest.replace(one, "")
+            rest = rest.replace(one, " ")
         parts = [part for source in sources for part in re.split(r",(?![^()]*\)) *", source)]
         derived = set().union(*(written(value) for part in parts for value in evaluate(part)), ())
         wrong += [

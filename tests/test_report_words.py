@@ -31,7 +31,7 @@ def changed(**keys: Any) -> dict[str, Any]:
 
 def test_what_was_asked() -> None:
     assert words.asked(PLAN) == (
-        "the smallest plan with at most 1.00 points of Top-1 accuracy lost (--max-drop) and 40,960 B of "
+        "the smallest plan with at most 1.00 points of top-1 accuracy lost (--max-drop) and 40,960 B of "
         "flash (--flash)"
     )
     assert (

@@ -104,7 +104,9 @@ def _before_arena(report: Mapping[str, Any]) -> str | None:
     if report["plan"]:
         tried = report["plan"]["evaluations"]
         start = next((one["figures"] for one in tried if one["purpose"] == "baseline"), None)
-        return f"The baseline of the plan would take {start['arena_bytes']:,} bytes." if start else None
+        if not start or start["arena_bytes"] == report["size"]["arena_bytes"]:
+            return None
+        return f"The baseline of the plan would take {start['arena_bytes']:,} bytes."
     before = report["changes"]["total"]["arena_bytes"][0] if report["changes"] else None
     return None if before is None else f"Without what was taken away it would take {before:,} bytes."
 

@@ -8,7 +8,7 @@ from typing import Any
 from irshrink.console import plural
 from irshrink.report import words
 from irshrink.report.forecast import pairs
-from irshrink.report.svg_plot import Axis, Plot, Point, Shape, ends, line_sign, sign
+from irshrink.report.svg_plot import Axis, Plot, Point, Shape, beyond_sign, ends, line_sign, sign
 
 Plan = Mapping[str, Any]
 
@@ -35,6 +35,19 @@ def forecast_plots(plan: Plan) -> list[dict[str, Any]]:
     if len(pairs(plan, "drop")) < 2:
         return []
     return [_forecast(plan, name) for name in ("drop", "flash_bytes", "cost")]
+
+
+def forecast_key(plan: Plan) -> list[tuple[Any, str]]:
+    """Marks of those plots, and what they are."""
+    shapes = {_shape(plan, i, False) for i in _foreseen(plan)}
+    beyond = any(_drop(plan, i) > _end(plan) for i in _foreseen(plan))
+    named: tuple[tuple[Shape, str], ...] = (
+        ("chosen", "the plan" if plan["met"] else "the nearest plan"),
+        ("kept", "keeps all budgets"),
+        ("over", "over a budget"),
+    )
+    key = [(line_sign("same"), "equal"), *((sign(shape), text) for shape, text in named if shape in shapes)]
+    return [*key, (beyond_sign(), "loses more than is drawn")] if beyond else key
 
 
 def staircase(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -82,8 +95,8 @@ def _forecast(plan: Plan, name: str) -> dict[str, Any]:
     end = _end(plan)
     points = [
         Point(float(one["expected"][name]), float(one["figures"][name]), _shape(plan, i, False), "", i)
-        for i, one in enumerate(plan["evaluations"])
-        if one["expected"] and one["figures"] and one["purpose"] != "extreme"
+        for i in _foreseen(plan)
+        for one in (plan["evaluations"][i],)
     ]
     points = [
         Point(p.x, p.y, p.shape, f"plan {p.number}: {_expected(plan, p, name)}", p.number) for p in points
@@ -99,6 +112,11 @@ def _forecast(plan: Plan, name: str) -> dict[str, Any]:
     x, y = (Axis(low, high, f"{side}{suffix}", show, base) for side in ("predicted", "measured"))
     picture = Plot(x, y, points, text, ((low, low), (high, high)), "same").draw()
     return {"title": title[0].upper() + title[1:], "picture": picture}
+
+
+def _foreseen(plan: Plan) -> list[int]:
+    """Plans that were tried after something was expected of them."""
+    return [i for i in words.tried(plan) if plan["evaluations"][i]["expected"]]
 
 
 def _drop_axis(plan: Plan) -> Axis:

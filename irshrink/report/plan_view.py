@@ -7,12 +7,13 @@ from typing import Any
 
 from irshrink.report import words
 from irshrink.report.forecast import pairs, rank_correlation, worst_error
-from irshrink.report.plan_plots import forecast_plots, pareto_plots
-from irshrink.report.svg_plot import line_sign, sign
+from irshrink.report.plan_plots import forecast_key, forecast_plots, pareto_plots
 
 Row = Mapping[str, Any]
 
 #: Rows of the table of figures.
+#: Levels of a knob that are always shown.
+_FEW = 5
 _FIGURES = ("drop", "file_bytes", "weights_bytes", "flash_bytes", "arena_bytes", "ram_bytes", "cost", "macs")
 
 
@@ -23,21 +24,19 @@ def plan_view(plan: Row, report: Row | None = None) -> dict[str, Any]:
         report: of the build that was made from the plan, if one was.
     """
     header, rows = figure_table(plan, report)
+    decisions = [_decision(plan, knob) for knob in plan["knobs"]]
     return {
         "asked": words.asked(plan),
         "outcome": words.outcome(plan),
         "columns": header,
         "figures": rows,
         "options": {_heading(plan, one["quantity"]): one["option"] for one in plan["budgets"]},
-        "decisions": [_decision(plan, knob) for knob in plan["knobs"]],
+        "decisions": decisions,
         "quantities": _headings(plan),
+        "hidden": sum(not row["near"] for one in decisions for row in one["rows"]),
         "pareto": pareto_plots(plan),
         "forecast": forecast_plots(plan),
-        "forecast_key": [
-            (line_sign("same"), "equal"),
-            (sign("kept"), "a plan"),
-            (sign("chosen"), "the one taken"),
-        ],
+        "forecast_key": forecast_key(plan),
         "quality": _quality(plan),
         "tried": [_tried(plan, i) for i in range(len(plan["evaluations"]))],
         "with_file": "file_bytes" in _quantities(plan),
@@ -134,10 +133,18 @@ def _decision(plan: Row, knob: Row) -> dict[str, Any]:
             "chosen": one["level"] == knob["chosen"],
             "cells": [words.digits(plan, name, one[name]) for name in names],
             "source": "measured" if one["measured"] else "predicted",
+            "near": _telling(knob, one),
         }
         for one in knob["alternatives"]
     ]
-    return {"title": knob["title"], "knob": knob["knob"], "place": knob["place"], "rows": rows}
+    return {"title": knob["title"], "knob": knob["knob"], "rows": rows}
+
+
+def _telling(knob: Row, one: Row) -> bool:
+    """Whether a level is in the short table: the one taken, those beside it, the ends, and what was tried."""
+    levels = [other["level"] for other in knob["alternatives"]]
+    beside = abs(one["level"] - knob["chosen"]) <= 1
+    return len(levels) <= _FEW or beside or one["measured"] or one["level"] in (levels[0], levels[-1])
 
 
 def _tried(plan: Row, index: int) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def removed_parts(changes: Mapping[str, Any]) -> tuple[str, list[dict[str, Any]]
         | {"percent": _percent(before, after)}
         for label, name, unit in (*named, ("instructions", "instructions", ""))
         for before, after in (changes["total"][name],)
-        if before and after is not None
+        if before and after is not None and before != after
     ]
     purpose = sum(any(step["kind"] for step in row["steps"]) for row in changes["layers"])
     others = len(changes["layers"]) - purpose

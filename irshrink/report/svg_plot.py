@@ -190,6 +190,11 @@ def line_sign(css: Literal["front", "limit", "same"]) -> Markup:
     return Markup(f'<svg class="sign" viewBox="0 0 22 20" aria-hidden="true">{inside}</svg>')
 
 
+def beyond_sign() -> Markup:
+    """The mark of what lies beyond an axis, for the key of a plot."""
+    return Markup(f'<svg class="sign" viewBox="0 0 20 20" aria-hidden="true">{beyond_glyph(10, 10)}</svg>')
+
+
 def sign(shape: Shape) -> Markup:
     """A mark for the key of a plot."""
     inside = glyph(shape, 10, 10)

@@ -170,7 +170,10 @@ def _were(number: int) -> str:
 def _limit(plan: Row, budget: Row) -> str:
     told = shown(plan, budget["quantity"], budget["limit"])
     if budget["quantity"] == "drop":
-        of = f"of the {plan['title']}" if plan["relative_drop"] else f"of {plan['title']}"
+        title = (
+            plan["title"] if plan["title"][1:2].isupper() else plan["title"][:1].lower() + plan["title"][1:]
+        )
+        of = f"of the {title}" if plan["relative_drop"] else f"of {title}"
         return f"{told} {of} lost ({budget['option']})"
     what = "" if budget["quantity"] == "cost" else f" of {quantity(plan, budget['quantity'])}"
     return f"{told}{what} ({budget['option']})"
