@@ -48,7 +48,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 MethodName = Literal["magnitude", "wanda", "sparsegpt", "admm"]
 
 #: Shares that plans try.
-_SPARSITIES = (0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.92, 0.94, 0.96)
+_SPARSITIES = (0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.83, 0.86, 0.88, 0.9, 0.92, 0.94, 0.96)
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,7 @@ class Layer:
         index: of the node among the linear ones of the graph.
         name: what recipes call it.
         elements: of the weights.
+        nonzeros: of these, before they are rounded.
         stored: by bits, most first.
     """
 
@@ -63,6 +64,7 @@ class Layer:
     name: str
     op_type: str
     elements: int
+    nonzeros: int
     stored: Mapping[int, Stored]
 
 
@@ -87,8 +89,10 @@ def find_layers(module: Module, quantized: Mapping[int, Module]) -> list[Layer]:
             continue
         if FLOAT in quantized:
             stored = {FLOAT: _kept(node), **stored}
-        size = next(iter(stored.values())).weight.size
-        layers.append(Layer(index, base_name(node), node.op_type, size, stored))
+        weight = constant(node.inputs[1])
+        assert weight is not None, "its weights were quantized"
+        sizes = weight.size, int(np.count_nonzero(weight))
+        layers.append(Layer(index, base_name(node), node.op_type, *sizes, stored))
     return layers
 
 

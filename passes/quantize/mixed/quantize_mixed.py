@@ -37,7 +37,7 @@ from irshrink.samples import Samples
 from irshrink.shorthands import LAYER_BY_LAYER, StepTable
 
 #: What plans try, besides int8.
-_MEANS = (7, 6, 5, 4.5, 4, 3.5, 3, 2.5, 2)
+_MEANS = (7, 6, 5.5, 5, 4.75, 4.5, 4.25, 4, 3.5, 3, 2.5, 2)
 #: Of so many samples, the last one judges; the others choose.
 _JUDGED = 3
 #: The budget of who states none.
@@ -50,8 +50,8 @@ class QuantizeMixed:
     max_drop: accuracy that may be lost, as a fraction, estimated without labels; half a point, 0.005, where
         there is no budget at all.
     max_size: bytes that the ONNX model may take.
-    mean_bits: in place of these budgets: weights have at most so many bits in the mean, shared out with the
-        least loss.
+    mean_bits: in place of these budgets: weights that are not 0 have at most so many bits in the mean, shared
+        out with the least loss.
     bits: the numbers of bits that weights may have: 8, 4, 2, or 32 for layers that may stay float.
     sensitivity: ``measured`` runs the network once per layer and width, ``scaled`` once per layer,
         ``output-error`` once.
@@ -109,6 +109,8 @@ class QuantizeMixed:
         levels = [int8]
         for bits in _MEANS if "size" in wishes.effects else ():
             step = {"pass": cls.name, "mean_bits": bits, "quantize": LAYER_BY_LAYER}
+            if bits >= 4:  # two widths: what one layer loses in 4 bits decides
+                step |= {"bits": [8, 4], "sensitivity": "scaled"}
             levels.append(Level(f"{bits:g} bits in the mean", 8 - bits, (step,)))
         helps: frozenset[Effect] = frozenset({"size"})
         return (Knob(cls.name, "bits of weights", "numbers", helps, tuple(levels), 30.0, obligatory=True),)
