@@ -108,7 +108,7 @@ class QuantizeMixed:
         int8 = Level("8 bits", 0.5, ({"pass": QuantizeInt8.name},))
         levels = [int8]
         for bits in _MEANS if "size" in wishes.effects else ():
-            step = {"pass": cls.name, "mean_bits": bits, "quantize": LAYER_BY_LAYER}
+            step: StepTable = {"pass": cls.name, "mean_bits": bits, "quantize": LAYER_BY_LAYER}
             if bits >= 4:  # two widths: what one layer loses in 4 bits decides
                 step |= {"bits": [8, 4], "sensitivity": "scaled"}
             levels.append(Level(f"{bits:g} bits in the mean", 8 - bits, (step,)))
