@@ -1,15 +1,17 @@
 """What a setting of the knobs would give, from those that were tried.
 
-Small changes add up (:mod:`irshrink.judge`), and what knobs save multiplies:
+Small losses add up (:mod:`irshrink.judge`), the more so the less is left to lose; what knobs save multiplies:
 
-    loss(s)  = loss(baseline) + sum_k f_k(level_k)
-    bytes(s) = bytes(baseline) prod_k g_k(level_k),    likewise RAM and cost
+    loss(s)  = loss(baseline) + sum_k f_k(level_k) exp(b_k sum_{j != k} u_j(level_j))
+    bytes(s) = bytes(baseline) prod_k exp(g_k(level_k)),    likewise RAM and cost
 
-with f and g from settings where one knob alone is on: a loss is a power of the amount between two levels
-that were tried, the logarithm of a saving linear in it. What settings of several knobs differ by from that is
-a Gaussian process over the amounts, whose mean at a new setting corrects both (Rasmussen and Williams,
-*Gaussian processes for machine learning*, 2006, section 2.2). Accuracy is read off the loss by isotonic
-regression (Barlow et al., 1972) over all that was tried: more loss is never less drop.
+f and g come from settings where one knob alone is on: a loss is a power of the amount between two levels that
+were tried, the logarithm g of a saving linear in it. u is what a knob saves in bytes or cost, as a logarithm:
+a model that has lost half of its channels bears less of everything else. How much less, b >= 0, is fitted to
+settings of several knobs, and usual where there are none yet. What is left is a Gaussian process over the
+amounts, whose mean at a new setting corrects all (Rasmussen and Williams, *Gaussian processes for machine
+learning*, 2006, section 2.2). Accuracy is read off the loss by isotonic regression (Barlow et al., 1972) over
+all that was tried: more loss is never less drop.
 """
 
 from __future__ import annotations
@@ -31,6 +33,8 @@ FOOTPRINTS = ("file_bytes", "flash_bytes", "ram_bytes", "cost")
 _EXPONENT = 2.0
 #: Losses below this share of the baseline's, or this, are noise.
 _FAINT, _LEAST = 0.02, 1e-9
+#: How much more a knob usually loses beside others, how strongly fits are held to that, and the most e-folds.
+_STRAIN, _HOLD, _STEEPEST = 1.5, 0.5, 25.0
 #: The Gaussian process: how far a correction reaches (all amounts are at most 1), and how much is noise.
 _REACH, _NOISE = 0.5, 0.02
 #: Settings that are predicted at a time; bounds memory.
@@ -93,6 +97,7 @@ class Predictor:
     space: Space
     tried: Sequence[Evaluation]
     _curves: dict[str, list[Array]] = field(init=False)
+    _strain: Array = field(init=False)
     _correction: Correction = field(init=False)
     _drops: Monotone = field(init=False)
 
@@ -104,6 +109,8 @@ class Predictor:
         self._curves = {"loss": self._losses(figures)}
         self._curves |= {name: self._savings(figures, name) for name in FOOTPRINTS}
         settings = np.array([setting for setting, _ in known])
+        self._strain = np.full(len(self.space.knobs), _STRAIN)
+        self._strain = self._fitted(settings, np.array([max(f.loss, _LEAST) for _, f in known]))
         measured = [[max(float(getattr(f, name)), _LEAST) for name in self._curves] for _, f in known]
         expected = np.stack([self._additive(name, settings) for name in self._curves], axis=1)
         self._correction = Correction.fit(self._features(settings), np.log(np.array(measured) / expected))
@@ -128,10 +135,41 @@ class Predictor:
         return np.stack(columns, axis=1) if columns else np.zeros((len(settings), 0))
 
     def _additive(self, name: str, settings: Array) -> Array:
-        parts = [curve[settings[:, k]] for k, curve in enumerate(self._curves[name])]
-        whole = np.sum(parts, axis=0) if parts else np.zeros(len(settings))
         base = max(float(getattr(self._base, name)), _LEAST)
-        return np.asarray(base + whole if name == "loss" else base * np.exp(whole))
+        if name == "loss":
+            return base + self._lost(settings, self._strain)
+        parts = [curve[settings[:, k]] for k, curve in enumerate(self._curves[name])]
+        return np.asarray(base * np.exp(np.sum(parts, axis=0) if parts else np.zeros(len(settings))))
+
+    def _lost(self, settings: Array, strain: Array) -> Array:
+        """What knobs lose together, more than the baseline."""
+        saved = [self._saved(k)[settings[:, k]] for k in range(len(self.space.knobs))]
+        whole = np.sum(saved, axis=0) if saved else np.zeros(len(settings))
+        lost = np.zeros(len(settings))
+        for k, curve in enumerate(self._curves["loss"]):
+            lost += curve[settings[:, k]] * np.exp(np.minimum(strain[k] * (whole - saved[k]), _STEEPEST))
+        return lost
+
+    def _saved(self, k: int) -> Array:
+        """What a knob saves at each level, as a logarithm: of bytes or of cost, whichever is more."""
+        return np.maximum(0.0, -np.minimum(self._curves["file_bytes"][k], self._curves["cost"][k]))
+
+    def _fitted(self, settings: Array, losses: Array) -> Array:
+        """How much more each knob loses beside others: least squares of logarithms, held to what is usual."""
+        from scipy.optimize import minimize
+
+        several = (settings != np.array(self.space.base)).sum(axis=1) > 1
+        if not several.any():
+            return self._strain
+        some, logs = settings[several], np.log(losses[several])
+        base = max(self._base.loss, _LEAST)
+
+        def error(strain: Array) -> float:
+            rest = logs - np.log(base + self._lost(some, strain))
+            return float(np.square(rest).sum() + _HOLD * np.square(strain - _STRAIN).sum())
+
+        bounds = [(0.0, 4 * _STRAIN)] * len(self._strain)
+        return np.asarray(minimize(error, self._strain, method="L-BFGS-B", bounds=bounds).x)
 
     def _alone(self, figures: Mapping[tuple[int, ...], Figures], k: int) -> list[tuple[int, Figures]]:
         """Levels of a knob that were tried with all others at their base."""
