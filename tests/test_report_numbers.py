@@ -163,7 +163,7 @@ def untraced(page: str, report: Mapping[str, Any]) -> list[str]:
     plain = list(values(report))
     known = set().union(*(written(value) for value in plain if not isinstance(value, str)))
     texts = sorted({value for value in plain if isinstance(value, str) and _NAME.search(value)}, key=len)
-    told = [*_WORDS, *reversed(texts)]
+    told = [*_WORDS, str(report.get("irshrink")), *reversed(texts)]
     evaluate = Sources(report)
     wrong = []
     for text, sources in Texts(page).found:

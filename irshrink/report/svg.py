@@ -12,8 +12,11 @@ from irshrink.console import plural
 
 WIDTH, HEIGHT = 960, 340
 LEFT, RIGHT, TOP, BOTTOM = 64, 12, 12, 36
-#: Average width of a character of the labels, in units of the drawing.
-_CHARACTER = 6.8
+#: Widths of characters of the labels relative to their size, in the widest of the usual fonts.
+_WIDE, _NARROW, _OTHER = 0.98, 0.36, 0.64
+#: Size of labels in units of the drawing, and where a name is too short to be worth cutting.
+_LABEL = 11.5
+_LEAST = 8
 
 
 def arena_over_time(arena: Sequence[Mapping[str, Any]], layers: int, nbytes: int) -> Markup:
@@ -31,7 +34,8 @@ def arena_over_time(arena: Sequence[Mapping[str, Any]], layers: int, nbytes: int
     parts = [*_address_axis(nbytes, unit), *layer_axis(layers, column)]
     ordered = sorted(arena, key=lambda slot: (slot["first"], slot["offset"]))
     parts += [
-        _slot(slot, number, column, unit, uncovered(slot, ordered)) for number, slot in enumerate(ordered)
+        _slot(slot, number, column, unit, min(uncovered(slot, ordered), layers - slot["first"]))
+        for number, slot in enumerate(ordered)
     ]
     description = (
         f"Arena of {nbytes:,} bytes over {layers} layers; each rectangle is a tensor or workspace, "
@@ -83,9 +87,26 @@ def uncovered(slot: Mapping[str, Any], slots: Sequence[Mapping[str, Any]]) -> in
     return int(min([*ends, slot["last"] + 1]) - slot["first"])
 
 
+def text_width(text: str, size: float) -> float:
+    """About how wide a text is, rather too wide than too narrow."""
+    shares = (_WIDE if c in "mwMWG@%→…" else _NARROW if c in "ijlft.,:;'|I()/[]" else _OTHER for c in text)
+    return size * sum(shares)
+
+
+def shortened(name: str, room: float, size: float) -> str:
+    """The end of a name, which tells layers apart, as far as it is not wider than ``room``."""
+    if text_width(name, size) <= room:
+        return name
+    for start in range(1, len(name)):
+        if text_width(f"…{name[start:]}", size) <= room:
+            return f"…{name[start:]}"
+    return ""
+
+
 def _slot(slot: Mapping[str, Any], number: int, column: float, unit: float, free: int) -> str:
     x = LEFT + slot["first"] * column
-    width = max((slot["last"] - slot["first"] + 1) * column - 1.5, 1.0)
+    right = min(LEFT + (slot["last"] + 1) * column, WIDTH - RIGHT)  # outputs outlive the last layer
+    width = max(right - x - 1.5, 1.0)
     height = max(slot["bytes"] * unit - 1.5, 1.0)
     y = HEIGHT - BOTTOM - (slot["offset"] + slot["bytes"]) * unit
     name = str(slot["name"])
@@ -98,10 +119,9 @@ def _slot(slot: Mapping[str, Any], number: int, column: float, unit: float, free
 
 
 def _label(name: str, x: float, y: float, width: float, height: float) -> str:
-    room = int((width - 8) / _CHARACTER)
-    if height < 15 or room < min(len(name), 8):
+    short = shortened(name, width - 8, _LABEL)
+    if height < 15 or len(short) < min(len(name), _LEAST):
         return ""
-    short = name if len(name) <= room else f"…{name[len(name) - room + 1 :]}"
     return f'<text class="label" x="{x + 5:.1f}" y="{y + height / 2 + 4:.1f}">{escape(short)}</text>'
 
 

@@ -14,14 +14,15 @@ from typing import Any
 from markupsafe import Markup
 
 from irshrink.console import plural
+from irshrink.report.svg import shortened, text_width
 
 #: What is larger is no picture that anybody can read: it is listed.
 MOST_LAYERS, MOST_COLUMNS = 60, 3
 
 _BOX, _HEIGHT = 292, 68
 _ACROSS, _DOWN, _LANE, _EDGE = 16, 26, 10, 8
-#: Average width of a character of the first line, and of the others.
-_BOLD, _PLAIN = 7.2, 6.4
+#: Sizes of letters: of names, which are bold and so a little wider than their size says, and of the rest.
+_BOLD, _PLAIN = 13.2, 11.5
 
 Row = Mapping[str, Any]
 
@@ -147,15 +148,15 @@ def _edge(source: _Place, target: _Place, lane: int | None, right: float) -> str
 def _box(row: Row, place: _Place) -> str:
     became = state(row)
     done, weighs = change_lines(row)
-    ops = _cut("+".join(row["op_types"]), 20)
+    ops = _cut("+".join(row["op_types"]), _BOX - 40 - text_width(weighs, _PLAIN))
     room = _BOX - 24
     x, y = place.x, place.y
     title = f"{row['name']} ({'+'.join(row['op_types'])}): {done}{f', {weighs}' if weighs else ''}"
     lines = [
-        ("node", 14, 19, _shortened(row["name"], int(room / _BOLD))),
+        ("node", 14, 19, shortened(row["name"], room, _BOLD)),
         ("plain", 14, 38, ops),
         ("plain end", _BOX - 10, 38, weighs),
-        ("plain done", 14, 56, _cut(done, int(room / _PLAIN))),
+        ("plain done", 14, 56, _cut(done, room)),
     ]
     texts = [
         f'<text class="{css}" x="{x + dx}" y="{y + dy}">{escape(text)}</text>'
@@ -170,10 +171,9 @@ def _box(row: Row, place: _Place) -> str:
     )
 
 
-def _shortened(name: str, room: int) -> str:
-    """The end of a name, which tells layers apart."""
-    return name if len(name) <= room else f"…{name[len(name) - max(room, 4) + 1 :]}"
-
-
-def _cut(text: str, room: int) -> str:
-    return text if len(text) <= room else f"{text[: max(room, 4) - 1]}…"
+def _cut(text: str, room: float) -> str:
+    """The beginning of a text."""
+    if text_width(text, _PLAIN) <= room:
+        return text
+    end = next(i for i in range(len(text), -1, -1) if text_width(f"{text[:i]}…", _PLAIN) <= room)
+    return f"{text[:end]}…"
