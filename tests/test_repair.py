@@ -67,6 +67,15 @@ class TestRegression:
         np.testing.assert_array_equal(weights, start)
         np.testing.assert_allclose((x @ start.swapaxes(1, 2) + bias).mean(axis=1), t.mean(axis=1))
 
+    @pytest.mark.parametrize("strength", [0.0, 1e-6, 1e-2])
+    def test_inputs_that_do_not_vary_say_nothing_about_weights(self, strength: float) -> None:
+        """Around their mean are rounding errors alone, which solve to anything, or not at all."""
+        rng = np.random.default_rng(0)
+        x = np.tile(100 * rng.standard_normal(8), (1, 64, 1))
+        start = np.ones((1, 3, 8))
+        weights, _ = sums(x, rng.standard_normal((1, 64, 3))).fit(start, strength, True)
+        np.testing.assert_allclose(weights, start, atol=0.05)
+
     @settings(deadline=None, max_examples=25, derandomize=True)
     @given(st.integers(0, 10**6), st.integers(4, 40), st.sampled_from([0.0, 0.5, 5.0]), st.booleans())
     def test_never_worse_on_what_is_held_back(self, seed: int, rows: int, noise: float, bias: bool) -> None:

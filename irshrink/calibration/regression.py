@@ -30,6 +30,8 @@ STRENGTHS = (np.inf, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 1e-3, 1e-4, 1e-6)
 PATIENCE = 3
 #: The least strength, which keeps a matrix of too few samples from being singular.
 NOISE = 1e-7
+#: What sums of squares are off by, as a share of them: moments around a mean that are smaller are none.
+_ROUNDING = 1e-12
 
 
 @dataclass
@@ -78,13 +80,19 @@ class Regression:
         hessian, cross, _ = self._moments(has_bias)
         weights = start.astype(np.float64)
         if np.isfinite(strength):
-            sizes = np.diagonal(hessian, axis1=1, axis2=2).mean(axis=1)
-            pull = np.maximum(max(strength, NOISE) * sizes, np.finfo(np.float64).tiny)[:, None, None]
+            pull = self._pull(hessian, max(strength, NOISE))[:, None, None]
             # the change of the weights is solved for: it vanishes exactly where there is nothing to repair
             left = cross - weights @ hessian
             change = np.linalg.solve(hessian + pull * np.eye(hessian.shape[1]), left.swapaxes(1, 2))
             weights = weights + change.swapaxes(1, 2)
         return weights, self.bias(weights) if has_bias else np.zeros(weights.shape[:2])
+
+    def _pull(self, hessian: Array, strength: float) -> Array:
+        """Towards the start, [g]; inputs that hardly vary leave rounding errors, which are no moments."""
+        count = max(1, self.count)
+        sizes, squares = (np.diagonal(m, axis1=1, axis2=2).mean(axis=1) for m in (hessian, self.xx / count))
+        pull = np.maximum(strength * sizes, _ROUNDING * squares)
+        return np.asarray(np.where(pull > 0, pull, 1.0))
 
     def bias(self, weights: Array) -> Array:
         """The bias that gives outputs the mean that they should have, [g, o]."""
