@@ -62,6 +62,48 @@ def test_a_build_in_the_browser(width: int, dark: bool, tmp_path: Path) -> None:
     assert audit(build_page(), tmp_path, width, dark=dark)["wrong"] == []
 
 
+def crowded() -> dict[str, Any]:
+    """Sixty layers with the long names that exporters give, numbers of nine digits, a plan of many knobs."""
+    made = build_report(dataclasses.replace(facts(), plan=example_plan(), graph=example_graph()))
+    plan, layer, row = made["plan"], made["layers"][0], made["graph"][0]
+    names = [
+        f"model_1/MobilenetV2_{i}/expanded_conv_{i}/depthwise/BatchNorm{i % 7}/WMW_{i}" for i in range(60)
+    ]
+    made["layers"] = [
+        {
+            **layer,
+            "name": name,
+            "origin": [name, f"{name}/Relu6"],
+            "instructions": 987_654_321,
+            "macs": i << 22,
+        }
+        for i, name in enumerate(names)
+    ]
+    made["arena"] = [
+        {"name": name, "offset": 40 * (i % 20), "bytes": 400 + i, "first": i, "last": min(i + i % 9, 60)}
+        | {"rows": 3 if i % 5 == 0 else None}
+        for i, name in enumerate(names)
+    ]
+    made["graph"] = [
+        {**row, "name": name, "inputs": sorted({max(0, i - 1), max(0, i - 4)} - {i}), "kinds": ["channels"]}
+        | {"details": [f"{i} of 1,280 outputs removed, and {i} of 320 inputs"], "bytes": [1 << 26, 1 << 24]}
+        | {"op_types": ["Conv", "HardSigmoid", "Mul", "Reshape"], "instructions": [987_654_321, 876_543_210]}
+        for i, name in enumerate(names)
+    ]
+    plan["knobs"] = [
+        {**knob, "title": f"{knob['title']} {'x' * i}"} for i, knob in enumerate(plan["knobs"] * 3)
+    ]
+    for one in plan["evaluations"]:
+        if one["figures"]:
+            one["figures"] = {key: value * 97 for key, value in one["figures"].items()}
+    return made
+
+
+@pytest.mark.parametrize("width", [1280, 360])
+def test_a_crowded_build_in_the_browser(width: int, tmp_path: Path) -> None:
+    assert audit(render_page(crowded()), tmp_path, width, dark=width == 360)["wrong"] == []
+
+
 def test_a_plan_that_was_not_found_in_the_browser(tmp_path: Path) -> None:
     page = render_plan_page(example_plan(met=False), "kws")
     assert audit(page, tmp_path, 360, dark=False)["wrong"] == []
