@@ -42,6 +42,7 @@ def main() -> None:
     parser.add_argument("what", choices=["kill", "cluster", "replay"])
     parser.add_argument("--mnist", type=Path)
     parser.add_argument("--evaluations", type=int, default=12)
+    parser.add_argument("--processes", type=int, default=0, help="of kill and replay; all cores without")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
@@ -59,6 +60,8 @@ def arguments(given: argparse.Namespace, scratch: Path) -> list[str]:
         data, model = MODELS / "kws-samples.npz", "kws"
         budgets = ["--metric", "agreement", "--flash", "32K", "--ram", "12K", "--objective", "accurate"]
     count = ["--evaluations", str(given.evaluations)]
+    if given.what != "cluster":
+        count += ["--processes", str(given.processes)]
     return [str(MODELS / f"{model}.onnx"), "-t", "cortex-m4", "-c", str(data), *budgets, *count]
 
 
