@@ -48,6 +48,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
         spread: standard error of the drop.
         estimated: the drop is estimated without counting answers (:class:`irshrink.planning.judging.Judge`
             says when).
+        learned: on what lies between samples, because the original knows these by heart.
         failed: the sentence of the pass that refused.
         layers: what was decided for single layers.
         metric, title, share: what accuracy is.
@@ -57,6 +58,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     figures: Figures | None
     spread: float = 0.0
     estimated: bool = False
+    learned: bool = False
     failed: str | None = None
     layers: tuple[dict[str, Any], ...] = ()
     metric: str = ""
@@ -132,6 +134,7 @@ def _described(subject: Subject, found: Measured, job: Job) -> Measured:
     return msgspec.structs.replace(
         found,
         estimated=judge.estimated,
+        learned=judge.learned,
         metric=judge.metric,
         title=judge.title,
         share=judge.share,

@@ -6,7 +6,8 @@ ones; else from leaving out a twentieth of the samples at a time (the jackknife;
 Statistics 1981): ``(B - 1) / B`` times the sum of squares of the B drops around their mean.
 
 Top-k accuracy and agreement of classifiers are counted in answers. Where the samples are too few for that,
-the drop is estimated as :mod:`irshrink.judge` does.
+the drop is estimated as :mod:`irshrink.judge` does; where the original knows them by heart, on what lies
+between them (:mod:`irshrink.planning.blended`).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from irshrink.judge import Estimate, with_scores
 from irshrink.metrics.metric import Metric, Observation, Outputs
 from irshrink.metrics.table import fitting_metric, metric_named
 from irshrink.module import Module
+from irshrink.planning.blended import blended, can_be_blended
 from irshrink.samples import Samples
 
 __all__ = ["Judge", "Verdict"]
@@ -38,8 +40,10 @@ _MEANS = frozenset({"agreement", "kl", "mae"})
 _BLOCKS = 20
 #: Samples that the smooth loss is found on.
 _SMOOTH = 1024
+#: A model that is wrong on less than this share of the samples may know them by heart.
+_BY_HEART = 0.005
 #: Answers that a budget must allow to change, so that counting them says whether it is kept.
-_COUNTABLE = 10
+_COUNTABLE = 5
 #: Samples that are counted on where there is no budget.
 _ENOUGH = 500
 #: Bytes of samples that are held in memory rather than read each time.
@@ -89,13 +93,8 @@ class Judge:
         self._held, self._relative = held, relative
         self._labels = held.labels
         self._feeds = _small(held)
-        self._outputs: list[Outputs] = []
-        scores: list[Outputs] = []
-        for index, (_, outputs, score) in enumerate(self._runs(original)):
-            require_numbers(outputs, held, index)
-            self._outputs.append(outputs)
-            scores.append(score)
         first = next(held.feeds())
+        scores = self._answered(original)
         classifier = is_classifier(first, self._outputs[0])
         self.metric = metric or fitting_metric(self._labels, classifier)
         self._make = metric_named(self.metric, self._labels)
@@ -107,12 +106,27 @@ class Judge:
         self.original = before.value()
         self.title, self.share, self._falls = before.whole.title, before.whole.share, before.whole.falls
         counted = self._mean and self.share and classifier
-        self.estimated = counted and _too_few(len(held), max_drop, relative, self.original)
+        allowed = None if max_drop is None else max_drop * (abs(self.original) if relative else 1.0)
+        self.learned = counted and _knows_by_heart(held, self.original, allowed)
+        if self.learned:
+            self._feeds = blended(held)
+            scores = self._answered(original)
+        self.estimated = counted and (self.learned or _too_few(len(held), allowed))
         count = len(held) if self.estimated else min(_SMOOTH, len(held))
         self._smooth = frozenset((np.arange(count) * len(held) // count).tolist())
         self._estimate = Estimate(
             first, [scores[index] for index in sorted(self._smooth)], answers=self.metric == "agreement"
         )
+
+    def _answered(self, original: Module) -> list[Outputs]:
+        """Remember what the original says on all samples; what goes into its Softmax is returned."""
+        self._outputs: list[Outputs] = []
+        scores: list[Outputs] = []
+        for index, (_, outputs, score) in enumerate(self._runs(original)):
+            require_numbers(outputs, self._held, index)
+            self._outputs.append(outputs)
+            scores.append(score)
+        return scores
 
     def judge(self, module: Module, progress: Counter = lambda done, total: None) -> Verdict:
         """Run a model on all samples that judge; it is not changed.
@@ -207,10 +221,16 @@ class _Tally:
             return None
 
 
-def _too_few(count: int, max_drop: float | None, relative: bool, original: float) -> bool:
-    if max_drop is None:
-        return count < _ENOUGH
-    return count * max_drop * (abs(original) if relative else 1.0) < _COUNTABLE
+def _too_few(count: int, allowed: float | None) -> bool:
+    """Whether counting answers does not tell if so large a drop, a fraction of the samples, is exceeded."""
+    return count < _ENOUGH if allowed is None else count * allowed < _COUNTABLE
+
+
+def _knows_by_heart(samples: Samples, original: float, allowed: float | None) -> bool:
+    """Whether the original is wrong on fewer samples than may be lost: then their answers say little."""
+    if samples.classes is None or allowed is None or not can_be_blended(samples):
+        return False
+    return 1.0 - original < min(allowed, _BY_HEART) and len(samples) * _BY_HEART >= 1
 
 
 def _small(samples: Samples) -> list[dict[str, Array]] | None:

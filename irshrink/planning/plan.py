@@ -159,6 +159,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
         original: the float model's accuracy on the samples that judge.
         judged_on, fitted_to: how many samples.
         estimated: drops are estimated without counting answers, because the samples are too few to count.
+        learned: they are estimated on what lies between the samples, because the original knows these by
+            heart (:mod:`irshrink.planning.blended`).
         cost_unit: ``instructions`` or ``multiply-accumulates``.
         float_figures: the model as it was, in float, for comparison; None where the target cannot run it.
         knobs: every knob that was searched.
@@ -181,6 +183,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     judged_on: int
     fitted_to: int
     estimated: bool
+    learned: bool = False
     cost_unit: str
     float_figures: Figures | None
     knobs: tuple[Decision, ...]

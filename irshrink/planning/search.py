@@ -229,6 +229,7 @@ class Search:
             judged_on=len(self.subject.held),
             fitted_to=self._fit,
             estimated=first.estimated,
+            learned=first.learned,
             cost_unit=self.subject.cost_unit,
             float_figures=None,
             knobs=answer.decisions(space, Predictor(space, _judged(self._tried)), tried[chosen]),

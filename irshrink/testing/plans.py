@@ -58,6 +58,7 @@ def example_plan(*, met: bool = True) -> dict[str, Any]:
         "judged_on": 1000,
         "fitted_to": 256,
         "estimated": False,
+        "learned": False,
         "cost_unit": "instructions",
         "float_figures": _figures(4.0, 3.2, 5.5, 0.0),
         "knobs": [_decision(name, tried, chosen) for name in _KNOBS],
