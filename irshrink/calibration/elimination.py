@@ -22,6 +22,9 @@ Array = np.ndarray[Any, np.dtype[Any]]
 #: Inputs settled before the inputs behind them hear of it, in one matrix product.
 BLOCK = 64
 
+#: Inputs from which on one matrix after the other is inverted, as a triangle.
+_LARGE = 64
+
 #: Takes the wanted weights of one input, [g, o, 1], and its number to those that are settled on.
 Settle = Callable[[Array, int], Array]
 
@@ -45,8 +48,20 @@ def least_squares(rows: Array, hessian: Array, keep: Array) -> Array:
 
 
 def factor(hessian: Array) -> Array:
-    """U of the formula, [g, n, n], for H positive definite."""
-    return np.asarray(np.linalg.cholesky(np.linalg.inv(hessian)).swapaxes(1, 2))
+    """U of the formula, [g, n, n], for H positive definite.
+
+    With R upper triangular and H = R R^T, Cholesky's factor of H from its end, U is the inverse of R.
+    """
+    last_first = np.linalg.cholesky(hessian[:, ::-1, ::-1])[:, ::-1, ::-1]
+    if hessian.shape[1] < _LARGE:
+        return np.asarray(np.triu(np.linalg.inv(last_first)))
+    from scipy.linalg.lapack import dtrtri
+
+    found = np.empty_like(last_first)
+    for group, triangle in enumerate(last_first):
+        found[group], failed = dtrtri(triangle)
+        assert failed == 0, "H is positive definite"
+    return found
 
 
 def eliminate(

@@ -65,13 +65,13 @@ def _parts(problem: Problem) -> list[_Part]:
 def _batches(parts: Sequence[_Part]) -> Iterator[list[_Part]]:
     """Parts of nearly the same size that fit in memory together."""
     batch: list[_Part] = []
+    outputs = 0
     for part in parts:
-        inputs, outputs = len(part.inputs), max([len(part.outputs), *(len(one.outputs) for one in batch)])
+        inputs, outputs = len(part.inputs), max(outputs, len(part.outputs))
         padded = (len(batch) + 1) * inputs * (inputs + outputs)
-        wasteful = batch and inputs > _PADDING * len(batch[0].inputs)
-        if batch and (padded > _TOGETHER or wasteful):
+        if batch and (padded > _TOGETHER or inputs > _PADDING * len(batch[0].inputs)):
             yield batch
-            batch = []
+            batch, outputs = [], len(part.outputs)
         batch.append(part)
     if batch:
         yield batch
