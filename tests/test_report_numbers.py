@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import re
@@ -12,8 +13,11 @@ from typing import Any
 
 import pytest
 
+from irshrink.explain.decisions import explain_build
+from irshrink.explain.decisions_text import render_decisions
 from irshrink.report.forecast import pairs, rank_correlation, worst_error
 from irshrink.report.page import render_page, render_plan_page
+from irshrink.report.plan_summary import plan_summary
 from irshrink.report.report import AccuracyFacts, build_report
 from irshrink.testing.plans import example_plan
 from irshrink.testing.reports import example_graph, facts
@@ -201,6 +205,47 @@ def test_every_number_of_a_build_is_traceable(target: str, accuracy: str) -> Non
 def test_every_number_of_a_plan_is_traceable(met: bool) -> None:
     plan = example_plan(met=met)
     assert untraced(render_plan_page(plan, "kws"), plan) == []
+
+
+def _scaled(factor: float) -> list[dict[str, Any]]:
+    """What was tried, with other figures."""
+    found = copy.deepcopy(example_plan()["evaluations"])
+    for one in found:
+        for figures in (one["figures"], one["expected"]):
+            if figures:
+                figures.update({key: type(value)(value * factor) for key, value in figures.items()})
+    return list(found)
+
+
+LIMITS = [
+    {"quantity": quantity, "option": option, "limit": limit}
+    for quantity, option, limit in (
+        ("drop", "--max-drop", 0.01), ("flash_bytes", "--flash", 40_960), ("ram_bytes", "--ram", 20_000),
+        ("cost", "--instructions", 6e6), ("file_bytes", "--max-size", 300_000),
+    )
+]  # fmt: skip
+TRIED = example_plan()["evaluations"]
+ODD: dict[str, dict[str, Any]] = {
+    "the baseline alone": {"evaluations": TRIED[:1], "chosen": 0, "frontier": [0]},
+    "an extreme one alone": {"evaluations": TRIED[1:2], "chosen": 0, "frontier": [0], "met": False},
+    "no knobs": {"knobs": [], "evaluations": [{**one, "levels": {}} for one in TRIED]},
+    "no budgets": {"budgets": [], "objective": "accurate", "float_figures": None},
+    "all budgets": {"budgets": LIMITS},
+    "nothing costs anything": {"evaluations": _scaled(0)},
+    "everything costs much": {"evaluations": _scaled(1e6)},
+    "no share": {"share": False, "metric": "mae", "title": "Mean absolute error", "original": 12.25},
+    "relative": {"relative_drop": True},
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_plans_are_shown_as_well(name: str) -> None:
+    plan = {**example_plan(), **ODD[name]}
+    made = report("cortex-m4", MEASURED["top-1"], plan)
+    assert untraced(render_page(made), made) == []
+    assert untraced(render_plan_page(plan, "kws"), plan) == []
+    assert "asked: " in plan_summary(plan, made)
+    assert "asked: " in render_decisions(explain_build(made), plan, 10)
 
 
 def test_a_number_from_nowhere_is_found() -> None:
