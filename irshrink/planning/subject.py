@@ -56,6 +56,11 @@ _FEWEST_JUDGES, _MOST_JUDGES = 64, 10_000
 _MOST_OUTPUT_BYTES = 2**28
 #: What the recipe says that decides what a step makes of a model, or what is measured of it.
 _DECISIVE = ("shapes", "images", "csv", "audio", "keep_float", "io", "requantize", "relative_drop", "seed")
+#: Folders and files of irshrink that decide no figure of a plan, and those of planning that do.
+_FOR_PEOPLE = frozenset(
+    {"api.py", "cli.py", "cmake", "commands", "console.py", "explain", "report", "testing"}
+)
+_FIGURES = frozenset({"evaluate", "footprint", "journal", "judging", "stages", "subject", "trial"})
 
 
 @dataclass
@@ -220,7 +225,10 @@ def _digest(settings: Mapping[str, Any], **parts: str) -> str:
 
 @cache
 def _sources_digest() -> str:
-    """Of irshrink's own files and of what is plugged in: whoever changes a pass gets new figures."""
+    """Of irshrink's own files and of what is plugged in: whoever changes a pass gets new figures.
+
+    What talks to people, and what decides what to try next, is no part of it.
+    """
     plugged = {path.partition(":")[0] for path in (*pass_table().values(), *backend_table().values())}
     packages = {"irshrink", *(module.partition(".")[0] for module in plugged)}
     whole = hashlib.sha256()
@@ -241,9 +249,13 @@ def _files_of(package: str) -> list[tuple[str, Path]]:
         # irshrink's passes and backends may be links, which rglob of old Pythons follows and of new ones not
         roots = [place, *(link for link in place.iterdir() if link.is_symlink() and link.is_dir())]
         files = {file for root in roots for file in root.rglob("*") if file.is_file()}
-        found += [(file.relative_to(place).as_posix(), file) for file in files if _decides(file)]
-    return sorted(found)
+        found += [(file.relative_to(place).as_posix(), file) for file in files]
+    return sorted((name, file) for name, file in found if _decides(package, name))
 
 
-def _decides(file: Path) -> bool:
-    return file.suffix not in (".pyc", ".pyo") and "__pycache__" not in file.parts
+def _decides(package: str, name: str) -> bool:
+    if name.endswith((".pyc", ".pyo")):
+        return False
+    folder, _, rest = name.partition("/")
+    talk = folder in _FOR_PEOPLE or (folder == "planning" and rest.removesuffix(".py") not in _FIGURES)
+    return package != "irshrink" or not talk

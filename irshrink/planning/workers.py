@@ -1,16 +1,19 @@
-"""Where plans are tried: here one after the other."""
+"""Where plans are tried: here one after the other, in several processes, or on a cluster."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Protocol
 
 from irshrink.console import Progress
+from irshrink.planning.cluster import dask_executor
 from irshrink.planning.evaluate import Job, Measured, evaluate, known
 from irshrink.planning.journal import Journal, default_folder
+from irshrink.planning.parallel import Parallel
+from irshrink.planning.processes import cores, local_processes
 from irshrink.planning.stages import Stages
 from irshrink.planning.subject import Subject
 
@@ -66,13 +69,30 @@ def workers_for(
     folder: Path | None = None,
     progress: Progress = lambda _: None,
 ) -> Iterator[Workers]:
-    """What tries plans, for as long as the block lasts.
+    """What tries plans, for as long as the block lasts; what it finds does not depend on what it is.
 
     Args:
         processes: how many try plans at a time, on this machine; 0 for as many as there are cores.
-        cluster: address of a Dask scheduler, or ``local:N``.
+        cluster: the address of a Dask scheduler, or ``local:N``, instead.
         folder: of the journal; by default in the user's cache.
+
+    Raises:
+        UserError: ``cluster`` is no address.
+        ToolError: processes cannot be started, or the cluster does not answer.
     """
     journal = Journal(folder or default_folder(subject.digest))
-    yield Serial(Stages(subject, journal), progress)
     journal.tidy()
+    stages, count = Stages(subject, journal), processes or cores()
+    with ExitStack() as stack:
+        workers: Workers
+        if cluster is not None:
+            progress(f"connecting to the cluster {cluster}")
+            executor, count = stack.enter_context(dask_executor(cluster))
+            workers = Parallel(stages, lambda _: nullcontext(executor), count)
+        elif count > 1:
+            workers = Parallel(stages, local_processes, count)
+            stack.callback(workers.close)
+        else:
+            workers = Serial(stages, progress)
+        yield workers
+        journal.tidy()
