@@ -12,6 +12,9 @@ from irshrink.report.svg_plot import Axis, Plot, Point, Shape, beyond_sign, ends
 
 Plan = Mapping[str, Any]
 
+_BYTE_STEPS = ((1024.0**3, "GiB"), (1024.0**2, "MiB"), (1024.0, "KiB"), (1.0, "B"))
+_COST_STEPS = ((1e12, "trillions"), (1e9, "billions"), (1e6, "millions"), (1e3, "thousands"), (1.0, ""))
+
 #: How far beyond the budget, or the plan, accuracy is drawn: the rest would squeeze what matters.
 _ROOM = 2.5
 
@@ -74,12 +77,13 @@ def _pareto(plan: Plan, name: str) -> dict[str, Any]:
     budget = _budget(plan, name)
     near = [budget["limit"]] if budget is not None and _near(budget, values) else []
     low, high = ends([x for x, _ in values] + near)
+    base, letter = _scale(name, high)
     x = Axis(
         low,
         high,
-        title if name == "cost" else f"{title}, {'KiB' if high >= 4096 else 'B'}",
-        _scale(name, high),
-        1024.0 if name != "cost" and high >= 4096 else 1.0,
+        f"{title}, {letter}" if letter else title,
+        _ticks(base),
+        base,
         budget["limit"] if budget else None,
         f"{budget['option']} {words.digits(plan, name, budget['limit'])}" if budget else "",
     )
@@ -103,9 +107,8 @@ def _forecast(plan: Plan, name: str) -> dict[str, Any]:
     ]
     inside = [v for p in points for v in (p.x, p.y) if name != "drop" or v <= end]
     low, high = ends(inside or [0.0, end], floor_at=0.0 if name == "drop" else None)
-    show = _drop_scale(plan) if name == "drop" else _scale(name, high)
-    base = 0.01 if name == "drop" else 1024.0 if name != "cost" and high >= 4096 else 1.0
-    unit = words.unit(plan, name) if name == "drop" else "KiB" if base == 1024 else ""
+    base, unit = (0.01, words.unit(plan, name)) if name == "drop" else _scale(name, high)
+    show = _drop_scale(plan) if name == "drop" else _ticks(base)
     suffix = f", {unit}" if unit else ""
     title = words.quantity(plan, name)
     text = f"Predicted against measured {title} of {plural(len(points), 'plan')}; on the line they are equal."
@@ -199,8 +202,11 @@ def _drop_scale(plan: Plan) -> Callable[[float], str]:
     return lambda value: f"{100 * value:.4g}" if plan["share"] or plan["relative_drop"] else f"{value:.4g}"
 
 
-def _scale(name: str, high: float) -> Callable[[float], str]:
-    if name == "cost":
-        factor, letter = (1e6, " M") if high >= 2e6 else (1e3, " k") if high >= 2e3 else (1.0, "")
-        return lambda value: f"{value / factor:.4g}{letter}"
-    return lambda value: f"{value / 1024:.4g}" if high >= 4096 else f"{value:.4g}"
+def _scale(name: str, high: float) -> tuple[float, str]:
+    """What ticks are multiples of, and what that is called."""
+    steps = _COST_STEPS if name == "cost" else _BYTE_STEPS
+    return next((step for step in steps if high >= 2 * step[0]), steps[-1])
+
+
+def _ticks(base: float) -> Callable[[float], str]:
+    return lambda value: f"{value / base:.4g}"
