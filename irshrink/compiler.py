@@ -10,6 +10,7 @@ from irshrink import proof
 from irshrink.analyses.cost import graph_parameters
 from irshrink.artifact import model_name
 from irshrink.backend import Backend
+from irshrink.blas import one_thread
 from irshrink.console import Progress, plural
 from irshrink.costs.planned import costs_if_any, footprint_before, needs_costs
 from irshrink.errors import BudgetError, RecipeError, ToolError
@@ -58,6 +59,7 @@ from irshrink.variants import (
 from irshrink.verify import verify_structure
 
 
+@one_thread()
 def compile_model(
     model: Path | str,
     recipe: Recipe,

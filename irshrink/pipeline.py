@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Protocol, TypeVar, cast, runtime_checkable
 import numpy as np
 import onnx_ir as ir
 
+from irshrink.blas import one_thread
 from irshrink.errors import IrshrinkError, PassError
 from irshrink.external import release
 from irshrink.layer_cost import LayerCosts
@@ -124,6 +125,7 @@ class Pipeline:
     progress: Callable[[str], None] = lambda _: None
     costs: LayerCosts | None = None
 
+    @one_thread()
     def run(self, module: Module, target: Target, seed: int = 0) -> Module:
         """Run every step on ``module`` in place and return it.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from irshrink import __version__
+from irshrink.blas import one_thread
 from irshrink.class_names import score_names
 from irshrink.console import Progress, counted, plural
 from irshrink.errors import ModelError
@@ -28,6 +29,7 @@ from irshrink.samples import AudioOptions, CsvOptions, ImageOptions, input_specs
 _IR_VERSION = 10
 
 
+@one_thread()
 def explain_model(
     model: Path | str,
     samples: Path | str,

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from irshrink.artifact import MODEL_NAME
+from irshrink.blas import one_thread
 from irshrink.changes import STATS_KEY
 from irshrink.console import Progress, counted
 from irshrink.errors import BudgetError, UserError
@@ -83,6 +84,7 @@ def known(stages: Stages, job: Job) -> Measured | None:
         return None
 
 
+@one_thread()
 def evaluate(subject: Subject, stages: Stages, job: Job, progress: Progress = lambda _: None) -> Measured:
     """Try a plan, and remember it in the journal.
 

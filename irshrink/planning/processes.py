@@ -1,7 +1,7 @@
 """Processes of this machine that try plans.
 
 They are spawned, so that nothing of this one is shared, and end with it, however it ends: each watches a pipe
-that this process holds open. Each computes with one thread, as there are as many as cores.
+that this process holds open.
 """
 
 from __future__ import annotations
@@ -10,19 +10,15 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
-from typing import Any
 
 from irshrink.errors import ToolError
 from irshrink.planning.remote import ready
 
 __all__ = ["cores", "local_processes"]
-
-#: What libraries ask for how many threads to start, when they are loaded.
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 
 def cores() -> int:
@@ -41,7 +37,7 @@ def local_processes(count: int) -> Iterator[Executor]:
     """
     context = get_context("spawn")
     watched, held = context.Pipe(duplex=False)
-    pool = _Pool(count, mp_context=context, initializer=_begin, initargs=(watched,))
+    pool = ProcessPoolExecutor(count, mp_context=context, initializer=_begin, initargs=(watched,))
     try:
         try:
             pool.submit(ready).result()
@@ -56,22 +52,6 @@ def local_processes(count: int) -> Iterator[Executor]:
         held.close()  # which is what they watch
         pool.shutdown(wait=True, cancel_futures=True)
         watched.close()
-
-
-class _Pool(ProcessPoolExecutor):
-    """Processes are started when something is submitted, with the environment of that moment."""
-
-    def submit(self, *args: Any, **kwargs: Any) -> Future[Any]:
-        before = {name: os.environ.get(name) for name in _THREADS}
-        os.environ.update(dict.fromkeys(_THREADS, "1"))
-        try:
-            return super().submit(*args, **kwargs)
-        finally:
-            for name, value in before.items():
-                if value is None:
-                    del os.environ[name]
-                else:
-                    os.environ[name] = value
 
 
 def _begin(watched: Connection) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from irshrink.blas import one_thread
 from irshrink.console import Progress
 from irshrink.errors import BudgetError
 from irshrink.knobs import Knob, Step, Wishes
@@ -65,6 +66,7 @@ class Found:
         return self.choose(tried)
 
 
+@one_thread()
 def search_plan(
     model: Path,
     recipe: Recipe,

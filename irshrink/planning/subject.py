@@ -22,6 +22,7 @@ import numpy as np
 from irshrink import proof
 from irshrink.analyses.cost import graph_macs
 from irshrink.backend import Backend
+from irshrink.blas import one_thread
 from irshrink.console import Progress
 from irshrink.costs.planned import costs_if_any
 from irshrink.costs.service import TargetCosts
@@ -56,11 +57,14 @@ _FEWEST_JUDGES, _MOST_JUDGES = 64, 10_000
 _MOST_OUTPUT_BYTES = 2**28
 #: What the recipe says that decides what a step makes of a model, or what is measured of it.
 _DECISIVE = ("shapes", "images", "csv", "audio", "keep_float", "io", "requantize", "relative_drop", "seed")
-#: Folders and files of irshrink that decide no figure of a plan, and those of planning that do.
+#: Folders and files of irshrink that decide no figure of a plan, and those of planning that do not.
 _FOR_PEOPLE = frozenset(
     {"api.py", "cli.py", "cmake", "commands", "console.py", "explain", "report", "testing"}
 )
-_FIGURES = frozenset({"evaluate", "footprint", "journal", "judging", "stages", "subject", "trial"})
+_TRIES = frozenset(
+    {"advice", "answer", "cluster", "compiling", "folder", "goal", "knobs_of", "parallel", "predict"}
+    | {"processes", "propose", "remote", "search", "timing", "workers"}
+)
 
 
 @dataclass
@@ -92,6 +96,7 @@ class Subject:
     costs: TargetCosts | None
 
     @classmethod
+    @one_thread()
     def open(cls, model: Path | str, recipe: Recipe, progress: Progress = lambda _: None) -> Subject:
         """Read the model and the data, and clean the model up as a compilation does.
 
@@ -257,5 +262,5 @@ def _decides(package: str, name: str) -> bool:
     if name.endswith((".pyc", ".pyo")):
         return False
     folder, _, rest = name.partition("/")
-    talk = folder in _FOR_PEOPLE or (folder == "planning" and rest.removesuffix(".py") not in _FIGURES)
+    talk = folder in _FOR_PEOPLE or (folder == "planning" and rest.removesuffix(".py") in _TRIES)
     return package != "irshrink" or not talk
