@@ -13,6 +13,7 @@ from irshrink.blas import one_thread
 
 _PROGRAM = """
 import hashlib
+import numpy as np
 from irshrink.blas import one_thread
 
 rng = np.random.default_rng(0)
