@@ -58,7 +58,18 @@ def arguments(given: argparse.Namespace, scratch: Path) -> list[str]:
         model, budgets = "lenet-300-100", ["--objective", "smallest", "--max-drop", "0.1%"]
     else:
         data, model = MODELS / "kws-samples.npz", "kws"
-        budgets = ["--metric", "agreement", "--flash", "32K", "--ram", "12K", "--objective", "accurate"]
+        budgets = [
+            "--metric",
+            "agreement",
+            "--max-drop",
+            "5%",
+            "--flash",
+            "32K",
+            "--ram",
+            "12K",
+            "--objective",
+            "smallest",
+        ]
     count = ["--evaluations", str(given.evaluations)]
     if given.what != "cluster":
         count += ["--processes", str(given.processes)]
@@ -88,7 +99,7 @@ def kill(command: list[str], scratch: Path) -> None:
     moments, disturbed = random.Random(SEED), (scratch / "killed", scratch / "journal-killed")
     killed = 0
     for _ in range(KILLS):
-        process, seconds = start(command, *disturbed), moments.uniform(START, START + whole / 6)
+        process, seconds = start(command, *disturbed), moments.uniform(START, START + whole / 4)
         try:
             process.communicate(timeout=seconds)
             print("ended before it was killed", flush=True)
