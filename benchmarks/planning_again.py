@@ -55,21 +55,10 @@ def arguments(given: argparse.Namespace, scratch: Path) -> list[str]:
     """Model and options; the output and the journal are added."""
     if given.mnist:
         data, _ = mnist(given.mnist, scratch)
-        model, budgets = "lenet-300-100", ["--objective", "smallest", "--max-drop", "0.1%"]
+        model, budgets = "lenet-300-100", "--max-drop 0.1% --objective smallest".split()
     else:
         data, model = MODELS / "kws-samples.npz", "kws"
-        budgets = [
-            "--metric",
-            "agreement",
-            "--max-drop",
-            "5%",
-            "--flash",
-            "32K",
-            "--ram",
-            "12K",
-            "--objective",
-            "smallest",
-        ]
+        budgets = "--metric agreement --max-drop 5% --ram 12K --objective smallest".split()
     count = ["--evaluations", str(given.evaluations)]
     if given.what != "cluster":
         count += ["--processes", str(given.processes)]
