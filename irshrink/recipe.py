@@ -93,7 +93,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         knobs: names of the decisions that a search may make, all without; `irshrink plan` names them.
         evaluations: how many plans are tried; not given means what suits the size of the model.
         fit: passes fit to at most so many of the calibration samples, at even distances; those that are left
-            judge plans. Not given means all, and where a plan is searched two thirds, at most 256.
+            judge plans. Not given means all, and where a plan is searched two thirds, at most 256 to
+            2,048 by the size of the model.
         prune: share of the multiplications that go, with the channels that make least use of them, before
             anything else; needs calibration data for the repair (docs/pruning.md).
         low_rank: relative error of the model's outputs up to which layers become products of smaller ones, or

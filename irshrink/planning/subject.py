@@ -48,8 +48,9 @@ from irshrink.verify import verify_structure
 
 __all__ = ["Subject"]
 
-#: Passes fit to two thirds of the samples, and to no more than this.
-_MOST_FITTED = 256
+#: Passes fit to two thirds of the samples, and to no more than this: the more, the less a model computes.
+#: What is fitted to few samples fits these too closely.
+_FITTING_MACS, _FEWEST_FITTED, _MOST_FITTED = 2e9, 256, 2048
 #: Judging takes about so many multiply-accumulates: a minute or so of one processor.
 _JUDGING_MACS = 2e11
 _FEWEST_JUDGES, _MOST_JUDGES = 64, 10_000
@@ -121,7 +122,9 @@ class Subject:
         assert samples is not None, "the recipe names calibration data"
         proof.require_scorable(variant.original, proof.Data(samples, None), recipe.metric)
         macs = sum(count or 0 for count in graph_macs(module.graph).values())
-        module.calibration, held = _split(samples, recipe.fit, _most_judges(module, macs))
+        module.calibration, held = _split(
+            samples, recipe.fit or _usual(len(samples), macs), _most_judges(module, macs)
+        )
         costs = costs_if_any(target, (), schedules)
         digest = _digest(
             _what_counts(recipe, target),
@@ -188,13 +191,18 @@ def _usable(target: Target, schedules: Schedules, recipe: Recipe) -> Backend:
     return backend
 
 
-def _split(samples: Samples, fit: int | None, most_judges: int) -> tuple[Samples, Samples]:
+def _usual(count: int, macs: int) -> int:
+    """How many of so many samples passes fit to, where nobody says."""
+    most = min(_MOST_FITTED, max(_FEWEST_FITTED, int(_FITTING_MACS / max(1, macs))))
+    return min(most, ceil(2 * count / 3))
+
+
+def _split(samples: Samples, count: int, most_judges: int) -> tuple[Samples, Samples]:
     """Samples to fit to, at even distances, and of all others some to judge with.
 
     Raises:
         RecipeError: none would be left.
     """
-    count = min(_MOST_FITTED, ceil(2 * len(samples) / 3)) if fit is None else fit
     if count >= len(samples):
         raise RecipeError(
             f"{samples.path}: {len(samples)} samples are too few: passes fit to {count} of them, and plans "
