@@ -149,9 +149,6 @@ class Sources:
     def _with_error(self) -> list[float]:
         return [one["figures"]["drop"] + one["spread"] for one in self._looked()]
 
-    def _beyond(self) -> list[float]:
-        return list(range(self._tried() + 1))
-
     def _forecast(self) -> int:
         return len(pairs(self.plan, "drop"))
 

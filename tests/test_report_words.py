@@ -17,7 +17,8 @@ from irshrink.report.plan_plots import pareto_plots, staircase
 from irshrink.report.plan_summary import plan_summary
 from irshrink.report.report import build_report
 from irshrink.report.summary import summary
-from irshrink.report.svg_plot import Axis, Plot, Point, ends
+from irshrink.report.svg_axis import Axis, fitted
+from irshrink.report.svg_plot import Plot, Point
 from irshrink.testing.plans import example_plan
 from irshrink.testing.reports import facts
 
@@ -122,10 +123,11 @@ def test_a_plot_tells_plans_apart_by_shape_and_says_all_in_words() -> None:
 
 def test_a_plan_that_loses_far_too_much_does_not_squeeze_the_others() -> None:
     plan = copy.deepcopy(PLAN)
+    assert pareto_plots(plan)["bent"] is False  # type: ignore[index]
     plan["evaluations"][4]["figures"]["drop"] = 0.6
     plots = pareto_plots(plan)
     assert plots is not None
-    assert plots["beyond"] == 1
+    assert plots["bent"]
     limits = [one for one in ElementTree.fromstring(plots["figures"][0]["picture"]).iter("line")
               if one.attrib["class"] == "limit" and one.attrib["y1"] == one.attrib["y2"]]  # fmt: skip
     assert 60 < float(limits[0].attrib["y1"]) < 200  # the budget is not at the bottom
@@ -144,8 +146,20 @@ def test_labels_keep_off_the_marks() -> None:
 
 
 def test_ends_of_axes() -> None:
-    assert ends([10, 20]) == pytest.approx((9.2, 20.8))
-    assert ends([5]) == pytest.approx((4.6, 5.4))
-    assert ends([0.0]) == (-1.0, 1.0)
-    assert ends([0.1, 0.5], floor_at=0.0)[0] == 0.0
-    assert ends([-0.1, 0.5], floor_at=0.0)[0] < -0.1
+    assert fitted([10, 20]) == pytest.approx((9.4, 20.6))
+    assert fitted([5]) == pytest.approx((4.7, 5.3))
+    assert fitted([0.0]) == (-1.0, 1.0)
+    assert fitted([0.1, 0.5], from_zero=True) == pytest.approx((-0.03, 0.53))
+    assert fitted([-0.1, 0.5], from_zero=True)[0] < -0.1
+    low, high = fitted([1.0, 1000.0], bend=0.5)
+    assert 0.3 < low < 1.0
+    assert 1000 < high < 2000
+
+
+def test_ticks_are_round_and_apart() -> None:
+    assert Axis(0, 1.1, "", str).ticks() == pytest.approx([0, 0.5, 1.0])
+    assert Axis(20 * 1024, 55 * 1024, "", str, base=1024).ticks() == [20480, 30720, 40960, 51200]
+    bent = Axis(-0.01, 0.7, "", str, base=0.01, bend=0.005)
+    assert bent.ticks() == pytest.approx([-0.01, 0, 0.01, 0.1, 0.5], abs=1e-9)
+    assert (bent.share(-1), bent.share(9)) == (0.0, 1.0)
+    assert bent.share(0.05) - bent.share(0.01) == pytest.approx(bent.share(0.5) - bent.share(0.1), rel=0.1)

@@ -52,9 +52,17 @@ def _decision(plan: Row, decision: Row) -> list[str]:
             "measured" if one["measured"] else "predicted",
         )
         for one in decision["alternatives"]
+        if words.telling(decision["alternatives"], decision["level"], one)
     ]
+    hidden = len(decision["alternatives"]) - len(rows)
+    more = [f"  and {plural(hidden, 'other level')}, see --json"] if hidden else []
     why = [_filled(f"  {sentence}", "  ") for sentence in decision["why"]]
-    return [f"{decision['title']} ({decision['knob']}): {decision['label']}", table(rows, header), *why]
+    return [
+        f"{decision['title']} ({decision['knob']}): {decision['label']}",
+        table(rows, header),
+        *more,
+        *why,
+    ]
 
 
 def _layers(result: Row, most: int) -> list[str]:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from irshrink.console import plural
 from irshrink.report import words
 from irshrink.report.forecast import pairs
-from irshrink.report.svg_plot import Axis, Plot, Point, Shape, beyond_sign, ends, line_sign, sign
+from irshrink.report.svg_axis import Axis, fitted
+from irshrink.report.svg_plot import Plot, Point, Shape, line_sign, sign
 
 Plan = Mapping[str, Any]
 
 _BYTE_STEPS = ((1024.0**3, "GiB"), (1024.0**2, "MiB"), (1024.0, "KiB"), (1.0, "B"))
 _COST_STEPS = ((1e12, "trillions"), (1e9, "billions"), (1e6, "millions"), (1e3, "thousands"), (1.0, ""))
 
-#: How far beyond the budget, or the plan, accuracy is drawn: the rest would squeeze what matters.
-_ROOM = 2.5
+#: An axis whose values spread by more than this bends.
+_SPREAD = 6.0
+#: What matters of a metric that is a fraction, where nothing else says so.
+_POINT = 0.01
 
 
 def pareto_plots(plan: Plan) -> dict[str, Any] | None:
@@ -28,8 +32,7 @@ def pareto_plots(plan: Plan) -> dict[str, Any] | None:
     return {
         "figures": [_pareto(plan, name) for name in names],
         "key": _key(plan),
-        "beyond": sum(_drop(plan, i) > _end(plan) for i in words.tried(plan)),
-        "refused": sum(one["figures"] is None for one in plan["evaluations"]),
+        "bent": _bend(plan) is not None,
     }
 
 
@@ -43,14 +46,12 @@ def forecast_plots(plan: Plan) -> list[dict[str, Any]]:
 def forecast_key(plan: Plan) -> list[tuple[Any, str]]:
     """Marks of those plots, and what they are."""
     shapes = {_shape(plan, i, False) for i in _foreseen(plan)}
-    beyond = any(_drop(plan, i) > _end(plan) for i in _foreseen(plan))
     named: tuple[tuple[Shape, str], ...] = (
         ("chosen", "the plan" if plan["met"] else "the nearest plan"),
         ("kept", "keeps all budgets"),
         ("over", "over a budget"),
     )
-    key = [(line_sign("same"), "equal"), *((sign(shape), text) for shape, text in named if shape in shapes)]
-    return [*key, (beyond_sign(), "loses more than is drawn")] if beyond else key
+    return [(line_sign("same"), "equal"), *((sign(shape), text) for shape, text in named if shape in shapes)]
 
 
 def staircase(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -68,7 +69,7 @@ def _pareto(plan: Plan, name: str) -> dict[str, Any]:
     title = words.quantity(plan, name)
     shown = words.tried(plan)
     values = [(_taken(plan, i, name), _drop(plan, i)) for i in shown]
-    front = staircase([pair for pair in values if pair[1] <= _end(plan)])
+    front = staircase(values)
     corners = {pair for pair in front if pair in values}
     points = [
         Point(x, y, _shape(plan, i, (x, y) in corners), _told(plan, i, name), i)
@@ -76,17 +77,10 @@ def _pareto(plan: Plan, name: str) -> dict[str, Any]:
     ]
     budget = _budget(plan, name)
     near = [budget["limit"]] if budget is not None and _near(budget, values) else []
-    low, high = ends([x for x, _ in values] + near)
-    base, letter = _scale(name, high)
-    x = Axis(
-        low,
-        high,
-        f"{title}, {letter}" if letter else title,
-        _ticks(base),
-        base,
-        budget["limit"] if budget else None,
-        f"{budget['option']} {words.digits(plan, name, budget['limit'])}" if budget else "",
-    )
+    x = _amount_axis(plan, name, [x for x, _ in values] + near, title)
+    if budget is not None:
+        called = f"{budget['option']} {words.digits(plan, name, budget['limit'])}"
+        x = dataclasses.replace(x, budget=budget["limit"], budget_title=called)
     text = (
         f"Accuracy lost against {title}, {plural(len(points), 'plan')}; lower left is better. This "
         f"one takes {words.shown(plan, name, _taken(plan, plan['chosen'], name))}. The table below holds all."
@@ -96,7 +90,6 @@ def _pareto(plan: Plan, name: str) -> dict[str, Any]:
 
 
 def _forecast(plan: Plan, name: str) -> dict[str, Any]:
-    end = _end(plan)
     points = [
         Point(float(one["expected"][name]), float(one["figures"][name]), _shape(plan, i, False), "", i)
         for i in _foreseen(plan)
@@ -105,15 +98,14 @@ def _forecast(plan: Plan, name: str) -> dict[str, Any]:
     points = [
         Point(p.x, p.y, p.shape, f"plan {p.number}: {_expected(plan, p, name)}", p.number) for p in points
     ]
-    inside = [v for p in points for v in (p.x, p.y) if name != "drop" or v <= end]
-    low, high = ends(inside or [0.0, end], floor_at=0.0 if name == "drop" else None)
-    base, unit = (0.01, words.unit(plan, name)) if name == "drop" else _scale(name, high)
-    show = _drop_scale(plan) if name == "drop" else _ticks(base)
-    suffix = f", {unit}" if unit else ""
     title = words.quantity(plan, name)
     text = f"Predicted against measured {title} of {plural(len(points), 'plan')}; on the line they are equal."
-    x, y = (Axis(low, high, f"{side}{suffix}", show, base) for side in ("predicted", "measured"))
-    picture = Plot(x, y, points, text, ((low, low), (high, high)), "same").draw()
+    both = [value for point in points for value in (point.x, point.y)]
+    x, y = (
+        _loss_axis(plan, both, side) if name == "drop" else _amount_axis(plan, name, both, side)
+        for side in ("predicted", "measured")
+    )
+    picture = Plot(x, y, points, text, ((x.low, x.low), (x.high, x.high)), "same").draw()
     return {"title": title[0].upper() + title[1:], "picture": picture}
 
 
@@ -123,22 +115,35 @@ def _foreseen(plan: Plan) -> list[int]:
 
 
 def _drop_axis(plan: Plan) -> Axis:
-    drops = [drop for i in words.tried(plan) if (drop := _drop(plan, i)) <= _end(plan)]
     budget = _budget(plan, "drop")
-    low, high = ends(drops + ([budget["limit"]] if budget else []), floor_at=0.0)
-    unit = words.unit(plan, "drop")
-    title = f"lost, {unit}" if unit else "lost"
-    limit = budget["limit"] if budget else None
-    return Axis(low, high, title, _drop_scale(plan), 0.01, limit)
+    limits = [budget["limit"]] if budget else []
+    axis = _loss_axis(plan, [_drop(plan, i) for i in words.tried(plan)] + limits, "lost")
+    return dataclasses.replace(axis, budget=budget["limit"]) if budget else axis
 
 
-def _end(plan: Plan) -> float:
-    """The largest drop that is drawn to scale."""
+def _loss_axis(plan: Plan, drops: Sequence[float], title: str) -> Axis:
+    bend, unit = _bend(plan), words.unit(plan, "drop")
+    low, high = fitted(drops, from_zero=True, bend=bend)
+    return Axis(low, high, f"{title}, {unit}" if unit else title, _drop_scale(plan), 0.01, bend)
+
+
+def _amount_axis(plan: Plan, name: str, amounts: Sequence[float], title: str) -> Axis:
+    """Of bytes or cost."""
+    least, most = min(amounts), max(amounts)
+    bend = least / 2 if least > 0 and most > _SPREAD * least else None
+    low, high = fitted(amounts, bend=bend)
+    base, letter = _scale(name, high)
+    return Axis(low, high, f"{title}, {letter}" if letter else title, _ticks(base), base, bend)
+
+
+def _bend(plan: Plan) -> float | None:
+    """Where the axis of accuracy bends: at the budget, or what the plan loses, if others lose far more."""
     budget = _budget(plan, "drop")
-    mine = max(_drop(plan, plan["chosen"]), 0.0)
-    least = max(budget["limit"] if budget else 0.0, mine) * _ROOM
-    drops = [_drop(plan, i) for i in words.tried(plan)]
-    return max(drops) if least <= 0 or max(drops) <= least else least
+    near = max(budget["limit"] if budget else 0.0, _drop(plan, plan["chosen"]))
+    worst = max((_drop(plan, i) for i in words.tried(plan)), default=0.0)
+    if near < _POINT / 100 and (plan["share"] or plan["relative_drop"]):
+        near = _POINT
+    return near / 2 if near > 0 and worst > _SPREAD * near else None
 
 
 def _near(budget: Mapping[str, Any], values: Sequence[tuple[float, float]]) -> bool:

@@ -12,8 +12,6 @@ from irshrink.report.plan_plots import forecast_key, forecast_plots, pareto_plot
 Row = Mapping[str, Any]
 
 #: Rows of the table of figures.
-#: Levels of a knob that are always shown.
-_FEW = 5
 _FIGURES = ("drop", "file_bytes", "weights_bytes", "flash_bytes", "arena_bytes", "ram_bytes", "cost", "macs")
 
 
@@ -133,18 +131,11 @@ def _decision(plan: Row, knob: Row) -> dict[str, Any]:
             "chosen": one["level"] == knob["chosen"],
             "cells": [words.digits(plan, name, one[name]) for name in names],
             "source": "measured" if one["measured"] else "predicted",
-            "near": _telling(knob, one),
+            "near": words.telling(knob["alternatives"], knob["chosen"], one),
         }
         for one in knob["alternatives"]
     ]
     return {"title": knob["title"], "knob": knob["knob"], "rows": rows}
-
-
-def _telling(knob: Row, one: Row) -> bool:
-    """Whether a level is in the short table: the one taken, those beside it, the ends, and what was tried."""
-    levels = [other["level"] for other in knob["alternatives"]]
-    beside = abs(one["level"] - knob["chosen"]) <= 1
-    return len(levels) <= _FEW or beside or one["measured"] or one["level"] in (levels[0], levels[-1])
 
 
 def _tried(plan: Row, index: int) -> dict[str, Any]:

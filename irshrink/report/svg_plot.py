@@ -5,13 +5,14 @@ A mark's shape tells what a plan is, its colour only repeats it. Labels stand wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
-from math import ceil, floor, log10
 from typing import Literal
 
 from markupsafe import Markup
+
+from irshrink.report.svg_axis import Axis
 
 WIDTH, HEIGHT = 340, 290
 LEFT, RIGHT, TOP, BOTTOM = 52, 16, 38, 44
@@ -36,34 +37,6 @@ class Point:
     shape: Shape
     text: str
     number: int
-
-
-@dataclass(frozen=True)
-class Axis:
-    """Attributes:
-    low, high: ends; what lies beyond is drawn at the end.
-    title: at the axis.
-    show: a value at a tick.
-    base: ticks are at 1, 2 or 5 times a power of ten of it.
-    budget, budget_title: a line, and what it is called.
-    """
-
-    low: float
-    high: float
-    title: str
-    show: Callable[[float], str]
-    base: float = 1.0
-    budget: float | None = None
-    budget_title: str = ""
-
-    def ticks(self, most: int = 4) -> list[float]:
-        step = _step((self.high - self.low) / self.base, most) * self.base
-        first = ceil(self.low / step - 1e-9)
-        return [i * step for i in range(first, floor(self.high / step + 1e-9) + 1)]
-
-    def limit(self) -> float | None:
-        """The budget, where it is within the ends."""
-        return self.budget if self.budget is not None and self.low <= self.budget <= self.high else None
 
 
 @dataclass
@@ -99,12 +72,10 @@ class Plot:
         return self._at_x(point.x), self._at_y(point.y)
 
     def _at_x(self, value: float) -> float:
-        share = (min(max(value, self.x.low), self.x.high) - self.x.low) / (self.x.high - self.x.low)
-        return LEFT + share * (WIDTH - LEFT - RIGHT)
+        return LEFT + self.x.share(value) * (WIDTH - LEFT - RIGHT)
 
     def _at_y(self, value: float) -> float:
-        share = (min(max(value, self.y.low), self.y.high) - self.y.low) / (self.y.high - self.y.low)
-        return HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM)
+        return HEIGHT - BOTTOM - self.y.share(value) * (HEIGHT - TOP - BOTTOM)
 
     def _x_axis(self) -> list[str]:
         bottom, parts, end = HEIGHT - BOTTOM, [], 0.0
@@ -148,8 +119,7 @@ class Plot:
         return [f'<polyline class="{self.line_class}" points="{places}"/>']
 
     def _mark(self, point: Point, x: float, y: float) -> str:
-        beyond = point.y > self.y.high or point.x > self.x.high
-        shape = beyond_glyph(x, y) if beyond and point.shape != "chosen" else glyph(point.shape, x, y)
+        shape = glyph(point.shape, x, y)
         return f"<g><title>{escape(point.text)}</title>{shape}</g>"
 
     def _label(self, point: Point, x: float, y: float) -> str:
@@ -179,40 +149,16 @@ def glyph(shape: Shape, x: float, y: float) -> str:
     return f'<circle class="mark {shape}" cx="{x:.1f}" cy="{y:.1f}" r="4.5"/>'
 
 
-def beyond_glyph(x: float, y: float) -> str:
-    """A mark for what lies beyond the end of an axis."""
-    return f'<path class="mark over" d="M{x:.1f} {y - 5:.1f}l5 9h-10z"/>'
-
-
 def line_sign(css: Literal["front", "limit", "same"]) -> Markup:
     """A line for the key of a plot."""
     inside = f'<line class="{css}" x1="0" x2="22" y1="10" y2="10"/>'
     return Markup(f'<svg class="sign" viewBox="0 0 22 20" aria-hidden="true">{inside}</svg>')
 
 
-def beyond_sign() -> Markup:
-    """The mark of what lies beyond an axis, for the key of a plot."""
-    return Markup(f'<svg class="sign" viewBox="0 0 20 20" aria-hidden="true">{beyond_glyph(10, 10)}</svg>')
-
-
 def sign(shape: Shape) -> Markup:
     """A mark for the key of a plot."""
     inside = glyph(shape, 10, 10)
     return Markup(f'<svg class="sign" viewBox="0 0 20 20" aria-hidden="true">{inside}</svg>')
-
-
-def ends(values: Sequence[float], *, floor_at: float | None = None) -> tuple[float, float]:
-    """Ends of an axis that hold the values with a margin."""
-    low, high = min(values), max(values)
-    margin = (high - low) * 0.08 or abs(high) * 0.08 or 1.0
-    low = low - margin if floor_at is None else min(low - margin / 4, floor_at)
-    return low, high + margin
-
-
-def _step(length: float, most: int) -> float:
-    """1, 2 or 5 times a power of ten, of which at most ``most`` lie in ``length``."""
-    power = 10.0 ** floor(log10(length / most))
-    return next(step * power for step in (1, 2, 5, 10, 20) if length / (step * power) <= most)
 
 
 def _overlap(a: Box, b: Box) -> bool:

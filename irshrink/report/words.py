@@ -25,6 +25,8 @@ _QUANTITIES = {
     "ram_bytes": "RAM",
     "macs": "multiply-accumulates",
 }
+#: Levels of a knob that are always shown.
+_FEW = 5
 _PURPOSES = {
     "baseline": "the baseline",
     "extreme": "what can be reached",
@@ -84,6 +86,13 @@ def described(plan: Row, levels: Mapping[str, int]) -> str:
 def label(knob: Row, level: int) -> str:
     """A level as people call it."""
     return str(knob["options"][level - 1]["label"]) if level else "off"
+
+
+def telling(alternatives: Sequence[Row], taken: int, one: Row) -> bool:
+    """Whether a level is in a short list: the one taken, those beside it, the ends, and what was tried."""
+    levels = [other["level"] for other in alternatives]
+    beside = abs(one["level"] - taken) <= 1
+    return len(levels) <= _FEW or beside or one["measured"] or one["level"] in (levels[0], levels[-1])
 
 
 def purpose(evaluation: Row) -> str:
