@@ -27,13 +27,14 @@ from irshrink.planning.plan import Evaluation, Plan, Prediction
 from irshrink.planning.predict import Predictor, Space
 from irshrink.planning.propose import Proposer, Setting
 from irshrink.planning.subject import Subject
+from irshrink.planning.timing import Timing
 from irshrink.planning.workers import Workers, workers_for
 from irshrink.recipe import Recipe
 
 #: Settings that are tried at a time, however many workers there are.
 BATCH = 4
 #: How many are tried where nobody says: by the multiply-accumulates of the model, at most so many.
-_EVALUATIONS = ((20e6, 48), (100e6, 32), (float("inf"), 16))
+_EVALUATIONS = ((20e6, 32), (100e6, 24), (float("inf"), 14))
 #: A baseline that misses a budget by so much of it makes worth asking what can be reached at all.
 _FAR = 1.0
 
@@ -113,11 +114,14 @@ class Search:
     progress: Progress
     _tried: list[Evaluation] = field(default_factory=list)
     _first: Measured | None = None
-    _most: int = 0
+    _timing: Timing = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._timing = Timing(self.subject, self.progress, self.workers.processes)
 
     def run(self) -> Found:
         """Search until the number of evaluations is used up, or nothing is left to try."""
-        self._most = most = self.recipe.evaluations or _usual(self.subject.macs)
+        most = self.recipe.evaluations or _usual(self.subject.macs)
         space = Space(self._knobs(None))
         self._try(space, [space.base], "baseline", None)
         baseline = self._tried[0]
@@ -129,6 +133,7 @@ class Search:
         if self._is_out_of_reach(space, baseline):
             return self._found(space, self._tried)
         sweep = self._sweep(space, max(1, most // 2))
+        self._timing.announce(most, sweep, space)
         self._try(space, sweep, "sweep", None)
         while (left := most - sum(e.purpose != "extreme" for e in self._tried)) > 0:
             predictor = Predictor(space, _judged(self._tried))
@@ -178,13 +183,10 @@ class Search:
         jobs = [Job(steps_of(space, setting), judged) for setting in settings]
         expected = [None if predictor is None else predictor.one(setting) for setting in settings]
         for setting, job, prediction, measured in zip(
-            settings, jobs, expected, self.workers.run(jobs, self._told), strict=True
+            settings, jobs, expected, self.workers.run(jobs, self._timing.watch(jobs)), strict=True
         ):
             self._first = self._first or measured
             self._tried.append(self._evaluation(space, setting, job, purpose, prediction, measured))
-
-    def _told(self, index: int, measured: Measured, seconds: float, reused: bool) -> None:
-        self.progress(f"plan {len(self._tried) + index + 1} of {self._most}")
 
     def _evaluation(
         self,
