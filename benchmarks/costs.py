@@ -23,7 +23,6 @@ import onnx_ir as ir
 from onnx import helper, numpy_helper
 
 from irshrink.backend import Inference
-from irshrink.compiler import usable_backend
 from irshrink.console import table
 from irshrink.costs.service import TargetCosts, costs_for
 from irshrink.frontends.read import read_model
@@ -36,6 +35,7 @@ from irshrink.samples import input_specs, load_samples
 from irshrink.samples.random import random_samples
 from irshrink.target import Target, load_target, with_memory
 from irshrink.tuning.tasks import random_inputs
+from irshrink.usable import usable_backend
 
 MODELS = Path(__file__).parents[1] / "models"
 FLASH, RAM = 16 << 20, 16 << 20

@@ -9,11 +9,10 @@ from typing import Any
 from irshrink import proof
 from irshrink.analyses.cost import graph_parameters
 from irshrink.artifact import model_name
-from irshrink.backend import Backend
 from irshrink.blas import one_thread
 from irshrink.console import Progress, plural
 from irshrink.costs.planned import costs_if_any, footprint_before, needs_costs
-from irshrink.errors import BudgetError, RecipeError, ToolError
+from irshrink.errors import BudgetError
 from irshrink.files import sha256, write_text
 from irshrink.fit import within_flash
 from irshrink.frontends.convert import ImportedModel
@@ -29,7 +28,6 @@ from irshrink.planning.plan import Plan
 from irshrink.program.lower import lower
 from irshrink.program.program import Program
 from irshrink.recipe import Recipe
-from irshrink.registry import backend_for
 from irshrink.report.graph import graph_rows
 from irshrink.report.report import (
     BuildFacts,
@@ -42,10 +40,9 @@ from irshrink.report.report import (
 from irshrink.samples import Samples, unread
 from irshrink.shorthands import chosen_passes
 from irshrink.speed import require_instructions, require_latency, require_measurable
-from irshrink.target import Target
 from irshrink.trade import memory_notes
-from irshrink.tuning.database import Schedules, schedules_for
-from irshrink.tuning.tunable import Tunable
+from irshrink.tuning.database import schedules_for
+from irshrink.usable import backend_going_by
 from irshrink.variants import (
     Made,
     Shaped,
@@ -107,7 +104,7 @@ def _compile(
 ) -> dict[str, Any]:
     target = recipe.resolved_target()
     schedules = schedules_for(target, recipe.schedules)
-    backend = _going_by(usable_backend(target), schedules, recipe)
+    backend = backend_going_by(schedules, target, recipe)
     passes = chosen_passes(recipe)
     proof.require_data(recipe)
     require_measurable(recipe, backend, target)
@@ -185,34 +182,6 @@ def _compile(
         write_report(report, folder, timings=timings)
         write_text(folder / LOCK_NAME, lock_text(lock))
     return report
-
-
-def usable_backend(target: Target) -> Backend:
-    """The backend of a target.
-
-    Raises:
-        ToolError: it cannot compile for it, or not here.
-    """
-    backend = backend_for(target)
-    if not backend.supports(target):
-        raise ToolError(f"backend '{backend.name}' cannot compile for target '{target.name}'.")
-    reason = backend.available(target)
-    if reason is not None:
-        raise ToolError(reason)
-    return backend
-
-
-def _going_by(backend: Backend, schedules: Schedules, recipe: Recipe) -> Backend:
-    """The backend with the schedules that it is to choose kernels by.
-
-    Raises:
-        RecipeError: a database is given for a backend that chooses none.
-    """
-    if isinstance(backend, Tunable):
-        return backend.with_schedules(schedules)
-    if recipe.schedules is not None:
-        raise RecipeError(f"backend '{backend.name}' chooses no schedules. Leave --schedules out.")
-    return backend
 
 
 def _notes(variants: Sequence[Shaped]) -> list[str]:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from irshrink import proof
-from irshrink.compiler import usable_backend
 from irshrink.console import Progress, plural, table
 from irshrink.errors import OutputError, RecipeError, ToolError
 from irshrink.files import write_text
@@ -30,6 +29,7 @@ from irshrink.tuning.measure import WRONG, Measurer, Whole
 from irshrink.tuning.session import Limits, Outcome, Session
 from irshrink.tuning.tasks import find_tasks
 from irshrink.tuning.tunable import Tunable
+from irshrink.usable import usable_backend
 from irshrink.verify import verify_structure
 
 #: By how much measurements that are not exact have to differ to say something.

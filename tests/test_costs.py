@@ -14,7 +14,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from irshrink.backend import Inference
-from irshrink.compiler import usable_backend
 from irshrink.costs.fit import Loops, fit, line
 from irshrink.costs.measure import Callers, Meter, Reading, side_by_side
 from irshrink.costs.planned import formats, needs_costs, plan_only
@@ -34,6 +33,7 @@ from irshrink.registry import make_pass
 from irshrink.target import Target, load_target
 from irshrink.testing.small_net import small_net
 from irshrink.tuning.tasks import random_inputs
+from irshrink.usable import usable_backend
 
 M4 = load_target("cortex-m4")
 INT8 = [make_pass("quantize-int8", {"method": "minmax"})]

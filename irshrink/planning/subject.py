@@ -26,7 +26,7 @@ from irshrink.blas import one_thread
 from irshrink.console import Progress
 from irshrink.costs.planned import costs_if_any
 from irshrink.costs.service import TargetCosts
-from irshrink.errors import RecipeError, ToolError
+from irshrink.errors import RecipeError
 from irshrink.files import sha256
 from irshrink.frontends.options import reproducible_options
 from irshrink.frontends.read import read_model
@@ -37,12 +37,12 @@ from irshrink.pipeline import Pipeline
 from irshrink.planning.judging import Judge
 from irshrink.program.lower import lower
 from irshrink.recipe import Recipe
-from irshrink.registry import backend_for, backend_table, pass_table
+from irshrink.registry import backend_table, pass_table
 from irshrink.samples import Samples
 from irshrink.speed import require_measurable
 from irshrink.target import Target, with_memory
 from irshrink.tuning.database import Schedules, schedules_for
-from irshrink.tuning.tunable import Tunable
+from irshrink.usable import backend_going_by
 from irshrink.variants import shaped_variants
 from irshrink.verify import verify_structure
 
@@ -109,7 +109,7 @@ class Subject:
         _require_searchable(recipe)
         target = recipe.resolved_target()
         schedules = schedules_for(target, recipe.schedules)
-        backend = _usable(target, schedules, recipe)
+        backend = backend_going_by(schedules, target, recipe)
         require_measurable(recipe, backend, target)
         progress("reading the model and the data")
         module, imported = read_model(path, recipe.frontend, progress)
@@ -170,25 +170,6 @@ def _require_searchable(recipe: Recipe) -> None:
             "a plan needs samples to fit to and to judge with. Give --calibration samples.npz: typical "
             "inputs, and labels 'y' where there are any."
         )
-
-
-def _usable(target: Target, schedules: Schedules, recipe: Recipe) -> Backend:
-    """
-    Raises:
-        ToolError: it cannot compile for the target, or not here.
-        RecipeError: a database is given for a backend that chooses no kernels.
-    """
-    backend = backend_for(target)
-    if not backend.supports(target):
-        raise ToolError(f"backend '{backend.name}' cannot compile for target '{target.name}'.")
-    reason = backend.available(target)
-    if reason is not None:
-        raise ToolError(reason)
-    if isinstance(backend, Tunable):
-        return backend.with_schedules(schedules)
-    if recipe.schedules is not None:
-        raise RecipeError(f"backend '{backend.name}' chooses no schedules. Leave --schedules out.")
-    return backend
 
 
 def _usual(count: int, macs: int) -> int:
