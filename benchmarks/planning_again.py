@@ -55,10 +55,10 @@ def arguments(given: argparse.Namespace, scratch: Path) -> list[str]:
     """Model and options; the output and the journal are added."""
     if given.mnist:
         data, _ = mnist(given.mnist, scratch)
-        model, budgets = "lenet-300-100", "--max-drop 0.1% --objective smallest".split()
+        model, budgets = "lenet-300-100", ["--max-drop", "0.1%", "--objective", "smallest"]
     else:
         data, model = MODELS / "kws-samples.npz", "kws"
-        budgets = "--metric agreement --max-drop 5% --ram 12K --objective smallest".split()
+        budgets = ["--metric", "agreement", "--max-drop", "5%", "--ram", "12K", "--objective", "smallest"]
     count = ["--evaluations", str(given.evaluations)]
     if given.what != "cluster":
         count += ["--processes", str(given.processes)]
