@@ -102,11 +102,20 @@ def test_builds_of_the_same_bytes_are_said_to_be_so(
     assert "every byte of every file is the same" in capsys.readouterr().out
 
 
-def test_a_build_is_compared_with_a_build_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_build_beside_a_model_is_the_model_in_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a = build(tmp_path / "a")
+    small_net().save(tmp_path / "net.onnx")
+    assert irshrink("diff", a, tmp_path / "net.onnx") == 0
+    assert "are the same file, byte for byte" in capsys.readouterr().out
+
+
+def test_a_build_is_compared_with_no_other_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     a = build(tmp_path / "a")
     (tmp_path / "none").mkdir()
     for arguments, told in (
-        ((a, tmp_path / "none"), "not a folder that `irshrink compile` wrote"),
+        ((a, tmp_path / "none"), "none: "),
         ((a, tmp_path / "net.onnx"), "no such file"),
         ((a, a, "--shape", "x=1,3,8,8"), "--shape is for models"),
     ):

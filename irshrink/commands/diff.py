@@ -52,18 +52,20 @@ def diff_command(
     """Compare the models A and B: operators, weights, graph text, and outputs in ONNX Runtime.
 
     Of two folders that `irshrink compile` wrote, recipes, decisions, sizes, accuracy, instructions, layers
-    and files are compared as well.
+    and files are compared as well. A single such folder stands for the model in it.
     """
     from irshrink.declared import parse_declared, reading_of
     from irshrink.diff import diff_models, render
+    from irshrink.explain.form import quantized_file
     from irshrink.report.read import is_build
     from irshrink.shapes import parse_one_set
 
     static = parse_one_set(shapes)
     reading = reading_of(parse_declared({"images": images, "csv": csv, "audio": audio}), "command line")
-    if is_build(a) or is_build(b):
+    if is_build(a) and is_build(b):
         _diff_builds(a, b, data, reading, samples, seed, bool(static), with_text, as_json)
         return
+    a, b = quantized_file(a), quantized_file(b)
     result = diff_models(a, b, data=data, reading=reading, samples=samples, seed=seed, shapes=static)
     if as_json:
         print_json(result)
