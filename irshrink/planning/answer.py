@@ -101,10 +101,21 @@ def sentence(plan: Plan) -> str:
         f"no plan keeps the budgets, of {tried} that were tried. The nearest ({described(nearest, plan)}) "
         f"misses {'; '.join(over)}. It loses {shown('drop', figures.drop, plan)}."
     ]
+    parts += [_even_so(e, plan) for e in plan.evaluations if e.purpose == "extreme" and e.figures is not None]
     if plan.relaxations:
         ways = [f"{r.option} {shown(r.quantity, r.needed, plan)}" for r in plan.relaxations]
         parts.append(f"With all else as it is there would be a plan for {', or for '.join(ways)}.")
     return " ".join([*parts, *plan.advice])
+
+
+def _even_so(extreme: Evaluation, plan: Plan) -> str:
+    """What the model takes with everything at its most, as far as that is too much."""
+    taken = [
+        shown(b.quantity, _amount(b, extreme), plan)
+        for b in plan.budgets
+        if b.quantity != "drop" and _amount(b, extreme) > b.limit
+    ]
+    return f"Even with everything at its most, whatever that loses, it takes {' and '.join(taken) or 'less'}."
 
 
 def described(evaluation: Evaluation, plan: Plan) -> str:
