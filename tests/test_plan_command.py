@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import msgspec
 import numpy as np
@@ -14,6 +15,7 @@ import irshrink
 from irshrink import api, cli
 from irshrink.errors import RecipeError
 from irshrink.module import module_from_text
+from irshrink.planning import compiling
 from irshrink.planning.plan import Plan
 from irshrink.planning.search import Found
 from irshrink.recipe import Recipe, load_recipe, make_recipe
@@ -49,6 +51,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         return Found(plan, found, lambda _: pytest.fail("nothing is to be chosen again"))
 
     monkeypatch.setattr(api, "search_plan", search)
+    monkeypatch.setattr(compiling, "search_plan", search)
     return seen
 
 
@@ -87,6 +90,23 @@ def test_where_no_plan_will_do_the_nearest_is_there(
     text = (work / "plan" / "recipe.toml").read_text()
     assert "# It misses them: no plan keeps the budgets" in text
     assert cli.run(["report", "plan"]) == 0
+
+
+def test_where_no_plan_will_do_nothing_is_built(
+    work: Path, asked: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked["met"] = False
+    given = ["net.onnx", "-t", "cortex-m0", "-c", "samples.npz", "--objective", "smallest"]
+    options = ["--max-drop", "1%", "--junit", "junit.xml", "--processes", "3", "-o", "build", "--json"]
+    assert cli.run(["compile", *given, *options]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "error: no plan keeps the budgets" in captured.err
+    assert asked["processes"] == 3
+    assert not (work / "build").exists()
+    [case] = ElementTree.parse(work / "junit.xml").getroot()
+    assert case.attrib["name"] == "plan"
+    assert "no plan keeps" in str(case[0].text)
 
 
 def test_what_somebody_edited_is_not_replaced(
