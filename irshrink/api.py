@@ -51,7 +51,7 @@ def compile(
     *,
     recipe: Recipe | Path | str | None = None,
     plan: Plan | None = None,
-    processes: int = 0,
+    processes: int = 1,
     cluster: str | None = None,
     journal: Path | str | None = None,
     force: bool = False,
@@ -67,7 +67,8 @@ def compile(
         recipe: a recipe, or the path of one or of a ``recipe.lock``; ``keys`` win over it.
         plan: how the steps of the recipe were found, for the report. Not given, it is taken from beside the
             recipe where that is of ``irshrink plan``, or of a build.
-        processes: how many plans to try at a time; 0 for as many as there are cores.
+        processes: how many plans to try at a time; 0 for as many as there are cores. Where that is more than
+            one, a script calls this below ``if __name__ == "__main__":``, as each process reads it again.
         cluster: of Dask, in place of processes: a scheduler's address, or ``local:N``.
         journal: folder that remembers what was tried; by default in the user's cache.
         force: replace ``out`` even when it is no earlier build.
@@ -103,7 +104,7 @@ def plan(
     model: Path | str,
     *,
     recipe: Recipe | Path | str | None = None,
-    processes: int = 0,
+    processes: int = 1,
     cluster: str | None = None,
     journal: Path | str | None = None,
     progress: Progress = lambda _: None,
