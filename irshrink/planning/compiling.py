@@ -35,7 +35,7 @@ class Searching:
         folder: where is remembered what was tried; by default in the user's cache.
     """
 
-    processes: int = 0
+    processes: int = 1
     cluster: str | None = None
     folder: Path | None = None
 
