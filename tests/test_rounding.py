@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import onnx_ir as ir
@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from irshrink.calibration.calibrate import each_sample
+from irshrink.calibration.elimination import eliminate, factor
 from irshrink.calibration.walk import LayerWalk
 from irshrink.errors import RecipeError
 from irshrink.module import Module, module_from_text
@@ -87,6 +88,15 @@ def test_gptq_is_the_same_for_each_group_alone() -> None:
     for g in range(2):
         alone = Problem(asked.rows[g : g + 1], asked.scale[g : g + 1], asked.hessian[g : g + 1], -8, 7)
         np.testing.assert_array_equal(ROUNDINGS["gptq"](alone)[0], both[g])
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_what_is_wanted_stays_as_it_is(order: Literal["C", "F"]) -> None:
+    asked = problem(3)
+    rows = asked.rows.swapaxes(1, 2).copy().swapaxes(1, 2) if order == "F" else asked.rows.copy()
+    settled = eliminate(rows, factor(asked.hessian), lambda wanted, _: np.rint(wanted))
+    np.testing.assert_array_equal(rows, asked.rows)
+    np.testing.assert_array_equal(settled, np.rint(settled))
 
 
 @settings(deadline=None, max_examples=8, derandomize=True)

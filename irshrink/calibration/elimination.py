@@ -80,7 +80,7 @@ def eliminate(
         block: see :data:`BLOCK`.
         begin: called before each block with what is wanted of it now, [g, o, inputs], and its inputs.
     """
-    wanted = np.ascontiguousarray(rows.swapaxes(1, 2))  # what belongs to an input lies together
+    wanted = rows.swapaxes(1, 2).copy(order="C")  # what belongs to an input lies together
     settled = np.empty_like(wanted)
     for start in range(0, rows.shape[2], block):
         stop = min(start + block, rows.shape[2])
