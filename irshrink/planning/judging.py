@@ -76,7 +76,8 @@ class Judge:
         metric, title, share: what accuracy is.
         original: the original's accuracy.
         estimated: whether drops are estimated: of a classifier's top-k accuracy or agreement, where fewer
-            than 10 answers may change, or there is no budget and fewer than 500 samples judge.
+            than 5 answers may change, or there is no budget and fewer than 500 samples judge, or it knows
+            the samples by heart.
 
     Raises:
         UserError: as :func:`irshrink.evaluate.compare`.
