@@ -14,7 +14,7 @@ from irshrink.artifact import MODEL_NAME
 from irshrink.blas import one_thread
 from irshrink.changes import STATS_KEY
 from irshrink.console import Progress, counted
-from irshrink.errors import BudgetError, UserError
+from irshrink.errors import BudgetError, PassError, UserError
 from irshrink.external import files_of
 from irshrink.knobs import Step
 from irshrink.module import Module
@@ -108,7 +108,7 @@ def _tried(subject: Subject, stages: Stages, job: Job, progress: Progress) -> Me
     try:
         module = stages.module(job.steps, judged=job.judged, progress=progress)
         taken = footprint(subject, stages.journal, module, progress)
-    except (RefusedError, UserError, BudgetError) as e:
+    except (RefusedError, UserError, BudgetError, PassError) as e:  # one plan less, which the report says
         return _described(subject, Measured(figures=None, failed=str(e)), job)
     drop = spread = loss = 0.0
     if job.judged:
