@@ -24,7 +24,7 @@ from irshrink.console import plural
 from irshrink.errors import BudgetError, RecipeError
 from irshrink.graph.opset import raise_opset
 from irshrink.judge import Counted, Expected, Judge
-from irshrink.knobs import Effect, Knob, Level, Wishes
+from irshrink.knobs import Effect, Knob, Level, Wishes, trying_takes
 from irshrink.module import Module
 from irshrink.passes.quantize.mixed.layers import FLOAT, Layer, find_layers
 from irshrink.passes.quantize.mixed.mean import at_mean
@@ -34,10 +34,12 @@ from irshrink.passes.quantize.quantize_int8 import OPSETS, QuantizeInt8
 from irshrink.pipeline import Context, PassResult
 from irshrink.registry import make_pass
 from irshrink.samples import Samples
-from irshrink.shorthands import LAYER_BY_LAYER, StepTable
+from irshrink.shorthands import StepTable
 
 #: What plans try, besides int8.
 _MEANS = (7, 6, 5.5, 5, 4.75, 4.5, 4.25, 4, 3.5, 3, 2.5, 2)
+#: How they are rounded then: what made least of them answer otherwise (docs/decisions/0038-knobs.md).
+_ROUNDING = {"rounding": "quantease", "weight_range": "output"}
 #: Of so many samples, the last one judges; the others choose.
 _JUDGED = 3
 #: The budget of who states none.
@@ -108,12 +110,13 @@ class QuantizeMixed:
         int8 = Level("8 bits", 0.5, ({"pass": QuantizeInt8.name},))
         levels = [int8]
         for bits in _MEANS if "size" in wishes.effects else ():
-            step: StepTable = {"pass": cls.name, "mean_bits": bits, "quantize": LAYER_BY_LAYER}
+            step: StepTable = {"pass": cls.name, "mean_bits": bits, "quantize": _ROUNDING}
             if bits >= 4:  # two widths: what one layer loses in 4 bits decides
                 step |= {"bits": [8, 4], "sensitivity": "scaled"}
             levels.append(Level(f"{bits:g} bits in the mean", 8 - bits, (step,)))
         helps: frozenset[Effect] = frozenset({"size"})
-        return (Knob(cls.name, "bits of weights", "numbers", helps, tuple(levels), 30.0, obligatory=True),)
+        takes = trying_takes(module, 60, 1.2, 0.015) if len(levels) > 1 else 10.0
+        return (Knob(cls.name, "bits of weights", "numbers", helps, tuple(levels), takes, obligatory=True),)
 
     def run(self, module: Module, ctx: Context) -> PassResult:
         stats: dict[str, Any] = {}
