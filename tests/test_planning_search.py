@@ -111,6 +111,20 @@ def test_predictions_rank_plans_as_measuring_does() -> None:
     assert spearmanr(predictor.predict(every)["drop"], measured).statistic > 0.9
 
 
+def test_a_knob_that_changes_answers_for_the_better_is_seen_as_such() -> None:
+    """As a smaller picture of damaged photos is: other answers, better ones."""
+    found = [
+        msgspec.structs.replace(
+            e, figures=msgspec.structs.replace(answer.figures_of(e), loss=0.3, drop=-0.04), spread=0.01
+        )
+        if "channels" in e.levels
+        else e
+        for e in tried(*SWEEP)
+    ]
+    predictor = Predictor(SPACE, found)
+    assert predictor.one((3, 2, 1)).drop < 0 < predictor.one((0, 4, 1)).drop
+
+
 @settings(deadline=None, max_examples=50, derandomize=True)
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(-0.1, 0.5)), min_size=1, max_size=20))
 def test_a_drop_never_falls_as_the_loss_rises(points: list[tuple[float, float]]) -> None:

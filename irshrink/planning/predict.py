@@ -10,8 +10,12 @@ were tried, the logarithm g of a saving linear in it. u is what a knob saves in 
 a model that has lost half of its channels bears less of everything else. How much less, b >= 0, is fitted to
 settings of several knobs, and usual where there are none yet. What is left is a Gaussian process over the
 amounts, whose mean at a new setting corrects all (Rasmussen and Williams, *Gaussian processes for machine
-learning*, 2006, section 2.2). Accuracy is read off the loss by isotonic regression (Barlow et al., 1972) over
-all that was tried: more loss is never less drop.
+learning*, 2006, section 2.2).
+
+Accuracy is read off the loss by isotonic regression (Barlow et al., 1972) over all that was tried: more loss
+is never less drop. But a knob may change many answers and as many for the better as for the worse, such as a
+smaller picture that is less noisy. What a drop differs from that curve by where one knob alone is on adds up
+as well, as far as it is more than its standard error, and again a process takes what is left.
 """
 
 from __future__ import annotations
@@ -35,6 +39,8 @@ _EXPONENT = 2.0
 _FAINT, _LEAST = 0.02, 1e-9
 #: How much more a knob usually loses beside others, how strongly fits are held to that, and the most e-folds.
 _STRAIN, _HOLD, _STEEPEST = 1.5, 0.5, 25.0
+#: How often the curve of drops and what knobs differ from it by are fitted to what the other one leaves.
+_ROUNDS = 5
 #: The Gaussian process: how far a correction reaches (all amounts are at most 1), and how much is noise.
 _REACH, _NOISE = 0.5, 0.02
 #: Settings that are predicted at a time; bounds memory.
@@ -99,7 +105,7 @@ class Predictor:
     _curves: dict[str, list[Array]] = field(init=False)
     _strain: Array = field(init=False)
     _correction: Correction = field(init=False)
-    _drops: Monotone = field(init=False)
+    _drops: Drops = field(init=False)
 
     def __post_init__(self) -> None:
         known = [(self.space.setting(e.levels), e.figures) for e in self.tried if e.figures is not None]
@@ -114,7 +120,8 @@ class Predictor:
         measured = [[max(float(getattr(f, name)), _LEAST) for name in self._curves] for _, f in known]
         expected = np.stack([self._additive(name, settings) for name in self._curves], axis=1)
         self._correction = Correction.fit(self._features(settings), np.log(np.array(measured) / expected))
-        self._drops = Monotone.fit([(f.loss, f.drop) for _, f in known])
+        spreads = {self.space.setting(e.levels): e.spread for e in self.tried}
+        self._drops = self._fitted_drops(figures, spreads)
 
     def predict(self, settings: Array) -> dict[str, Array]:
         """By quantity (:class:`Prediction`) float64 [n], for int64 [n, knobs]."""
@@ -123,7 +130,7 @@ class Predictor:
             name: self._additive(name, settings) * corrections[:, index]
             for index, name in enumerate(self._curves)
         }
-        found["drop"] = self._drops.at(found["loss"])
+        found["drop"] = self._drops.at(found["loss"], settings, self._features(settings))
         return found
 
     def one(self, setting: Sequence[int]) -> Prediction:
@@ -149,6 +156,28 @@ class Predictor:
         for k, curve in enumerate(self._curves["loss"]):
             lost += curve[settings[:, k]] * np.exp(np.minimum(strain[k] * (whole - saved[k]), _STEEPEST))
         return lost
+
+    def _fitted_drops(
+        self, figures: Mapping[tuple[int, ...], Figures], spreads: Mapping[tuple[int, ...], float]
+    ) -> Drops:
+        """The curve and what knobs differ from it by, one after the other until they agree."""
+        settings, losses = np.array(list(figures)), np.array([f.loss for f in figures.values()])
+        drops, base = np.array([f.drop for f in figures.values()]), self.space.base
+        offsets = [np.zeros(len(amounts)) for amounts in self._amounts]
+        for _ in range(_ROUNDS):
+            besides = np.sum([off[settings[:, k]] for k, off in enumerate(offsets)], axis=0)
+            curve = Monotone.fit(list(zip(losses, drops - besides, strict=True)))
+            for k, amounts in enumerate(self._amounts):
+                points = []
+                for level, f in self._alone(figures, k):
+                    rest = f.drop - float(curve.at(np.array([f.loss]))[0])
+                    noise = spreads[(*base[:k], level, *base[k + 1 :])]
+                    trust = rest**2 / (rest**2 + noise**2) if rest else 0.0
+                    points.append((amounts[level], trust * rest))
+                offsets[k] = _lines(amounts, points)
+        besides = np.sum([off[settings[:, k]] for k, off in enumerate(offsets)], axis=0)
+        rest = drops - curve.at(losses) - besides
+        return Drops(curve, offsets, Correction.fit(self._features(settings), rest[:, np.newaxis]))
 
     def _saved(self, k: int) -> Array:
         """What a knob saves at each level, as a logarithm: of bytes or of cost, whichever is more."""
@@ -258,6 +287,25 @@ def _covariance(a: Array, b: Array) -> Array:
     for k in range(a.shape[1]):
         squares += np.square(a[:, k, np.newaxis] - b[np.newaxis, :, k])
     return np.asarray(np.exp(-squares / (2 * _REACH**2)))
+
+
+@dataclass(frozen=True)
+class Drops:
+    """From losses to drops.
+
+    Attributes:
+        curve: by the loss.
+        offsets: by knob and level, what is lost besides, or less.
+        rest: what settings differ by from the sum.
+    """
+
+    curve: Monotone
+    offsets: Sequence[Array]
+    rest: Correction
+
+    def at(self, losses: Array, settings: Array, features: Array) -> Array:
+        besides = [offset[settings[:, k]] for k, offset in enumerate(self.offsets)]
+        return np.asarray(self.curve.at(losses) + np.sum(besides, axis=0) + self.rest.at(features)[:, 0])
 
 
 @dataclass(frozen=True)
