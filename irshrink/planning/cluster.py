@@ -16,6 +16,7 @@ from irshrink.errors import ToolError, UserError
 __all__ = ["dask_executor", "require_cluster"]
 
 _LOCAL = re.compile(r"local:([1-9]\d{0,3})")
+_SCHEDULER = re.compile(r"(\w+://)?(?!local:)[^\s/]+:\d+")
 #: How long a scheduler is waited for.
 _SECONDS = 30
 
@@ -26,7 +27,7 @@ def require_cluster(address: str) -> None:
         UserError: no address of a scheduler.
         ToolError: Dask is not installed.
     """
-    if not _LOCAL.fullmatch(address) and not re.fullmatch(r"(\w+://)?[^\s/]+:\d+", address):
+    if not _LOCAL.fullmatch(address) and not _SCHEDULER.fullmatch(address):
         raise UserError(
             f"--cluster '{address}' is no cluster. Write the address of a Dask scheduler, tcp://host:8786, "
             "or local:4 for four processes of this machine."

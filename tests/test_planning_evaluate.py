@@ -1,0 +1,115 @@
+"""What is measured of a plan is what a compilation of it gives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from irshrink.compiler import compile_model
+from irshrink.costs.planned import plan_only
+from irshrink.errors import RecipeError
+from irshrink.planning.evaluate import Job, evaluate, known
+from irshrink.planning.footprint import footprint
+from irshrink.planning.journal import Journal
+from irshrink.planning.stages import Stages
+from irshrink.planning.subject import Subject
+from irshrink.recipe import make_recipe
+
+MODELS = Path(__file__).parents[1] / "models"
+INT8: dict[str, Any] = {"pass": "quantize-int8", "method": "minmax"}
+PRUNE: dict[str, Any] = {"pass": "prune-channels", "ratio": 0.5, "repair": False}
+FOUR: dict[str, Any] = {**INT8, "weight_bits": 4}
+KEYS: dict[str, Any] = {
+    "target": "cortex-m4", "calibration": str(MODELS / "kws-samples.npz"), "fit": 12, "test_inputs": 1
+}  # fmt: skip
+
+
+def opened(**keys: Any) -> Subject:
+    return Subject.open(MODELS / "kws.onnx", make_recipe({**KEYS, **keys}))
+
+
+@pytest.fixture(scope="module")
+def subject() -> Subject:
+    return opened()
+
+
+@pytest.fixture
+def stages(subject: Subject, tmp_path: Path) -> Stages:
+    return Stages(subject, Journal(tmp_path / "journal"))
+
+
+@pytest.mark.parametrize("steps", [(INT8,), (PRUNE, FOUR)], ids=["int8", "pruned"])
+def test_figures_are_those_of_a_build(
+    subject: Subject, stages: Stages, steps: tuple[dict[str, Any], ...], tmp_path: Path
+) -> None:
+    measured = evaluate(subject, stages, Job(steps))
+    figures = measured.figures
+    assert figures is not None
+    recipe = make_recipe({**KEYS, "steps": list(steps)})
+    report = compile_model(MODELS / "kws.onnx", recipe, tmp_path / "build")
+    size = report["size"]
+    assert figures.flash_bytes == size["flash_bytes"]
+    assert figures.weights_bytes == size["weights_bytes"]
+    assert figures.arena_bytes == size["arena_bytes"]
+    assert abs(figures.ram_bytes - size["ram_bytes"] - size["stack_bytes"]) <= 64
+    assert figures.file_bytes == report["model"]["compressed_bytes"]
+    assert figures.cost == pytest.approx(report["emulation"]["instructions"], rel=0.001)  # of another sample
+    assert sum(row.get("cost", 0) for row in measured.layers) <= figures.cost
+    assert (measured.metric, measured.original, measured.share) == ("agreement", 1.0, True)
+    assert known(stages, Job(steps)) == measured  # the same after it was written and read
+
+
+def test_without_judging_only_the_size_is_found(subject: Subject, stages: Stages) -> None:
+    measured = evaluate(subject, stages, Job((PRUNE, INT8), judged=False))
+    assert measured.figures is not None
+    assert (measured.figures.drop, measured.figures.loss, measured.metric) == (0, 0, "")
+    assert known(stages, Job((PRUNE, INT8))) is None
+    assert [row["changes"][0]["pass"] for row in measured.layers if "changes" in row]
+
+
+def test_a_pass_that_refuses_is_an_answer(subject: Subject, stages: Stages) -> None:
+    job = Job((PRUNE, {"pass": "quantize-mixed", "max_size": 100}))
+    measured = evaluate(subject, stages, job)
+    assert measured.figures is None
+    assert "with the fewest bits everywhere the model takes" in str(measured.failed)
+    lines = len(stages.journal.log())
+    assert evaluate(subject, stages, job) == measured
+    assert len(stages.journal.log()) == lines
+    with pytest.raises(RecipeError, match="has no option 'ratoi'"):
+        evaluate(subject, stages, Job(({"pass": "prune-channels", "ratoi": 0.5},)))
+
+
+def test_a_budget_decides_whether_answers_are_counted(subject: Subject, stages: Stages) -> None:
+    evaluate(subject, stages, Job((INT8,)))
+    loose = opened(max_drop="60%")
+    assert loose.digest == subject.digest
+    again = Stages(loose, stages.journal)
+    assert known(again, Job((INT8,))) is None
+    assert not evaluate(loose, again, Job((INT8,))).estimated
+    stages_made = [words for words in stages.journal.log() if words[0] == "stage"]
+    assert len(stages_made) == 1
+
+
+def test_ram_that_no_plan_fits_is_missed_by_as_much_as_it_is(tmp_path: Path) -> None:
+    """The smallest arena there is counts, not the one of a target with room."""
+    keys = {**KEYS, "calibration": str(MODELS / "mnist-samples.npz")}
+    plenty, little = (
+        Subject.open(MODELS / "lenet-5.onnx", make_recipe({**keys, **ram})) for ram in ({}, {"ram": "4K"})
+    )
+    journal = Journal(tmp_path)
+    module = Stages(plenty, journal).module([INT8])
+    arenas = [footprint(one, journal, module).arena_bytes for one in (plenty, little)]
+    assert arenas == [11_888, 6_704]
+    assert plan_only(module, little.target).arena_bytes == 6_704
+
+
+def test_where_nothing_counts_cost_multiplications_do(tmp_path: Path) -> None:
+    subject = opened(target="host")
+    found = evaluate(subject, Stages(subject, Journal(tmp_path)), Job((INT8,))).figures
+    assert found is not None
+    assert found.cost == found.macs == 2_656_768
+    assert found.flash_bytes > found.weights_bytes
+    assert msgspec.to_builtins(found)["ram_bytes"] >= found.arena_bytes
