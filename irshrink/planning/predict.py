@@ -171,7 +171,7 @@ class Predictor:
                 points = []
                 for level, f in self._alone(figures, k):
                     rest = f.drop - float(curve.at(np.array([f.loss]))[0])
-                    noise = spreads[(*base[:k], level, *base[k + 1 :])]
+                    noise = spreads[_with(base, k, level)]
                     trust = rest**2 / (rest**2 + noise**2) if rest else 0.0
                     points.append((amounts[level], trust * rest))
                 offsets[k] = _lines(amounts, points)
@@ -203,7 +203,7 @@ class Predictor:
     def _alone(self, figures: Mapping[tuple[int, ...], Figures], k: int) -> list[tuple[int, Figures]]:
         """Levels of a knob that were tried with all others at their base."""
         base = self.space.base
-        settings = [(level, (*base[:k], level, *base[k + 1 :])) for level in self.space.choices()[k]]
+        settings = [(level, _with(base, k, level)) for level in self.space.choices()[k]]
         return [(level, figures[s]) for level, s in settings if s in figures and level != base[k]]
 
     def _losses(self, figures: Mapping[tuple[int, ...], Figures]) -> list[Array]:
@@ -223,6 +223,11 @@ class Predictor:
             points = [(amounts[i], np.log(max(float(getattr(f, name)), 1.0) / base)) for i, f in tried]
             curves.append(_lines(amounts, points))
         return curves
+
+
+def _with(setting: tuple[int, ...], k: int, level: int) -> tuple[int, ...]:
+    """A setting with one knob at another level."""
+    return (*setting[:k], level, *setting[k + 1 :])
 
 
 def _powers(amounts: Array, points: Sequence[tuple[float, float]]) -> Array:
