@@ -13,6 +13,7 @@ from itertools import islice
 from typing import Any, Protocol
 
 from irshrink import onnxrt
+from irshrink.analyses.cost import graph_parameters
 from irshrink.console import Line, Milestone, Progress
 from irshrink.knobs import Knob
 from irshrink.planning.evaluate import Job, Measured
@@ -20,8 +21,21 @@ from irshrink.planning.subject import Subject
 
 __all__ = ["Timing", "inference_seconds"]
 
-#: Seconds of an evaluation that do not depend on samples: passes, lowering, planning, writing.
-_BESIDES = 1.0
+#: Seconds of an evaluation whatever the model: passes, lowering, building, running once.
+_BESIDES = 1.2
+#: Seconds of what a knob does, for each inference that it says it takes, however small the model.
+_TURN = 0.03
+#: Seconds of linear algebra that a knob does, for each parameter.
+_ALGEBRA = 3.5e-6
+#: How much longer a pass takes for an inference than ONNX Runtime, and a quantized model than a float one.
+_FITTING, _QUANTIZED = 1.5, 2.0
+#: What an obligatory knob's first level takes, in inferences: it decides nothing.
+_PLAIN = 5.0
+#: Seconds until all kinds of layers that a knob asks about are measured on the target: the first time, and
+#: where others were measured before.
+_FIRST, _FURTHER = 12.0, 4.0
+#: Knobs that ask what layers cost.
+_ASKING = ("blocks", "channels", "rank")
 #: How many of the knobs that could be on are so in a plan that is not known yet.
 _USUAL_SHARE = 0.6
 #: How much the first guess counts against evaluations that are done.
@@ -62,9 +76,9 @@ class Timing:
             sweep: the settings that come next, one level for each knob of ``space``; 0 is off.
         """
         self._knobs, self._planned = space.knobs, most
-        known = [self._raw([k for k, level in zip(space.knobs, one, strict=True) if level]) for one in sweep]
+        known = [self._raw(list(zip(space.knobs, setting, strict=True))) for setting in sweep]
         left = max(0, most - self._done - len(known))
-        self._ahead = [*known, *[self._usual()] * left]
+        self._ahead = [self._measuring(), *known, *[self._usual()] * left]
         text = f"at most {most} evaluations, {self._left()}"
         self.progress(Milestone(text))
         return text
@@ -75,14 +89,14 @@ class Timing:
 
     def watch(self, jobs: Sequence[Job]) -> Callable[[int, Measured, float, bool], None]:
         """What to call when a job is done."""
-        expected = [self._raw(self._on(job)) for job in jobs]
+        expected = [self._raw(self._on(job)) if self._knobs else self._baseline() for job in jobs]
 
         def done(index: int, measured: Measured, seconds: float, reused: bool) -> None:
             if not reused and jobs[index].judged and measured.figures is not None:
                 self._expected_seconds += expected[index]
                 self._seen_seconds += seconds
             self._done += jobs[index].judged
-            self._ahead = self._ahead[1:]
+            self._ahead = self._ahead[len(self._ahead) - max(0, self._planned - self._done) :]
             self.progress(Line(self._said()))
 
         return done
@@ -103,34 +117,53 @@ class Timing:
         doubt = _DOUBT * self._expected_seconds if self._expected_seconds else 1.0
         return (doubt + self._seen_seconds) / (doubt + self._expected_seconds)
 
+    def _baseline(self) -> float:
+        """Of the obligatory levels alone, which are tried before the knobs are known."""
+        return self._raw([]) + _PLAIN * self._inferred()
+
     def _usual(self) -> float:
         """Of a plan that is not known yet."""
-        sure = [knob for knob in self._knobs if knob.obligatory]
-        maybe = sum(knob.inferences for knob in self._knobs if not knob.obligatory)
-        return self._raw(sure) + _USUAL_SHARE * maybe * self._fitting()
+        maybe = sum(self._turns(knob, 2) for knob in self._knobs if not knob.obligatory)
+        return self._raw([(knob, 2) for knob in self._knobs if knob.obligatory]) + _USUAL_SHARE * maybe
 
-    def _raw(self, knobs: Sequence[Knob]) -> float:
-        """What is thought of an evaluation before any is seen."""
-        judging = self._one() * len(self.subject.held)
-        return _BESIDES + judging + self._fitting() * sum(knob.inferences for knob in knobs)
+    def _raw(self, chosen: Sequence[tuple[Knob, int]]) -> float:
+        """What is thought of an evaluation before any is seen: of knobs and their levels, counted from 1."""
+        judging = _QUANTIZED * self._one() * len(self.subject.held)
+        return _BESIDES + judging + sum(self._turns(knob, level) for knob, level in chosen if level)
 
-    def _fitting(self) -> float:
-        """Seconds of one inference on every sample that is fitted to."""
-        return self._one() * len(self.subject.fitted)
+    def _turns(self, knob: Knob, level: int) -> float:
+        """Seconds that a knob at a level takes."""
+        if knob.obligatory and level == 1:
+            return _PLAIN * self._inferred()
+        algebra = _ALGEBRA * graph_parameters(self.subject.module.graph)
+        return knob.inferences * self._inferred() + algebra
+
+    def _inferred(self) -> float:
+        """Seconds of a pass for one inference on every sample that is fitted to."""
+        return _TURN + _FITTING * self._one() * len(self.subject.fitted)
+
+    def _measuring(self) -> float:
+        """Seconds for layers that are measured while they are asked about for the first time."""
+        if self.subject.costs is None:
+            return 0.0
+        once = _FURTHER if self.subject.costs.predictor.store.rows else _FIRST
+        return once * sum(knob.place in _ASKING for knob in self._knobs)
 
     def _one(self) -> float:
         if self._inference is None:
             self._inference = inference_seconds(self.subject)
         return self._inference
 
-    def _on(self, job: Job) -> list[Knob]:
-        """The knobs whose steps a job has."""
+    def _on(self, job: Job) -> list[tuple[Knob, int]]:
+        """The knobs whose steps a job has, and their levels."""
         steps: list[Any] = [dict(step) for step in job.steps]
-        return [
-            knob
-            for knob in self._knobs
-            if any(all(dict(s) in steps for s in (*one.steps, *one.behind)) for one in knob.levels)
-        ]
+        found = []
+        for knob in self._knobs:
+            for number, level in enumerate(knob.levels, 1):
+                if all(dict(step) in steps for step in (*level.steps, *level.behind)):
+                    found.append((knob, number))
+                    break
+        return found
 
 
 def inference_seconds(subject: Subject) -> float:
