@@ -115,7 +115,9 @@ def _even_so(extreme: Evaluation, plan: Plan) -> str:
         for b in plan.budgets
         if b.quantity != "drop" and _amount(b, extreme) > b.limit
     ]
-    return f"Even with everything at its most, whatever that loses, it takes {' and '.join(taken) or 'less'}."
+    if not taken:
+        return "With everything at its most it would be small enough, and lose more than is accepted."
+    return f"Even with everything at its most, whatever that loses, it takes {' and '.join(taken)}."
 
 
 def described(evaluation: Evaluation, plan: Plan) -> str:
