@@ -116,7 +116,7 @@ def _even_so(extreme: Evaluation, plan: Plan) -> str:
         if b.quantity != "drop" and _amount(b, extreme) > b.limit
     ]
     if not taken:
-        return "With everything at its most it would be small enough, and lose more than is accepted."
+        return "With everything at its most it would be small enough; what that loses was not looked at."
     return f"Even with everything at its most, whatever that loses, it takes {' and '.join(taken)}."
 
 
