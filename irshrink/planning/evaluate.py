@@ -21,7 +21,7 @@ from irshrink.module import Module
 from irshrink.planning.footprint import Taken, footprint
 from irshrink.planning.journal import key_of
 from irshrink.planning.plan import Figures
-from irshrink.planning.stages import RefusedError, Stages
+from irshrink.planning.stages import RefusedError, Stages, made
 from irshrink.planning.subject import Subject
 
 __all__ = ["Job", "Measured", "evaluate", "job_key", "known"]
@@ -113,7 +113,7 @@ def _tried(subject: Subject, stages: Stages, job: Job, progress: Progress) -> Me
     drop = spread = loss = 0.0
     if job.judged:
         say = counted(progress, "judging, sample")
-        verdict = subject.judge.judge(module, say)
+        verdict = subject.judge.judge(stages.module(job.steps, _decided(job.steps)), say)
         drop, spread, loss = verdict.drop, verdict.spread, verdict.loss
     figures = Figures(
         drop=drop,
@@ -127,6 +127,15 @@ def _tried(subject: Subject, stages: Stages, job: Job, progress: Progress) -> Me
         macs=taken.macs,
     )
     return _described(subject, Measured(figures=figures, spread=spread, layers=_layers(module, taken)), job)
+
+
+def _decided(steps: Sequence[Step]) -> int:
+    """How many steps decide what the model answers: those behind only say how it is stored.
+
+    Models whose weights are unpacked for every inference are slow in ONNX Runtime.
+    """
+    lossy = [number for number, step in enumerate(made(steps), 1) if step.lossy]
+    return max(lossy, default=0)
 
 
 def _described(subject: Subject, found: Measured, job: Job) -> Measured:

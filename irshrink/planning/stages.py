@@ -27,7 +27,7 @@ from irshrink.planning.subject import Subject
 from irshrink.registry import make_pass
 from irshrink.verify import verify_structure
 
-__all__ = ["RefusedError", "Stages"]
+__all__ = ["RefusedError", "Stages", "made"]
 
 #: Samples that passes fit to where nobody asks how accurate the result is.
 FEW = 16
