@@ -37,13 +37,18 @@ def least_squares(rows: Array, hessian: Array, keep: Array) -> Array:
         hessian: H, [g, n, n], by which differences count.
         keep: bool [g, o, n], S of every output.
     """
+    from scipy.linalg.lapack import dposv
+
     found = np.zeros_like(rows)
     right = rows @ hessian
     for group in range(len(rows)):
         for output in range(rows.shape[1]):
             support = np.flatnonzero(keep[group, output])
-            square = hessian[group][np.ix_(support, support)]
-            found[group, output, support] = np.linalg.solve(square, right[group, output, support])
+            if len(support) == 0:
+                continue
+            square, wanted = hessian[group][np.ix_(support, support)], right[group, output, support]
+            _, solution, failed = dposv(square, wanted)
+            found[group, output, support] = np.linalg.solve(square, wanted) if failed else solution
     return found
 
 
