@@ -14,10 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
-from irshrink.analyses.cost import graph_macs
 from irshrink.module import Module
 
-__all__ = ["PLACES", "Adjustable", "Effect", "Knob", "Level", "Place", "Step", "Wishes", "trying_takes"]
+__all__ = ["PLACES", "Adjustable", "Effect", "Knob", "Level", "Place", "Step", "Wishes"]
 
 #: A step of a recipe: ``{"pass": name, option: value...}``.
 Step = Mapping[str, Any]
@@ -87,26 +86,6 @@ class Wishes:
     effects: frozenset[Effect]
     exact_costs: bool
     samples: int
-
-
-#: Seconds of an inference of one sample: so many, and one for so many multiply-accumulates.
-_CALL, _MACS_A_SECOND = 3e-5, 6e10
-
-
-def trying_takes(module: Module, runs: float, layer: float, weight: float) -> float:
-    """:attr:`Knob.inferences` of a pass that runs the model, and works on what each layer reads besides.
-
-    A small model is run in less time than a pass takes for its matrices, a large one is not.
-
-    Args:
-        runs: of the model for each sample.
-        layer: milliseconds for a layer with weights and a sample.
-        weight: milliseconds for a thousand weights and a sample.
-    """
-    macs = [count for count in graph_macs(module.graph).values() if count]
-    weights = sum(v.const_value.size for v in module.graph.initializers.values() if v.const_value is not None)
-    seconds = (layer * len(macs) + weight * weights / 1000) / 1000
-    return runs + seconds / (_CALL + sum(macs) / _MACS_A_SECOND)
 
 
 @runtime_checkable

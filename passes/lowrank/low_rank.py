@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from irshrink.knobs import Effect, Knob, Level, Wishes, trying_takes
+from irshrink.knobs import Effect, Knob, Level, Wishes
 from irshrink.module import Module
 from irshrink.passes.lowrank.factorize import factorize
 from irshrink.passes.lowrank.factorize_cp import Cp
@@ -65,8 +65,7 @@ class LowRank(RankOptions):
             step = {"pass": cls.name, "by": by, "budget": left}
             levels.append(Level(f"{left * 100:.0f} % {_OF[by]} left", 1 - left, (step, {"pass": "repair"})))
         helps: frozenset[Effect] = frozenset({"size", "cost"})
-        takes = trying_takes(module, 40, 2.2, 0.006)
-        return (Knob(cls.name, "rank of layers", "rank", helps, tuple(levels), takes),)
+        return (Knob(cls.name, "rank of layers", "rank", helps, tuple(levels), 45.0),)
 
     def run(self, module: Module, ctx: Context) -> PassResult:
         return factorize(self, self.name, [FORMS[name] for name in self.forms], module, ctx)

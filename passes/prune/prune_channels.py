@@ -23,7 +23,7 @@ from irshrink.errors import RecipeError
 from irshrink.graph.edit import Refusal, base_name
 from irshrink.graph.shapes import infer_shapes
 from irshrink.judge import Expected
-from irshrink.knobs import Effect, Knob, Level, Wishes, trying_takes
+from irshrink.knobs import Effect, Knob, Level, Wishes
 from irshrink.module import Module
 from irshrink.passes.prune.allocation import By, Limits, channel_count, cheapest, same_share
 from irshrink.passes.prune.compensate import compensations
@@ -99,13 +99,12 @@ class PruneChannels:
         infer_shapes(copy.model)
         if not can_shrink(channel_groups(copy.graph), least=4):
             return ()
-        takes = trying_takes(module, 100, 3.0, 0.01)
         by: By = "bytes"
         if "cost" in wishes.effects:
             by = "target" if wishes.exact_costs else "macs"
         return (
-            _knob(cls.name, "channels removed where they matter least", by, {"size", "cost"}, takes),
-            _knob(f"{cls.name}-evenly", "channels removed from all layers alike", "layer", {"ram"}, takes),
+            _knob(cls.name, "channels removed where they matter least", by, {"size", "cost"}),
+            _knob(f"{cls.name}-evenly", "channels removed from all layers alike", "layer", {"ram"}),
         )
 
     def run(self, module: Module, ctx: Context) -> PassResult:
@@ -269,9 +268,9 @@ _OF: dict[By, str] = {
 }
 
 
-def _knob(name: str, title: str, by: By, helps: set[Effect], takes: float) -> Knob:
+def _knob(name: str, title: str, by: By, helps: set[Effect]) -> Knob:
     levels = []
     for ratio in _RATIOS:
         step = {"pass": PruneChannels.name, "ratio": ratio, "by": by, "steps": math.ceil(ratio / _AT_ONCE)}
         levels.append(Level(f"{ratio * 100:.0f} % {_OF[by]}", ratio, (step,)))
-    return Knob(name, title, "channels", frozenset(helps), tuple(levels), takes)
+    return Knob(name, title, "channels", frozenset(helps), tuple(levels), 70.0)

@@ -32,7 +32,7 @@ from irshrink.changes import ChangeLog
 from irshrink.errors import RecipeError
 from irshrink.graph.edit import constant, describe
 from irshrink.graph.linear import is_linear
-from irshrink.knobs import Effect, Knob, Level, Wishes, trying_takes
+from irshrink.knobs import Effect, Knob, Level, Wishes
 from irshrink.module import Module
 from irshrink.passes.prune.sparse.allocation import Scope, allocated, below
 from irshrink.passes.prune.sparse.fit import Method, Wanted, Zeros, admm, sparsegpt
@@ -100,8 +100,7 @@ class PruneWeights:
             label = f"{share * 100:.0f} % of the weights are 0"
             levels.append(Level(label, share, (step,), ({"pass": StoreSparse.name},)))
         helps: frozenset[Effect] = frozenset({"size"})
-        takes = trying_takes(module, 10, 1.4, 0.016)
-        return (Knob(cls.name, "single weights removed", "weights", helps, tuple(levels), takes),)
+        return (Knob(cls.name, "single weights removed", "weights", helps, tuple(levels), 35.0),)
 
     def run(self, module: Module, ctx: Context) -> PassResult:
         require_matches(module.graph, self.keep_dense, "keep_dense")

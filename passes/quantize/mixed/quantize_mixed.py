@@ -24,7 +24,7 @@ from irshrink.console import plural
 from irshrink.errors import BudgetError, RecipeError
 from irshrink.graph.opset import raise_opset
 from irshrink.judge import Counted, Expected, Judge
-from irshrink.knobs import Effect, Knob, Level, Wishes, trying_takes
+from irshrink.knobs import Effect, Knob, Level, Wishes
 from irshrink.module import Module
 from irshrink.passes.quantize.mixed.layers import FLOAT, Layer, find_layers
 from irshrink.passes.quantize.mixed.mean import at_mean
@@ -115,8 +115,7 @@ class QuantizeMixed:
                 step |= {"bits": [8, 4], "sensitivity": "scaled"}
             levels.append(Level(f"{bits:g} bits in the mean", 8 - bits, (step,)))
         helps: frozenset[Effect] = frozenset({"size"})
-        takes = trying_takes(module, 60, 1.2, 0.015) if len(levels) > 1 else 10.0
-        return (Knob(cls.name, "bits of weights", "numbers", helps, tuple(levels), takes, obligatory=True),)
+        return (Knob(cls.name, "bits of weights", "numbers", helps, tuple(levels), 30.0, obligatory=True),)
 
     def run(self, module: Module, ctx: Context) -> PassResult:
         stats: dict[str, Any] = {}
