@@ -258,7 +258,7 @@ def rivals(task: Task, given: argparse.Namespace) -> list[tuple[str, ...]]:
                     **{**task.keys, "evaluations": given.evaluations, "knobs": knobs, "eval": task.judged},
                 )  # fmt: skip
             except BudgetError as e:
-                rows.append((rival, str(e).partition(".")[0], "", "", ""))
+                rows.append((rival, str(e).partition(". ")[0], "", "", ""))
                 continue
             names = names or [knob["knob"] for knob in report["plan"]["knobs"]]
             size, accuracy = report["size"], report["accuracy"]
