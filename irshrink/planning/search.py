@@ -34,7 +34,7 @@ from irshrink.recipe import Recipe
 #: Settings that are tried at a time, however many workers there are.
 BATCH = 4
 #: How many are tried where nobody says: by the multiply-accumulates of the model, at most so many.
-_EVALUATIONS = ((20e6, 32), (100e6, 24), (float("inf"), 14))
+_EVALUATIONS = ((20e6, 32), (100e6, 24), (float("inf"), 12))
 #: A baseline that misses a budget by so much of it makes worth asking what can be reached at all.
 _FAR = 1.0
 
