@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from irshrink.budgets import compared
 from irshrink.planning.goal import Goal
 from irshrink.planning.plan import (
     Alternative,
@@ -144,7 +145,7 @@ def shown(quantity: str, amount: float, plan: Plan) -> str:
 def _amount(budget: Budget, evaluation: Evaluation) -> float:
     """What a budget is compared with."""
     amount = float(getattr(evaluation.figures, budget.quantity))
-    return amount + (evaluation.spread if budget.quantity == "drop" else 0.0)
+    return compared(budget.quantity, amount, evaluation.spread, budget.limit)
 
 
 def _keeps_others(evaluation: Evaluation, budget: Budget, goal: Goal) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from irshrink.budgets import compared
 from irshrink.knobs import Effect
 from irshrink.planning.plan import Budget, Figures, Prediction, Quantity
 from irshrink.recipe import Recipe
@@ -63,11 +64,9 @@ class Goal:
         return next((budget.limit for budget in self.budgets if budget.quantity == quantity), None)
 
     def excess(self, budget: Budget, figures: Figures | Prediction, spread: float = 0.0) -> float:
-        """By how much a budget is exceeded, relative to it; 0 where it is kept.
-
-        A drop counts with its standard error: on other samples it may be as much larger.
-        """
-        amount = float(getattr(figures, budget.quantity)) + (spread if budget.quantity == "drop" else 0.0)
+        """By how much a budget is exceeded, relative to it; 0 where it is kept."""
+        amount = float(getattr(figures, budget.quantity))
+        amount = compared(budget.quantity, amount, spread, budget.limit)
         return max(0.0, amount - budget.limit) / max(budget.limit, _HUNDREDTH)
 
     def violation(self, figures: Figures | Prediction, spread: float = 0.0) -> float:

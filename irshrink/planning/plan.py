@@ -12,7 +12,16 @@ import msgspec
 
 from irshrink.shorthands import Objective
 
-__all__ = ["Budget", "Decision", "Evaluation", "Figures", "Objective", "Plan", "Prediction", "Relaxation"]
+__all__ = [
+    "Budget",
+    "Decision",
+    "Evaluation",
+    "Figures",
+    "Objective",
+    "Plan",
+    "Prediction",
+    "Relaxation",
+]
 
 #: What a budget or an objective is about: a field of :class:`Figures`.
 Quantity = Literal["drop", "file_bytes", "flash_bytes", "ram_bytes", "cost"]

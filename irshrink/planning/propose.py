@@ -76,7 +76,7 @@ class Proposer:
         for budget in self.goal.budgets:
             limit = budget.limit * rest
             if budget.quantity == "drop":
-                limit = max(budget.limit - self.spread, budget.limit / 4) * drop
+                limit = (budget.limit - min(self.spread, budget.limit / 2)) * drop
             over = np.maximum(found[budget.quantity] - limit, 0.0) / max(limit, 1e-3)
             score = score + 1000.0 * over
         # of settings that are as good, the one that loses least

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from irshrink.budgets import compared
 from irshrink.console import plural
 
 Row = Mapping[str, Any]
@@ -106,20 +107,20 @@ def tried(plan: Row) -> list[int]:
 
 
 def over(plan: Row, evaluation: Row) -> list[Row]:
-    """The budgets that a plan misses. A drop counts with its standard error; an extreme plan has none."""
+    """The budgets that a plan misses. An extreme plan has no drop."""
     figures = evaluation["figures"]
     if figures is None:
         return []
     known = [
         one for one in plan["budgets"] if evaluation["purpose"] != "extreme" or one["quantity"] != "drop"
     ]
-    return [one for one in known if amount(evaluation, one["quantity"]) > one["limit"]]
+    return [one for one in known if amount(evaluation, one) > one["limit"]]
 
 
-def amount(evaluation: Row, name: str) -> float:
+def amount(evaluation: Row, budget: Row) -> float:
     """What is compared with a budget."""
-    spread = evaluation["spread"] if name == "drop" else 0.0
-    return float(evaluation["figures"][name]) + float(spread)
+    name = budget["quantity"]
+    return compared(name, float(evaluation["figures"][name]), evaluation["spread"], budget["limit"])
 
 
 def verdict(plan: Row, index: int) -> str:
@@ -166,7 +167,7 @@ def listed(parts: Sequence[str]) -> str:
 def _missed(plan: Row, one: Row, budget: Row) -> str:
     """``--flash 24,576 B by taking 27,080 B``."""
     name = budget["quantity"]
-    limit, taken = shown(plan, name, budget["limit"]), shown(plan, name, amount(one, name))
+    limit, taken = shown(plan, name, budget["limit"]), shown(plan, name, amount(one, budget))
     does = "losing" if name == "drop" else "taking"
     error = " with its standard error" if name == "drop" and one["spread"] else ""
     return f"{budget['option']} {limit} by {does} {taken}{error}"
