@@ -10,7 +10,7 @@ within them, and somewhat beyond. What comes back tells the predictor where the 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,7 +59,7 @@ class Proposer:
         found = self.predictor.predict(candidates)
         taken = set(known)
         chosen: list[Setting] = []
-        for aim in _cycle(count):
+        for aim in _aims(count, len(known)):
             order = np.argsort(self._score(found, *aim), kind="stable")
             fresh = (tuple(map(int, candidates[i])) for i in order)
             setting = next((one for one in fresh if one not in taken), None)
@@ -87,9 +87,10 @@ class Proposer:
         return space.every() if space.size <= MOST else _evolved(self.predictor, self.goal, self.seed)
 
 
-def _cycle(count: int) -> Iterator[tuple[float, float]]:
-    for index in range(count):
-        yield _AIMS[index % len(_AIMS)]
+def _aims(count: int, known: int) -> list[tuple[float, float]]:
+    """The budgets themselves first, then others in turn: each batch has some that the last one had not."""
+    others = [_AIMS[1 + (known + index) % (len(_AIMS) - 1)] for index in range(count - 1)]
+    return [_AIMS[0], *others]
 
 
 def _evolved(predictor: Predictor, goal: Goal, seed: int) -> Array:
