@@ -302,7 +302,7 @@ def test_images(
         ("conv.onnx --quantize int4", "'int4' is not one of 'int8', 'w4a8'"),
         ("conv.onnx --qantize int8", "Did you mean one of: '--max-size', '--quantize', '--requantize'?"),
         ("conv.onnx --flash lots", "flash: 'lots' is not a size. Write bytes or a unit: 65536, 64K, 1M."),
-        ("conv.onnx --ram 0", "ram is 0; a limit is a positive number of bytes."),
+        ("conv.onnx --ram 0", "ram is 0; it must be a positive number of bytes."),
         ("conv.onnx --test-inputs 0", "at least one input must be tested."),
         ("conv.onnx --shape q=1", "--shape: the model has no input 'q'. Known: x."),
         ("conv.onnx --shape x=1,3,9,9", "--shape x=1,3,9,9 contradicts the shape [1, 3, 8, 8] in conv.onnx."),

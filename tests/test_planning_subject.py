@@ -66,9 +66,8 @@ def test_sources_are_found_and_what_talks_to_people_is_not_among_them() -> None:
     ],
 )
 def test_what_cannot_be_searched_is_refused(recipe: dict[str, Any], message: str) -> None:
-    given = {
-        key: value for key, value in {"calibration": str(SAMPLES), **recipe}.items() if value is not None
-    }
+    every = {"target": "cortex-m4", "calibration": str(SAMPLES), **recipe}
+    given = {key: value for key, value in every.items() if value is not None}
     with pytest.raises(RecipeError, match=message):
         Subject.open(KWS, make_recipe(given))
 
