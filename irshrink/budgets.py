@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 
-def compared(quantity: str, amount: float, spread: float, limit: float) -> float:
+def compared(quantity: str, amount: float, spread: float) -> float:
     """What of a plan is compared with a budget.
 
     A drop counts with its standard error: of many plans the one that loses least on some samples is one that
-    was lucky there. No more than half of the budget counts for that, so that samples that are few for a
-    budget make a plan cautious and not impossible.
+    was lucky there. (With half of that, the plan chosen for ResNet-8 lost 0.40 points on the 744 images that
+    chose it, and 1.40 on 1,000 others.)
     """
-    return amount + min(spread, limit / 2) if quantity == "drop" else amount
+    return amount + spread if quantity == "drop" else amount

@@ -145,7 +145,7 @@ def shown(quantity: str, amount: float, plan: Plan) -> str:
 def _amount(budget: Budget, evaluation: Evaluation) -> float:
     """What a budget is compared with."""
     amount = float(getattr(evaluation.figures, budget.quantity))
-    return compared(budget.quantity, amount, evaluation.spread, budget.limit)
+    return compared(budget.quantity, amount, evaluation.spread)
 
 
 def _keeps_others(evaluation: Evaluation, budget: Budget, goal: Goal) -> bool:

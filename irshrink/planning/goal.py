@@ -66,7 +66,7 @@ class Goal:
     def excess(self, budget: Budget, figures: Figures | Prediction, spread: float = 0.0) -> float:
         """By how much a budget is exceeded, relative to it; 0 where it is kept."""
         amount = float(getattr(figures, budget.quantity))
-        amount = compared(budget.quantity, amount, spread, budget.limit)
+        amount = compared(budget.quantity, amount, spread)
         return max(0.0, amount - budget.limit) / max(budget.limit, _HUNDREDTH)
 
     def violation(self, figures: Figures | Prediction, spread: float = 0.0) -> float:

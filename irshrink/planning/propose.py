@@ -76,8 +76,8 @@ class Proposer:
         for budget in self.goal.budgets:
             limit = budget.limit * rest
             if budget.quantity == "drop":
-                limit = (budget.limit - min(self.spread, budget.limit / 2)) * drop
-            over = np.maximum(found[budget.quantity] - limit, 0.0) / max(limit, 1e-3)
+                limit = budget.limit * drop - self.spread
+            over = np.maximum(found[budget.quantity] - limit, 0.0) / max(budget.limit, 1e-3)
             score = score + 1000.0 * over
         # of settings that are as good, the one that loses least
         return np.asarray(score + 1e-3 * found["loss"] / max(float(np.max(found["loss"])), 1e-12))

@@ -120,7 +120,7 @@ def over(plan: Row, evaluation: Row) -> list[Row]:
 def amount(evaluation: Row, budget: Row) -> float:
     """What is compared with a budget."""
     name = budget["quantity"]
-    return compared(name, float(evaluation["figures"][name]), evaluation["spread"], budget["limit"])
+    return compared(name, float(evaluation["figures"][name]), evaluation["spread"])
 
 
 def verdict(plan: Row, index: int) -> str:
