@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 from irshrink.module import Module
+from irshrink.target import Target
 
 __all__ = ["PLACES", "Adjustable", "Effect", "Knob", "Level", "Place", "Step", "Wishes"]
 
@@ -81,11 +82,16 @@ class Wishes:
         effects: what must, or should, become smaller.
         exact_costs: whether ``Context.costs`` can say what layers take on the target, the same each time.
         samples: how many samples passes may fit to.
+        target: what plans are compiled for.
+        cost_matters: whether the cost has a limit or is what should become smaller; what only takes time
+            is free otherwise.
     """
 
     effects: frozenset[Effect]
     exact_costs: bool
     samples: int
+    target: Target
+    cost_matters: bool
 
 
 @runtime_checkable

@@ -35,7 +35,8 @@ def found(
 ) -> dict[str, Knob]:
     """By name, in the order of a plan."""
     values = {"target": "cortex-m4", "calibration": "samples.npz", **recipe}
-    knobs = knobs_of(module, Wishes(effects, exact, 64), make_recipe(values))
+    wishes = Wishes(effects, exact, 64, load_target(values["target"]), cost_matters="cost" in effects)
+    knobs = knobs_of(module, wishes, make_recipe(values))
     return {knob.name: knob for knob in knobs}
 
 

@@ -13,6 +13,7 @@ from irshrink.knobs import Wishes
 from irshrink.module import Module, module_from_text
 from irshrink.planning.knobs_of import knobs_of
 from irshrink.recipe import make_recipe
+from irshrink.target import load_target
 
 NET = """<ir_version: 9, opset_import: ["" : 20]>
 net (float[1,64] x, float[64,64] v, float[64,8] w) => (float[1,8] y) {
@@ -20,7 +21,13 @@ net (float[1,64] x, float[64,64] v, float[64,8] w) => (float[1,8] y) {
     r = Relu(h)
     y = MatMul(r, w)
 }"""
-WISHES = Wishes(frozenset({"size", "ram", "cost"}), exact_costs=True, samples=40)
+WISHES = Wishes(
+    frozenset({"size", "ram", "cost"}),
+    exact_costs=True,
+    samples=40,
+    target=load_target("cortex-m4"),
+    cost_matters=True,
+)
 
 
 @pytest.fixture(scope="module")

@@ -144,9 +144,11 @@ def test_plans_turn_a_knob_of_a_plugin(tmp_path: Path) -> None:
     code = (
         "from irshrink.knobs import Wishes; from irshrink.module import load_module; "
         "from irshrink.planning.knobs_of import knobs_of; from irshrink.recipe import make_recipe; "
+        "from irshrink.target import load_target; target = load_target('cortex-m4'); "
         "recipe = make_recipe({'target': 'cortex-m4', 'calibration': 'samples.npz'}); "
         f"module = load_module({str(ROOT / 'models' / 'ad.onnx')!r}); "
-        "print(*(k.name for k in knobs_of(module, Wishes(frozenset({'size'}), True, 8), recipe)))"
+        "wishes = Wishes(frozenset({'size'}), True, 8, target, False); "
+        "print(*(k.name for k in knobs_of(module, wishes, recipe)))"
     )
     done = python("-c", code, cwd=tmp_path, path=site)
     assert done.stdout.split() == [

@@ -154,7 +154,13 @@ class Search:
     def _knobs(self, baseline: Evaluation | None) -> tuple[Knob, ...]:
         """The knobs that help; before the baseline is known those that are in every plan."""
         effects = frozenset() if baseline is None else self.goal.effects(answer.figures_of(baseline))
-        wishes = Wishes(effects, self.subject.cost_unit == "instructions", self._fit)
+        wishes = Wishes(
+            effects,
+            exact_costs=self.subject.cost_unit == "instructions",
+            samples=self._fit,
+            target=self.subject.target,
+            cost_matters=self.goal.minimized == "cost" or self.goal.limit("cost") is not None,
+        )
         knobs = knobs_of(self.subject.module, wishes, self.recipe)
         return tuple(knob for knob in knobs if knob.obligatory) if baseline is None else knobs
 
