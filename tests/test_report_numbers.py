@@ -226,7 +226,7 @@ ODD: dict[str, dict[str, Any]] = {
     "the baseline alone": {"evaluations": TRIED[:1], "chosen": 0, "frontier": [0]},
     "an extreme one alone": {"evaluations": TRIED[1:2], "chosen": 0, "frontier": [0], "met": False},
     "no knobs": {"knobs": [], "evaluations": [{**one, "levels": {}} for one in TRIED]},
-    "no budgets": {"budgets": [], "objective": "accurate", "float_figures": None},
+    "no budgets": {"budgets": [], "objective": "accurate"},
     "all budgets": {"budgets": LIMITS},
     "nothing costs anything": {"evaluations": _scaled(0)},
     "everything costs much": {"evaluations": _scaled(1e6)},

@@ -171,7 +171,6 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
         learned: they are estimated on what lies between the samples, because the original knows these by
             heart (:mod:`irshrink.planning.blended`).
         cost_unit: ``instructions`` or ``multiply-accumulates``.
-        float_figures: the model as it was, in float, for comparison; None where the target cannot run it.
         knobs: every knob that was searched.
         evaluations: everything that was tried, in order.
         frontier: indices of those that no other one beats in drop, flash, RAM and cost.
@@ -194,7 +193,6 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     estimated: bool
     learned: bool = False
     cost_unit: str
-    float_figures: Figures | None
     knobs: tuple[Decision, ...]
     evaluations: tuple[Evaluation, ...]
     frontier: tuple[int, ...]

@@ -241,7 +241,6 @@ class Search:
             estimated=first.estimated,
             learned=first.learned,
             cost_unit=self.subject.cost_unit,
-            float_figures=None,
             knobs=answer.decisions(space, Predictor(space, _judged(self._tried)), tried[chosen]),
             evaluations=tuple(tried),
             frontier=answer.frontier(tried),

@@ -72,7 +72,7 @@ def figure_table(plan: Row, report: Row | None) -> tuple[list[str], list[list[st
 
 def _columns(plan: Row, report: Row | None) -> list[tuple[str, dict[str, str]]]:
     """Title and cells by quantity; what matters most comes first, as phones show few columns."""
-    one, start, bare = words.chosen(plan), _baseline(plan), plan["float_figures"]
+    one, start = words.chosen(plan), _baseline(plan)
     measured = _digits(plan, one["figures"])
     if one["spread"]:
         measured["drop"] += f" ± {words.digits(plan, 'drop', one['spread'])}"
@@ -82,8 +82,7 @@ def _columns(plan: Row, report: Row | None) -> list[tuple[str, dict[str, str]]]:
         found.append(("Budget", dict.fromkeys(_FIGURES, "") | _digits(plan, limits)))
     found += [("Built", _digits(plan, _built(plan, report)))] if report else []
     found += [("Predicted", _digits(plan, one["expected"]))] if one["expected"] else []
-    found += [("Baseline", _digits(plan, start["figures"]))] if start is not None else []
-    return [*found, ("Float", _digits(plan, bare))] if bare else found
+    return [*found, ("Baseline", _digits(plan, start["figures"]))] if start is not None else found
 
 
 def _digits(plan: Row, figures: Mapping[str, float | None]) -> dict[str, str]:

@@ -60,7 +60,6 @@ def example_plan(*, met: bool = True) -> dict[str, Any]:
         "estimated": False,
         "learned": False,
         "cost_unit": "instructions",
-        "float_figures": _figures(4.0, 3.2, 5.5, 0.0),
         "knobs": [_decision(name, tried, chosen) for name in _KNOBS],
         "evaluations": tried,
         "frontier": _frontier(tried),
