@@ -53,7 +53,7 @@ __all__ = ["Subject"]
 _FITTING_MACS, _FEWEST_FITTED, _MOST_FITTED = 2e9, 256, 2048
 #: Judging takes about so many multiply-accumulates: a minute or so of one processor.
 _JUDGING_MACS = 2e11
-_FEWEST_JUDGES, _MOST_JUDGES = 64, 10_000
+_FEWEST_JUDGES, _MOST_JUDGES = 64, 40_000
 #: Bytes of all outputs on the samples that judge: those of the original are held in memory.
 _MOST_OUTPUT_BYTES = 2**28
 #: What the recipe says that decides what a step makes of a model, or what is measured of it.

@@ -27,6 +27,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import onnx_ir as ir
 
+from irshrink.calibration.patches import weight_rows
 from irshrink.calibration.walk import LayerWalk
 from irshrink.changes import ChangeLog
 from irshrink.errors import RecipeError
@@ -47,6 +48,8 @@ from irshrink.samples import Samples
 Array = np.ndarray[Any, np.dtype[Any]]
 MethodName = Literal["magnitude", "wanda", "sparsegpt", "admm"]
 
+#: Multiply-accumulates of a turn of ADMM up to which plans have the time for it.
+_MOST_TURN = 1e9
 #: Shares that plans try.
 _SPARSITIES = (0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.83, 0.86, 0.88, 0.9, 0.92, 0.94, 0.96)
 
@@ -95,8 +98,10 @@ class PruneWeights:
         if not any(_is_large(node, cls.min_elements) for node in module.graph):
             return ()
         levels = []
+        turn = sum(_turn(node) for node in module.graph if _is_large(node, cls.min_elements))
+        method = "admm" if turn <= _MOST_TURN else "sparsegpt"
         for share in _SPARSITIES:
-            step = {"pass": cls.name, "sparsity": share, "method": "sparsegpt", "scope": "global"}
+            step = {"pass": cls.name, "sparsity": share, "method": method, "scope": "global"}
             label = f"{share * 100:.0f} % of the weights are 0"
             levels.append(Level(label, share, (step,), ({"pass": StoreSparse.name},)))
         helps: frozenset[Effect] = frozenset({"size"})
@@ -213,6 +218,14 @@ _METHODS: dict[str, Method] = {"sparsegpt": sparsegpt, "admm": admm}
 def _is_large(node: ir.Node, least: int) -> bool:
     weight = constant(node.inputs[1]) if is_linear(node) else None
     return weight is not None and weight.size >= least
+
+
+def _turn(node: ir.Node) -> int:
+    """Multiply-accumulates of the weights with the second moments of what they read."""
+    weight = constant(node.inputs[1])
+    assert weight is not None, "_is_large asks for it"
+    rows = weight_rows(node, weight)
+    return rows.size * rows.shape[2]
 
 
 def _on_mask(keep: Array, wanted: Wanted, zeros: Zeros) -> Array:
