@@ -8,7 +8,7 @@ twenty, interrupted or not.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from irshrink.planning.advice import advice
 from irshrink.planning.evaluate import Job, Measured
 from irshrink.planning.goal import Goal
 from irshrink.planning.knobs_of import knobs_of
-from irshrink.planning.plan import Evaluation, Plan, Prediction
+from irshrink.planning.plan import Evaluation, Figures, Plan, Prediction
 from irshrink.planning.predict import Predictor, Space
 from irshrink.planning.propose import Proposer, Setting
 from irshrink.planning.subject import Subject
@@ -37,6 +37,18 @@ BATCH = 4
 _EVALUATIONS = ((20e6, 32), (100e6, 24), (float("inf"), 12))
 #: A baseline that misses a budget by so much of it makes worth asking what can be reached at all.
 _FAR = 1.0
+#: What misses no budget: it leaves what the objective makes small.
+_NOTHING = Figures(
+    drop=0.0,
+    loss=0.0,
+    file_bytes=0,
+    weights_bytes=0,
+    flash_bytes=0,
+    arena_bytes=0,
+    ram_bytes=0,
+    cost=0.0,
+    macs=0,
+)
 
 
 @dataclass(frozen=True)
@@ -152,8 +164,11 @@ class Search:
         return len(self.subject.module.calibration)
 
     def _knobs(self, baseline: Evaluation | None) -> tuple[Knob, ...]:
-        """The knobs that help; before the baseline is known those that are in every plan."""
-        effects = frozenset() if baseline is None else self.goal.effects(answer.figures_of(baseline))
+        """The knobs that help; before the baseline is known those that are in every plan.
+
+        What only a budget that the baseline misses asks for is a decision, also where it loses nothing.
+        """
+        effects = self.goal.effects(_NOTHING if baseline is None else answer.figures_of(baseline))
         wishes = Wishes(
             effects,
             exact_costs=self.subject.cost_unit == "instructions",
@@ -162,7 +177,9 @@ class Search:
             cost_matters=self.goal.minimized == "cost" or self.goal.limit("cost") is not None,
         )
         knobs = knobs_of(self.subject.module, wishes, self.recipe)
-        return tuple(knob for knob in knobs if knob.obligatory) if baseline is None else knobs
+        if baseline is None:
+            return tuple(knob for knob in knobs if knob.obligatory)
+        return tuple(replace(k, obligatory=k.obligatory and k.name in baseline.levels) for k in knobs)
 
     def _sweep(self, space: Space, most: int) -> list[Setting]:
         """Every knob alone, a third and two thirds of the way; only half way where that is too many."""
