@@ -148,32 +148,30 @@ class Estimate:
     ) -> None:
         self._outputs, self._answers = outputs, answers
         self.classifier = is_classifier(feeds, outputs[0])
+        self._before = _log_probabilities(outputs) if self.classifier else None
 
     def loss(self, given: Sequence[Outputs]) -> float:
         """Mean KL divergence, or mean relative squared error over samples and outputs."""
-        pairs = list(zip(self._outputs, given, strict=True))
-        if self.classifier:
-            return float(np.mean([_divergence(_scores(a), _scores(b)) for a, b in pairs]))
+        if self._before is not None:
+            before, after = self._before, _log_probabilities(given)
+            divergences = np.einsum("ij,ij->i", np.exp(before), before - after)
+            return float(np.mean(np.maximum(divergences, 0.0)))
+        pairs = zip(self._outputs, given, strict=True)
         return float(np.mean([_relative_error(a[name], b[name]) for a, b in pairs for name in a]))
 
     def drop(self, given: Sequence[Outputs]) -> float:
         """Accuracy, or agreement, expected to be lost; of no classifiers 1 - cosine of the worst output."""
         if self.classifier:
-            return float(np.mean(self._losses(given)))
+            return float(np.mean(self.losses(given)))
         agreement = Agreement()
         for a, b in zip(self._outputs, given, strict=True):
             agreement.add(a, b)
         return 1.0 - min(output.cosine for output in agreement.scores())
 
-    def error(self, given: Sequence[Outputs]) -> float:
-        """Standard error of :meth:`drop` of a classifier: how much depends on which samples they are."""
-        losses = self._losses(given)
-        return float(np.std(losses, ddof=1) / np.sqrt(len(losses))) if len(losses) > 1 else 0.0
-
-    def _losses(self, given: Sequence[Outputs]) -> Array:
-        before = np.stack([_log_probabilities(_scores(one)) for one in self._outputs])
-        after = np.stack([_log_probabilities(_scores(one)) for one in given])
-        return _expected_losses(before, after, self._answers)
+    def losses(self, given: Sequence[Outputs]) -> Array:
+        """What a classifier is expected to lose on each sample, [samples]; the mean is :meth:`drop`."""
+        assert self._before is not None, "no other model's answers are right or wrong"
+        return _expected_losses(self._before, _log_probabilities(given), self._answers)
 
 
 class Expected:
@@ -203,11 +201,6 @@ class Expected:
     def drop(self, module: Module) -> float:
         """Accuracy expected to be lost; for models that are no classifiers 1 - cosine of the worst output."""
         return self._estimate.drop(outputs_of(module, self._feeds))
-
-
-def _expected_loss(before: Array, after: Array) -> float:
-    """Log-probabilities [samples, classes] of the float model and of the changed one."""
-    return float(np.mean(_expected_losses(before, after)))
 
 
 def _expected_losses(before: Array, after: Array, answers: bool = False) -> Array:
@@ -240,22 +233,13 @@ def _believed_losses(before: Array, after: Array, answers: bool) -> Array:
     return lost
 
 
-def _scores(outputs: Outputs) -> Array:
-    (values,) = outputs.values()
-    return values.astype(np.float64).reshape(-1)
-
-
-def _log_probabilities(scores: Array) -> Array:
-    """Of scores that are probabilities already, or that a Softmax would make into some."""
-    if scores.min() >= 0 and abs(scores.sum() - 1) < 0.05:
-        return np.asarray(np.log(np.maximum(scores, _LEAST)))
-    shifted = scores - scores.max()
-    return np.asarray(np.maximum(shifted - np.log(np.exp(shifted).sum()), np.log(_LEAST)))
-
-
-def _divergence(expected: Array, given: Array) -> float:
-    p, q = _log_probabilities(expected), _log_probabilities(given)
-    return max(0.0, float(np.exp(p) @ (p - q)))
+def _log_probabilities(outputs: Sequence[Outputs]) -> Array:
+    """[samples, classes], of scores that are probabilities, or that a Softmax would make into some."""
+    scores = np.stack([next(iter(one.values())).reshape(-1) for one in outputs]).astype(np.float64)
+    shifted = scores - scores.max(axis=1, keepdims=True)
+    made = np.maximum(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)), np.log(_LEAST))
+    are = (scores.min(axis=1) >= 0) & (np.abs(scores.sum(axis=1) - 1) < 0.05)
+    return np.where(are[:, np.newaxis], np.log(np.maximum(scores, _LEAST)), made)
 
 
 def _relative_error(expected: Array, given: Array) -> float:

@@ -147,7 +147,8 @@ class Judge:
         if not self.estimated:
             return Verdict(self._lost(self.original, after.value()), self._spread(after), loss)
         unit = abs(self.original) if self._relative and self.original else 1.0
-        return Verdict(self._estimate.drop(scores) / unit, self._estimate.error(scores) / unit, loss)
+        lost = self._estimate.losses(scores) / unit
+        return Verdict(float(np.mean(lost)), _error(lost), loss)
 
     def _lost(self, before: float, after: float) -> float:
         lost = after - before if self._falls else before - after
@@ -159,7 +160,7 @@ class Judge:
         unit = abs(self.original) if self._relative and self.original else 1.0
         if self._mean:
             lost = np.array(self._before.parts) - np.array(after.parts)
-            return float(np.std(lost, ddof=1) / sqrt(len(lost)) / unit) if len(lost) > 1 else 0.0
+            return _error(lost / unit)
         pairs = zip(self._before.without(), after.without(), strict=True)
         drops = np.array([self._lost(a, b) for a, b in pairs if a is not None and b is not None])
         count = len(drops)
@@ -220,6 +221,11 @@ class _Tally:
             return metric.value()
         except (UserError, ZeroDivisionError):
             return None
+
+
+def _error(values: Array) -> float:
+    """Standard error of the mean."""
+    return float(np.std(values, ddof=1) / sqrt(len(values))) if len(values) > 1 else 0.0
 
 
 def _too_few(count: int, allowed: float | None) -> bool:

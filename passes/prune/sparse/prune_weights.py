@@ -225,7 +225,7 @@ def _turn(node: ir.Node) -> int:
     weight = constant(node.inputs[1])
     assert weight is not None, "_is_large asks for it"
     rows = weight_rows(node, weight)
-    return rows.size * rows.shape[2]
+    return int(rows.size * rows.shape[2])
 
 
 def _on_mask(keep: Array, wanted: Wanted, zeros: Zeros) -> Array:
