@@ -184,3 +184,9 @@ def test_a_folder_that_may_not_be_filled_is_refused_before_a_search(
     assert cli.run(["compile", *given, "-o", "thesis", "--journal", "journal"]) == 1
     assert "not an earlier irshrink build" in capsys.readouterr().err
     assert not (work / "journal").exists()
+
+
+def test_compile_takes_every_option_of_plan() -> None:
+    compile_, plan_ = ({one.name for one in cli.app.commands[name].params} for name in ("compile", "plan"))
+    assert plan_ < compile_
+    assert compile_ - plan_ == {"timings", "junit"}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from irshrink.commands.recipe import keys_of, recipe_options, search_options
+from irshrink.commands.recipe import arguments_of, search_options
 from irshrink.console import echo, print_json, progress, warn
 
 if TYPE_CHECKING:
@@ -17,10 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command("compile", short_help="Compile a model into a checked C library.")
-@click.argument("model", type=click.Path(path_type=Path))
-@recipe_options
-@search_options
-@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Output folder.")
+@search_options("report")
 @click.option(
     "--timings",
     is_flag=True,
@@ -32,16 +29,10 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Write what was promised as a JUnit report, whether it was kept or not.",
 )
-@click.option("--force", is_flag=True, help="Replace the content of the output folder, whatever it is.")
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON and nothing else.")
 def compile_command(
     *,
     model: Path,
     out: Path,
-    recipe_file: Path | None,
-    processes: int,
-    cluster: str | None,
-    journal: Path | None,
     timings: bool,
     junit: Path | None,
     force: bool,
@@ -53,22 +44,12 @@ def compile_command(
     MODEL is ONNX, or a model of another framework by its suffix: Keras, SavedModel, PyTorch .pt2, Caffe and
     more (docs/frontends.md).
     """
-    keys, lock = keys_of(options), _lock_in(recipe_file)
+    arguments = arguments_of(options)
+    lock = _lock_in(arguments["recipe"])
     from irshrink import api
 
     with progress("compile") as step, _told(junit, model) as tell:
-        report = api.compile(
-            model,
-            out,
-            recipe=recipe_file,
-            processes=processes,
-            cluster=cluster,
-            journal=journal,
-            force=force,
-            timings=timings,
-            progress=step,
-            **keys,
-        )
+        report = api.compile(model, out, force=force, timings=timings, progress=step, **arguments)
         tell(report)
     if lock is not None:
         _warn_of_differences(lock, out)

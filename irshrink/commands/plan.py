@@ -7,29 +7,13 @@ from typing import Any
 
 import click
 
-from irshrink.commands.recipe import keys_of, recipe_options, search_options
+from irshrink.commands.recipe import arguments_of, search_options
 from irshrink.console import echo, print_json, progress
 
 
 @click.command("plan", short_help="Search the recipe that keeps budgets.")
-@click.argument("model", type=click.Path(path_type=Path))
-@recipe_options
-@search_options
-@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Output folder.")
-@click.option("--force", is_flag=True, help="Replace the content of the output folder, whatever it is.")
-@click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON and nothing else.")
-def plan_command(
-    *,
-    model: Path,
-    out: Path,
-    recipe_file: Path | None,
-    processes: int,
-    cluster: str | None,
-    journal: Path | None,
-    force: bool,
-    as_json: bool,
-    **options: Any,
-) -> None:
+@search_options("plan")
+def plan_command(*, model: Path, out: Path, force: bool, as_json: bool, **options: Any) -> None:
     """Search how to compress MODEL within budgets, and write OUT/recipe.toml and OUT/plan.json.
 
     Where no plan keeps the budgets, the nearest one is written, and the exit code is 2. Stopped at any time,
@@ -39,7 +23,7 @@ def plan_command(
     irshrink plan model.onnx --target cortex-m4 -c samples.npz --max-drop 1% --objective smallest -o plan/
     irshrink compile model.onnx --recipe plan/recipe.toml -o build/
     """
-    keys = keys_of(options)
+    arguments = arguments_of(options)
     from irshrink import api
     from irshrink.planning.compiling import plain_plan
     from irshrink.planning.folder import RECIPE_NAME, require_room, write_plan
@@ -47,15 +31,7 @@ def plan_command(
 
     require_room(out, force)
     with progress("plan") as step:
-        found = api.plan(
-            model,
-            recipe=recipe_file,
-            processes=processes,
-            cluster=cluster,
-            journal=journal,
-            progress=step,
-            **keys,
-        )
+        found = api.plan(model, progress=step, **arguments)
     write_plan(found, out, model.stem, force=force)
     told = plain_plan(found.plan)
     if as_json:

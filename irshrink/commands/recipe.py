@@ -176,13 +176,6 @@ _OPTIONS = (
 )
 
 
-def recipe_options(function: F) -> F:
-    """Give a command the parameter ``recipe_file``, and one for every key of a recipe."""
-    for option in reversed(_OPTIONS):
-        function = option(function)
-    return function
-
-
 def keys_of(options: Mapping[str, Any]) -> dict[str, Any]:
     """The keys of a recipe that options stand for; those that were not given are left out.
 
@@ -240,8 +233,42 @@ _SEARCH_OPTIONS = (
 )
 
 
-def search_options(function: F) -> F:
-    """Give a command the parameters ``processes``, ``cluster`` and ``journal``."""
-    for option in reversed(_SEARCH_OPTIONS):
-        function = option(function)
-    return function
+def search_options(printed: str) -> Callable[[F], F]:
+    """Give a command what ``compile`` and ``plan`` have in common.
+
+    That is ``model``, ``out``, ``force``, ``as_json``, and what :func:`arguments_of` reads.
+
+    Args:
+        printed: what ``--json`` prints.
+    """
+    path = click.Path(path_type=Path)
+    both = (
+        click.argument("model", type=path),
+        *_OPTIONS,
+        *_SEARCH_OPTIONS,
+        click.option("-o", "--out", type=path, required=True, help="Output folder."),
+        click.option(
+            "--force", is_flag=True, help="Replace the content of the output folder, whatever it is."
+        ),
+        click.option(
+            "--json", "as_json", is_flag=True, help=f"Print the {printed} as JSON and nothing else."
+        ),
+    )
+
+    def decorate(function: F) -> F:
+        for option in reversed(both):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+def arguments_of(options: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``irshrink.compile`` and ``irshrink.plan`` are called with: a recipe, its keys, and who searches.
+
+    Raises:
+        RecipeError: see :func:`keys_of`.
+    """
+    searching = {key: options[key] for key in ("processes", "cluster", "journal")}
+    keys = {key: value for key, value in options.items() if key not in (*searching, "recipe_file")}
+    return {"recipe": options["recipe_file"], **searching, **keys_of(keys)}
