@@ -101,7 +101,7 @@ def test_ram_that_no_plan_fits_is_missed_by_as_much_as_it_is(tmp_path: Path) -> 
     )
     journal = Journal(tmp_path)
     module = Stages(plenty, journal).module([INT8])
-    arenas = [footprint(one, journal, module).arena_bytes for one in (plenty, little)]
+    arenas = [footprint(one, journal, module)[0].arena_bytes for one in (plenty, little)]
     assert arenas == [11_888, 6_704]
     assert plan_only(module, little.target).arena_bytes == 6_704
 

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from irshrink.artifact import MODEL_NAME
 from irshrink.blas import one_thread
 from irshrink.changes import STATS_KEY
 from irshrink.console import Progress, counted
 from irshrink.errors import BudgetError, PassError, UserError
-from irshrink.external import files_of
 from irshrink.knobs import Step
 from irshrink.module import Module
-from irshrink.planning.footprint import Taken, footprint
+from irshrink.planning.footprint import footprint
 from irshrink.planning.journal import key_of
 from irshrink.planning.plan import Figures
 from irshrink.planning.stages import RefusedError, Stages, made
@@ -107,26 +103,16 @@ def _tried(subject: Subject, stages: Stages, job: Job, progress: Progress) -> Me
     stages.keys(job.steps)  # unknown passes and options are the caller's fault, not the plan's
     try:
         module = stages.module(job.steps, judged=job.judged, progress=progress)
-        taken = footprint(subject, stages.journal, module, progress)
+        figures, parts = footprint(subject, stages.journal, module, progress)
     except (RefusedError, UserError, BudgetError, PassError) as e:  # one plan less, which the report says
         return _described(subject, Measured(figures=None, failed=str(e)), job)
-    drop = spread = loss = 0.0
+    spread = 0.0
     if job.judged:
         say = counted(progress, "judging, sample")
         verdict = subject.judge.judge(stages.module(job.steps, _decided(job.steps)), say)
-        drop, spread, loss = verdict.drop, verdict.spread, verdict.loss
-    figures = Figures(
-        drop=drop,
-        loss=loss,
-        file_bytes=_file_bytes(module),
-        weights_bytes=taken.weights_bytes,
-        flash_bytes=taken.flash_bytes,
-        arena_bytes=taken.arena_bytes,
-        ram_bytes=taken.ram_bytes,
-        cost=taken.cost,
-        macs=taken.macs,
-    )
-    return _described(subject, Measured(figures=figures, spread=spread, layers=_layers(module, taken)), job)
+        figures = msgspec.structs.replace(figures, drop=verdict.drop, loss=verdict.loss)
+        spread = verdict.spread
+    return _described(subject, Measured(figures=figures, spread=spread, layers=_layers(module, parts)), job)
 
 
 def _decided(steps: Sequence[Step]) -> int:
@@ -153,14 +139,7 @@ def _described(subject: Subject, found: Measured, job: Job) -> Measured:
     )
 
 
-def _file_bytes(module: Module) -> int:
-    with tempfile.TemporaryDirectory(prefix="irshrink-") as scratch:
-        path = Path(scratch, MODEL_NAME)
-        module.save(path)
-        return sum(file.stat().st_size for file in files_of(path))
-
-
-def _layers(module: Module, taken: Taken) -> tuple[dict[str, Any], ...]:
+def _layers(module: Module, parts: Mapping[str, float]) -> tuple[dict[str, Any], ...]:
     """What passes say that they decided, by layer, in their order, and what it costs now."""
     rows: dict[str, dict[str, Any]] = {}
     for record in module.history:
@@ -171,7 +150,7 @@ def _layers(module: Module, taken: Taken) -> tuple[dict[str, Any], ...]:
         for one in record.stats.get("layer_decisions", ()):
             row = rows.setdefault(one["name"], {"name": one["name"], "op_type": one["op_type"]})
             row |= {key: value for key, value in one.items() if key not in ("name", "op_type")}
-    for name, cost in taken.layers.items():
+    for name, cost in parts.items():
         rows.setdefault(name, {"name": name})["cost"] = cost
     return tuple(row for row in rows.values() if len(row) > 2)
 

@@ -10,47 +10,36 @@ what that one build has.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from irshrink.analyses.cost import graph_macs
+from irshrink.artifact import MODEL_NAME
 from irshrink.console import Progress
 from irshrink.costs.planned import plan_only
 from irshrink.errors import UserError
+from irshrink.external import files_of
 from irshrink.layer_cost import Footprint
 from irshrink.module import Module
 from irshrink.pipeline import Pipeline
 from irshrink.planning.journal import Journal, key_of
+from irshrink.planning.plan import Figures
 from irshrink.planning.subject import Subject
 from irshrink.planning.trial import trial
 from irshrink.registry import make_pass
 
-__all__ = ["Taken", "footprint"]
+__all__ = ["footprint"]
 
 #: Multiply-accumulates of models that are run in the emulator for every plan: a second or two.
 _QUICK_MACS = 30_000_000
 #: Samples that the ranges of plain int8 are found on.
 _FEW = 8
-
-
-@dataclass(frozen=True)
-class Taken:
-    """What a model takes on the target; see :class:`irshrink.planning.plan.Figures`.
-
-    Attributes:
-        layers: parts of ``cost`` by the name of the node.
-    """
-
-    weights_bytes: int
-    flash_bytes: int
-    arena_bytes: int
-    ram_bytes: int
-    cost: float
-    macs: int
-    layers: Mapping[str, float]
+#: Parts of what an inference costs, by the name of the node.
+Parts = Mapping[str, float]
 
 
 class Besides(msgspec.Struct, frozen=True):
@@ -69,8 +58,8 @@ class Besides(msgspec.Struct, frozen=True):
 
 def footprint(
     subject: Subject, journal: Journal, module: Module, progress: Progress = lambda _: None
-) -> Taken:
-    """What a model takes as it would be compiled; it is not changed.
+) -> tuple[Figures, Parts]:
+    """What a model takes as it would be compiled, and parts of the cost by node; it is not changed.
 
     Raises:
         UnsupportedModelError: the target has no kernel for a node.
@@ -87,29 +76,31 @@ def footprint(
         stack, cost, layers = run.stack_bytes or 0, float(run.instructions), found.layers()
     else:
         stack, (cost, layers) = _besides(subject, journal, progress).stack, _cost(subject, module, macs)
-    return Taken(
+    figures = Figures(
+        file_bytes=_file_bytes(module),
         weights_bytes=built.weights_bytes,
         flash_bytes=built.flash_bytes,
         arena_bytes=found.arena_bytes,
         ram_bytes=found.arena_bytes + built.ram_bytes - built.plan.nbytes + stack,
         cost=cost,
         macs=int(sum(macs.values())),
-        layers=layers,
     )
+    return figures, layers
 
 
-def _planned(subject: Subject, module: Module, more: Besides) -> Taken:
+def _planned(subject: Subject, module: Module, more: Besides) -> tuple[Figures, Parts]:
     found, macs = _predicted(subject, module), _macs(module)
     cost, layers = _amounts(found, macs)
-    return Taken(
+    figures = Figures(
+        file_bytes=_file_bytes(module),
         weights_bytes=found.weights_bytes,
         flash_bytes=found.weights_bytes + (found.code_bytes or 0) + more.flash,
         arena_bytes=found.arena_bytes,
         ram_bytes=found.arena_bytes + more.ram + more.stack,
         cost=cost,
         macs=int(sum(macs.values())),
-        layers=layers,
     )
+    return figures, layers
 
 
 def _is_microcontroller(subject: Subject) -> bool:
@@ -124,17 +115,24 @@ def _predicted(subject: Subject, module: Module) -> Footprint:
     return plan_only(module, subject.target)
 
 
-def _cost(subject: Subject, module: Module, macs: Mapping[str, float]) -> tuple[float, Mapping[str, float]]:
+def _cost(subject: Subject, module: Module, macs: Parts) -> tuple[float, Parts]:
     if subject.costs is None:
         return sum(macs.values()), macs
     return _amounts(subject.costs.of_module(module), macs)
 
 
-def _amounts(found: Footprint, macs: Mapping[str, float]) -> tuple[float, Mapping[str, float]]:
+def _amounts(found: Footprint, macs: Parts) -> tuple[float, Parts]:
     """Cost, and parts of it by node; multiply-accumulates where nothing was measured."""
     if found.cost is None:
         return sum(macs.values()), macs
     return found.cost.amount, {name: cost.amount for name, cost in found.layers.items()}
+
+
+def _file_bytes(module: Module) -> int:
+    with tempfile.TemporaryDirectory(prefix="irshrink-") as scratch:
+        path = Path(scratch, MODEL_NAME)
+        module.save(path)
+        return sum(file.stat().st_size for file in files_of(path))
 
 
 def _macs(module: Module) -> dict[str, float]:

@@ -32,7 +32,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         drop: accuracy lost on samples that nothing was fitted to, in the metric's unit (of shares 0.01 is one
-            point), or of the original's where the budget is relative.
+            point), or of the original's where the budget is relative; 0 where nobody judged.
         loss: the same as a smooth number that adds up over small changes (:mod:`irshrink.judge`).
         file_bytes: of the ONNX model.
         weights_bytes: constants in flash.
@@ -42,8 +42,8 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
         macs: multiply-accumulates.
     """
 
-    drop: float
-    loss: float
+    drop: float = 0.0
+    loss: float = 0.0
     file_bytes: int
     weights_bytes: int
     flash_bytes: int
