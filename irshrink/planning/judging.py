@@ -27,6 +27,7 @@ from irshrink.metrics.metric import Metric, Observation, Outputs
 from irshrink.metrics.table import fitting_metric, metric_named
 from irshrink.module import Module
 from irshrink.planning.blended import blended, can_be_blended
+from irshrink.planning.unpacked import unpack
 from irshrink.samples import Samples
 
 __all__ = ["Judge", "Verdict"]
@@ -175,6 +176,7 @@ class Judge:
     def _runs(self, module: Module) -> Iterator[tuple[dict[str, Array], Outputs, Outputs]]:
         """Each sample, the model's outputs on it, and the same with what goes into a Softmax at the end."""
         scored, name = with_scores(module)
+        unpack(scored)
         session = onnxrt.session(scored.model)
         for feeds in self._each():
             outputs = onnxrt.run(session, feeds)
