@@ -57,6 +57,7 @@ BUILTIN_PASSES: dict[str, str] = {
     "smooth": "irshrink.passes.quantize.repair.smooth:Smooth",
     "split-channels": "irshrink.passes.quantize.repair.split_channels:SplitChannels",
     "squeeze-range-inputs": "irshrink.passes.squeeze_range_inputs:SqueezeRangeInputs",
+    "store-huffman": "irshrink.passes.store_huffman:StoreHuffman",
     "store-sparse": "irshrink.passes.prune.sparse.store_sparse:StoreSparse",
     "store-weights": "irshrink.passes.quantize.stored.store_weights:StoreWeights",
 }

@@ -135,6 +135,7 @@ def test_every_pass_with_knobs_is_one_that_plans_may_use() -> None:
         "prune-weights",
         "quantize-mixed",
         "reduce-resolution",
+        "store-huffman",
     }
 
 

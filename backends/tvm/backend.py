@@ -279,9 +279,11 @@ def _artifact(
     variant: int,
     chooser: Chooser,
 ) -> Artifact:
+    from irshrink.backends.tvm.kernels.huffman import huffman_notes
     from irshrink.backends.tvm.kernels.packed import wider_notes
     from irshrink.backends.tvm.kernels.sparse import sparse_notes
 
+    calls = [(step.op, step.call) for step in planned.steps]
     costs = tuple(
         OpCost(
             op=step.op.name,
@@ -307,8 +309,9 @@ def _artifact(
         variant=variant,
         notes=(
             *chooser.notes(),
-            *wider_notes((step.op, step.call) for step in planned.steps),
-            *sparse_notes([(s.op, s.call) for s in planned.steps], planned.program, target),
+            *wider_notes(calls),
+            *sparse_notes(calls, planned.program, target),
+            *huffman_notes(calls, planned.program, target),
             *transform_notes(planned.program, {c.op: c.weights_bytes for c in costs}),
         ),
         choices=chooser.choices(),

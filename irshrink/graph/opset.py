@@ -63,8 +63,12 @@ def _first_line(error: Exception) -> str:
 def _take_over(graph: ir.Graph, other: ir.Graph) -> None:
     """Move everything from ``other`` into ``graph``, whose content is dropped, save for the weights.
 
-    These are initializers of ``graph`` and inputs of ``other`` (:func:`proto_without_weights`).
+    These are initializers of ``graph`` and inputs of ``other`` (:func:`proto_without_weights`). The converter
+    drops what nodes have as metadata: it is given to those that make the same values now.
     """
+    said = {
+        value.name: node.metadata_props for node in graph if node.metadata_props for value in node.outputs
+    }
     weights = {name: value.const_value for name, value in graph.initializers.items()}
     own_inputs = {value.name for value in graph.inputs}
     graph.outputs.clear()
@@ -72,6 +76,9 @@ def _take_over(graph: ir.Graph, other: ir.Graph) -> None:
     graph.inputs.clear()
     graph.initializers.clear()
     nodes, inputs, outputs = list(other), list(other.inputs), list(other.outputs)
+    for node in nodes:
+        for value in node.outputs:
+            node.metadata_props.update(said.get(value.name, {}))
     initializers, other_names = list(other.initializers.values()), set(other.initializers)
     other.outputs.clear()
     other.remove(nodes)

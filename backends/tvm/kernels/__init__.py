@@ -128,7 +128,7 @@ INSTRUCTION_SETS: dict[str, str] = {
 
 def kernel_for(op: Op, program: Program, target: Target, schedule: Schedule | None = None) -> KernelCall:
     """The kernel call that computes ``op`` on ``target``, by one of its candidates or by rule."""
-    call = _sparse(op, program, target)
+    call = _stored(op, program, target)
     if call is not None:
         return call
     call = unpacked_first(_select(op, program, target, schedule), getattr(op, "weight_bits", 8))
@@ -139,7 +139,7 @@ def kernel_for(op: Op, program: Program, target: Target, schedule: Schedule | No
 
 def candidates_for(op: Op, program: Program, target: Target) -> list[Schedule]:
     """The schedules that ``op`` can have on ``target``, each once; empty where there is nothing to choose."""
-    if _sparse(op, program, target) is not None:
+    if _stored(op, program, target) is not None:
         return []
     for module in _modules(target):
         found = _load(f"{module}:candidates")(op, program, target)
@@ -161,12 +161,15 @@ def _select(op: Op, program: Program, target: Target, schedule: Schedule | None)
     return selector(op, program, target) if schedule is None else selector(op, program, target, schedule)
 
 
-def _sparse(op: Op, program: Program, target: Target) -> KernelCall | None:
-    """The kernel of a layer that is stored without its zeros, where that is what it takes."""
-    if not getattr(op, "sparse", False):
-        return None
-    module = "sparse_floating" if type(op).__name__ == "DenseF32" else "sparse"
-    call: KernelCall | None = _load(f"{_HERE}.{module}:select")(op, program, target)
+def _stored(op: Op, program: Program, target: Target) -> KernelCall | None:
+    """The kernel of a layer that is stored in a code or without its zeros, where that is what it takes."""
+    modules = []
+    if getattr(op, "huffman", False):
+        modules.append("huffman")
+    if getattr(op, "sparse", False):
+        modules.append("sparse_floating" if type(op).__name__ == "DenseF32" else "sparse")
+    calls = (_load(f"{_HERE}.{module}:select")(op, program, target) for module in modules)
+    call: KernelCall | None = next((call for call in calls if call is not None), None)
     return call
 
 

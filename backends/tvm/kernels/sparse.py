@@ -16,36 +16,25 @@ more, it is done for the sake of flash alone, if it saves a third of it, and the
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from irshrink.backends.tvm.kernels.call import Argument, Constant, Input, KernelCall, Output, Workspace
-from irshrink.backends.tvm.kernels.convolution import SLACK, WINDOW, image_distances, pitch_of, row_calls
-from irshrink.backends.tvm.kernels.epilogue import Epilogue, epilogue_arguments
+from irshrink.backends.tvm.kernels.call import Constant, KernelCall
 from irshrink.backends.tvm.kernels.packed import WEIGHT
-from irshrink.backends.tvm.kernels.tiles import Tile
+from irshrink.backends.tvm.kernels.serial import Multiply, convolution_call, dense_call
 from irshrink.backends.tvm.tir import (
     Buffer,
     Expr,
     Function,
-    TirFunction,
-    address,
+    Parameter,
     bits_and,
     cast,
     constant,
-    i32,
     inline,
-    last_overlaps,
-    minimum,
-    quotient,
-    read,
-    scalars,
-    write,
 )
 from irshrink.console import plural
 from irshrink.program.ops import ConvInt8, DenseInt8, Op
@@ -78,10 +67,39 @@ class Entries:
     distance: int
     bits: int
 
+    doc: ClassVar[str] = "Layer of int8 whose weights are those that are not 0."
+    state: ClassVar[int] = 2  # the next entry, and the input of the last one
+
     @property
     def nbytes(self) -> int:
         """Of a pair."""
         return (self.distance + self.bits) // 4
+
+    @property
+    def name(self) -> str:
+        return f"sparse_s8_w{self.bits}d{self.distance}"
+
+    def parameters(self) -> Sequence[Parameter]:
+        return constant("weight", "uint8"), constant("counts", "uint16")
+
+    def sizes(self) -> Sequence[str]:
+        return ()
+
+    def begin(self, f: Function, given: Sequence[Any], state: Buffer) -> None:
+        f.store(state, 0, 0)
+
+    def channel(
+        self, f: Function, given: Sequence[Any], state: Buffer, channel: Expr, start: Expr, multiply: Multiply
+    ) -> None:
+        weight, counts = given
+        f.store(state, 1, start)
+        first = f.bind("first", state[0])
+        with f.loop("e", cast("int32", counts[channel])) as e:
+            for gap, number in _pair(f, weight, (first + e) * self.nbytes, self):
+                place = f.bind("place", state[1] + gap)
+                f.store(state, 1, place)
+                multiply(place, number)
+        f.store(state, 0, first + cast("int32", counts[channel]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,9 +131,9 @@ def select(op: Op, program: Program, target: Target) -> KernelCall | None:
     most = dense_bytes(op) * (1.0 if pays(op, program, target) else _WORTH)
     if stream.counts.max(initial=0) > _MOST or stream.nbytes >= most:
         return None
-    return (
-        _convolution(op, program, target, stream) if isinstance(op, ConvInt8) else _dense(op, program, stream)
-    )
+    if isinstance(op, ConvInt8):
+        return convolution_call(op, program, target, stream.form, _constants(stream), ())
+    return dense_call(op, program, stream.form, _constants(stream), ())
 
 
 def dense_bytes(op: ConvInt8 | DenseInt8) -> int:
@@ -160,113 +178,6 @@ def _halved(numbers: NDArray[np.int64], bits: int) -> list[NDArray[np.int64]]:
     return [first | second << 4] if bits == 4 else [first, second]
 
 
-def _dense(op: DenseInt8, program: Program, stream: Stream) -> KernelCall:
-    channels, depth = op.weight.shape
-    rows = program.tensors[op.output].elements // channels
-    pixels = 4 if rows >= 4 else 1
-    return KernelCall(
-        function=sparse(pixels, stream.form, False, Epilogue.of(op.requantization)),
-        arguments=(
-            Input(0),
-            *_constants(stream),
-            Constant("bias", op.bias),
-            *epilogue_arguments(op.requantization, channels),
-            Output(),
-            *(rows, channels, channels, depth),
-        ),
-    )
-
-
-def _convolution(op: ConvInt8, program: Program, target: Target, stream: Stream) -> KernelCall:
-    x, y = program.tensors[op.inputs[0]], program.tensors[op.output]
-    channels, depth = len(op.weight), op.weight[0].size
-    pixels, group_out = y.elements // y.shape[0] // channels, channels // op.groups
-    together = min(pixels, 2 if target.has("thumb1") else 4)
-    tile = Tile("plain", together, 1)
-    direct = op.window.kernel == (1, 1) and op.window.strides == (1, 1) and not any(op.window.pads)
-    patch = not direct or op.groups > 1
-    arguments: list[Argument] = [
-        Input(0),
-        *_constants(stream),
-        Constant("bias", op.bias),
-        *epilogue_arguments(op.requantization, channels, op.residual),
-        Output(),
-        *(pixels, channels, group_out, pitch_of(depth) if patch else depth),
-    ]
-    if patch:
-        window, (_, in_h, in_w, in_channels) = op.window, x.shape
-        arguments += [Workspace(), y.shape[2], *window.strides, *window.pads[:2], *window.kernel]
-        arguments += [*window.dilations, in_h, in_w, in_channels, op.input_zero_point]
-        arguments += [op.groups, in_channels // op.groups]
-    overlaps = pixels % together != 0
-    return KernelCall(
-        function=sparse(together, stream.form, patch, Epilogue.of(op.requantization, op.residual)),
-        arguments=tuple(arguments),
-        workspace_bytes=together * pitch_of(depth) + SLACK if patch else 0,
-        overread_bytes=SLACK if patch else 0,
-        in_place=(1,) if op.residual is not None and not overlaps else (),
-        distances=image_distances(op, program, tile, patch),
-        rows=row_calls(op, y.shape[2], tile, patch),
-    )
-
-
-@cache
-def sparse(together: int, form: Entries, patch: bool, epilogue: Epilogue) -> TirFunction:
-    """The C function for tiles of so many pixels; sizes are run-time arguments.
-
-    Every pixel is finished before the next: the output may overwrite the input behind it.
-    """
-    kind = f"{'_patch' if patch else ''}{epilogue.suffix}"
-    name = f"sparse_s8_w{form.bits}d{form.distance}_{together}{kind}"
-    extra = epilogue.parameters()
-    with Function(name, "Layer of int8 whose weights are those that are not 0.") as f:
-        x, weight, counts, bias, *rest = f.parameters(
-            read("x", "int8"),
-            constant("weight", "uint8"),
-            constant("counts", "uint16"),
-            constant("bias", "int32"),
-            *extra,
-            write("y", "int8"),
-            *scalars("pixels", "channels", "group_out", "pitch"),
-            *([write("patch", "int8"), *scalars(*WINDOW)] if patch else []),
-        )
-        given, rest = rest[: len(extra)], rest[len(extra) :]
-        y, pixels, channels, group_out, pitch, *window = rest
-        sums = f.local("acc", "int32", together)
-        here = f.local("at", "int32", 2)  # the next entry, and the input of the last one
-
-        def channel_of(source: Buffer, start: Expr, pixel: Expr, channel: Expr) -> None:
-            for p in range(together):
-                f.store(sums, p, bias[channel])
-            f.store(here, 1, start)
-            first = f.bind("first", here[0])
-            with f.loop("e", cast("int32", counts[channel])) as e:
-                for gap, number in _pair(f, weight, (first + e) * form.nbytes, form):
-                    place = f.bind("place", here[1] + gap)
-                    f.store(here, 1, place)
-                    w = f.bind("w", number)
-                    for p in range(together):
-                        f.store(sums, p, sums[i32(p)] + w * cast("int32", source[place + pitch * p]))
-            f.store(here, 0, first + cast("int32", counts[channel]))
-            for p in range(together):
-                epilogue.emit(f, given, sums[i32(p)], channel, y, (pixel + p) * channels + channel)
-
-        tiles = f.bind("tiles", quotient(pixels + (together - 1), together))
-        with f.share("t", tiles, last_overlaps(pixels, together)) as t:
-            pixel = f.bind("pixel", minimum(t * together, pixels - together))
-            f.store(here, 0, 0)
-            if not patch:
-                with f.loop("c", channels) as c:
-                    channel_of(x, pixel * pitch, pixel, c)
-            else:
-                w = dict(zip(WINDOW, window[1:], strict=True))
-                with f.loop("g", w["groups"]) as g:
-                    _copy(f, x, window[0], w, pixel, g, pitch, together)
-                    with f.loop("c", group_out) as c:
-                        channel_of(window[0], i32(0), pixel, f.bind("channel", g * group_out + c))
-    return f.result
-
-
 def _pair(f: Function, weight: Buffer, at: Expr, form: Entries) -> list[tuple[Expr, Expr]]:
     """Distances and weights of two entries, int32."""
     if form.distance == 4:
@@ -281,29 +192,21 @@ def _pair(f: Function, weight: Buffer, at: Expr, form: Entries) -> list[tuple[Ex
     return [(gap, cast("int32", cast("int8", weight[at + n]))) for n, gap in enumerate(gaps)]
 
 
-def _constants(stream: Stream) -> list[Argument]:
+def _constants(stream: Stream) -> list[Constant]:
     bits = stream.form.bits
     counts = stream.counts.astype(np.uint16)
     return [Constant("weight", stream.pairs.reshape(-1), bits), Constant("counts", counts, bits)]
 
 
-def _copy(f: Function, x: Buffer, patch: Buffer, w: dict[str, Any], pixel: Expr, g: Expr, pitch: Expr,
-          together: int) -> None:  # fmt: skip
-    """The windows of the pixels of a tile."""
-    for p in range(together):
-        out_y = f.bind("out_y", quotient(pixel + p, w["out_w"]))
-        out_x = f.bind("out_x", (pixel + p) - out_y * w["out_w"])
-        f.call(
-            "irs_patch", address(patch, pitch * p), address(x, g * w["group_in"]),
-            out_y * w["stride_h"] - w["pad_top"], out_x * w["stride_w"] - w["pad_left"],
-            *(w[k] for k in ("rows", "columns", "dilation_h", "dilation_w", "in_h", "in_w")),
-            *(w[k] for k in ("in_channels", "group_in", "pad_value")),
-        )  # fmt: skip
-
-
 def sparse_notes(calls: Iterable[tuple[Op, KernelCall]], program: Program, target: Target) -> list[str]:
     """Sentences for the report: sparse layers that are dense after all, or slower for being sparse."""
-    layers = [(op, call) for op, call in calls if isinstance(op, ConvInt8 | DenseInt8) and op.sparse]
+    layers = [
+        (op, call)
+        for op, call in calls
+        if isinstance(op, ConvInt8 | DenseInt8)
+        and op.sparse
+        and not call.function.name.startswith("huffman_")
+    ]
     skipping = [(op, call) for op, call in layers if call.function.name.startswith("sparse_")]
     notes = []
     dense = [op.name for op, call in layers if (op, call) not in skipping]

@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from irshrink.graph import edit
+from irshrink.graph import edit, huffman
 from irshrink.program import elements
 from irshrink.program.lower.computed import COMPUTED
 from irshrink.program.lower.fitting import positive, require
@@ -33,6 +33,7 @@ class Codes:
         axis: None for one scale per tensor.
         bits: that the file spends on each integer: 8, 4 or 2 (more than 8 for none of these).
         sparse: whether the file leaves out those that are 0.
+        huffman: whether they are wished in a Huffman code (:mod:`irshrink.graph.huffman`).
     """
 
     integers: NDArray[np.int64]
@@ -41,6 +42,7 @@ class Codes:
     axis: int | None
     bits: int = 8
     sparse: bool = False
+    huffman: bool = False
 
     def broadcast(self, parameters: Array) -> Array:
         """``scale`` or ``zero_point`` in a shape that broadcasts against ``integers``."""
@@ -171,7 +173,8 @@ class Constants:
         if codes is None:
             return None
         sparse = isinstance(stored.stored, Scattered)
-        codes = replace(codes, bits=_width(stored.array), sparse=sparse)
+        bits, coded = _width(stored.array), huffman.is_wished(node)
+        codes = replace(codes, bits=bits, sparse=sparse, huffman=coded)
         return Constant(codes.real(), codes)
 
     def _quantized(self, node: ir.Node) -> Constant | None:

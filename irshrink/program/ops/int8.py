@@ -25,12 +25,14 @@ class ConvInt8(Op):
     addition whose operand b is ``inputs[1]``, of the output's shape.
 
     ``weight_bits`` is how the weights are stored, not what they are: 4 for integers in [-8, 7], 2 for
-    [-2, 1], in two's complement. ``sparse`` is stored without those that are 0.
+    [-2, 1], in two's complement. ``sparse`` is stored without those that are 0, ``huffman`` in a Huffman
+    code where the target's kernels decode it.
     """
 
     weight: Int8
     weight_bits: int = 8
     sparse: bool = False
+    huffman: bool = False
     bias: Int32
     window: Window
     groups: int
@@ -48,12 +50,13 @@ class ConvInt8(Op):
 class DenseInt8(Op):
     """int8 [..., K] by int8 weights [N, K]: ``acc = bias + x @ w.T``, input zero point folded into bias.
 
-    ``weight_bits`` and ``sparse`` as for :class:`ConvInt8`.
+    ``weight_bits``, ``sparse`` and ``huffman`` as for :class:`ConvInt8`.
     """
 
     weight: Int8
     weight_bits: int = 8
     sparse: bool = False
+    huffman: bool = False
     bias: Int32
     requantization: Requantization | FixedPoint
 

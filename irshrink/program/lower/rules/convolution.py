@@ -77,6 +77,7 @@ def _integer(
         weight=_to_nhwc(layer.weight),
         weight_bits=layer.weight_bits,
         sparse=layer.sparse,
+        huffman=layer.huffman,
         bias=layer.bias,
         window=window,
         groups=groups,

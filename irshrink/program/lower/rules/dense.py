@@ -149,6 +149,7 @@ def _dense(
             weight=layer.weight,
             weight_bits=layer.weight_bits,
             sparse=layer.sparse,
+            huffman=layer.huffman,
             bias=layer.bias,
             requantization=layer.requantization,
         )

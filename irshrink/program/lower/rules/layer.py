@@ -20,12 +20,14 @@ class IntegerLayer:
     """Weights [Co, ...], bias [Co] with the input's zero point folded in, and the way to int8.
 
     ``scale`` is that of the weights, one number per output channel or one in all; ``weight_bits`` what is
-    stored of each weight: 8, 4 or 2; ``sparse`` whether those that are 0 are left out.
+    stored of each weight: 8, 4 or 2; ``sparse`` whether those that are 0 are left out, ``huffman`` whether
+    they are wished in a code.
     """
 
     weight: Int8
     weight_bits: int
     sparse: bool
+    huffman: bool
     scale: Float32
     bias: Int32
     requantization: Requantization
@@ -39,6 +41,7 @@ class IntegerWeights:
     weight: Int8
     weight_bits: int
     sparse: bool
+    huffman: bool
     scale: Float32
     bias: NDArray[np.int64]
 
@@ -64,6 +67,7 @@ def integer_weights(x_scale: float, weight: Constant, bias: Constant | None) -> 
         weight=integers.astype(np.int8),
         weight_bits=stored_bits(integers, codes.bits),
         sparse=codes.sparse,
+        huffman=codes.huffman,
         scale=codes.scale.reshape(-1),
         bias=_bias(bias, x_scale, codes, len(integers)),
     )
@@ -98,6 +102,7 @@ def integer_layer(
         weight=found.weight,
         weight_bits=found.weight_bits,
         sparse=found.sparse,
+        huffman=found.huffman,
         scale=found.scale,
         bias=folded.astype(np.int32),
         requantization=requantization,
