@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from irshrink.budgets import compared
+from irshrink.planning import answer
 from irshrink.planning.plan import Plan
-from irshrink.planning.subject import Subject
+from irshrink.planning.subject import Subject, most_judges
 from irshrink.target import board_names, load_target
 
 #: Samples with which a drop of this share can be told from none, by counting: ten answers.
 _TELLING = 10
+#: Share of the loss that one layer must have to be named, and of the bytes that it may have.
+_MOST_LOSS, _SMALL = 0.5, 0.2
 
 
 def advice(plan: Plan, subject: Subject) -> tuple[str, ...]:
     """Sentences for the person at the terminal, most useful first."""
-    found = [_board(plan, subject), _layer(plan), _data(plan)]
+    found = [_board(plan, subject), _layer(plan, subject), _data(plan, subject)]
     return tuple(sentence for sentence in found if sentence is not None)
 
 
@@ -41,32 +45,52 @@ def _board(plan: Plan, subject: Subject) -> str | None:
     return f"It would fit the board {min(fitting)[2]}." if fitting else None
 
 
-def _layer(plan: Plan) -> str | None:
-    """The layer whose weights lose most, where accuracy is what is missing."""
-    if not any(budget.quantity == "drop" for budget in plan.budgets):
+def _layer(plan: Plan, subject: Subject) -> str | None:
+    """A small layer whose weights lose most although they have all the bits there are: float is left to try.
+
+    Of layers with fewer bits the search knows as much as anybody, and gives them more where that is best.
+    """
+    evaluation = plan.evaluations[plan.chosen]
+    limit, figures = _limit(plan), evaluation.figures
+    if limit is None or figures is None or compared("drop", figures.drop, evaluation.spread) <= limit:
         return None
-    layers = [one for one in plan.evaluations[plan.chosen].layers if _loss(one) > 0]
-    if len(layers) < 2:
+    layers = [one for one in evaluation.layers if one.get("loss") and one.get("bytes")]
+    worst = max(layers, key=_loss, default=None)
+    if worst is None or worst["bits"] < max(map(int, worst["loss"])):
         return None
-    worst = max(layers, key=_loss)
-    share = _loss(worst) / sum(map(_loss, layers))
-    return f"Layer '{worst['name']}' has {share:.0%} of what rounding weights loses."
+    lost, taken = sum(map(_loss, layers)), sum(one["bytes"] for one in layers)
+    if _loss(worst) < _MOST_LOSS * lost or lost == 0 or worst["bytes"] > _SMALL * taken:
+        return None
+    more = worst["bytes"] * 32 // worst["bits"] - worst["bytes"]
+    search = "" if subject.recipe.objective else " --objective accurate"
+    return (
+        f"Layer '{worst['name']}' has {_loss(worst) / lost:.0%} of what rounding weights loses, at "
+        f"{worst['bits']} bits. In float it takes about {more:,} bytes more: try "
+        f"--keep-float '{worst['name']}'{search}."
+    )
 
 
 def _loss(layer: Mapping[str, Any]) -> float:
     """What the bits that a layer got lose."""
-    return float(layer.get("loss", {}).get(str(layer.get("bits")), 0.0) or 0.0)
+    return float(layer["loss"].get(str(layer["bits"])) or 0.0)
 
 
-def _data(plan: Plan) -> str | None:
+def _data(plan: Plan, subject: Subject) -> str | None:
     """How many samples would tell more."""
-    limit = next((budget.limit for budget in plan.budgets if budget.quantity == "drop"), None)
+    limit = _limit(plan)
     if limit is None or limit <= 0 or not plan.share or plan.relative_drop:
         return None
-    needed = round(_TELLING / limit)
+    needed = min(round(_TELLING / limit), most_judges(subject.module, subject.macs))
     if plan.judged_on >= needed:
         return None
+    whose = "at least a third of them judges" if subject.recipe.fit is None else "all but --fit of them judge"
     return (
-        f"Accuracy was judged on {plan.judged_on:,} samples; with {needed:,} more could be told, and a plan "
-        "may be found that these cannot vouch for."
+        f"Accuracy was judged on {plan.judged_on:,} samples, few for a budget of "
+        f"{answer.shown('drop', limit, plan)}; {needed:,} tell more. Give more as --calibration: "
+        f"{whose}."
     )
+
+
+def _limit(plan: Plan) -> float | None:
+    """The largest drop that is accepted."""
+    return next((budget.limit for budget in plan.budgets if budget.quantity == "drop"), None)

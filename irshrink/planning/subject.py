@@ -46,7 +46,7 @@ from irshrink.usable import backend_going_by
 from irshrink.variants import shaped_variants
 from irshrink.verify import verify_structure
 
-__all__ = ["Subject"]
+__all__ = ["Subject", "most_judges"]
 
 #: Passes fit to two thirds of the samples, and to no more than this: the more, the less a model computes.
 #: What is fitted to few samples fits these too closely.
@@ -123,7 +123,7 @@ class Subject:
         proof.require_scorable(variant.original, proof.Data(samples, None), recipe.metric)
         macs = sum(count or 0 for count in graph_macs(module.graph).values())
         module.calibration, held = _split(
-            samples, recipe.fit or _usual(len(samples), macs), _most_judges(module, macs)
+            samples, recipe.fit or _usual(len(samples), macs), most_judges(module, macs)
         )
         costs = costs_if_any(target, (), schedules)
         digest = _digest(
@@ -194,7 +194,8 @@ def _split(samples: Samples, count: int, most_judges: int) -> tuple[Samples, Sam
     return fitted, replace(samples, select=left).spread(most_judges)
 
 
-def _most_judges(module: Module, macs: int) -> int:
+def most_judges(module: Module, macs: int) -> int:
+    """How many samples judge at most, for a model with so many multiply-accumulates."""
     nbytes = sum(4 * prod(value.shape.numpy()) for value in module.graph.outputs if value.shape is not None)
     few = min(_MOST_JUDGES, _JUDGING_MACS / max(1, macs), _MOST_OUTPUT_BYTES / max(1, nbytes))
     return max(_FEWEST_JUDGES, int(few))
