@@ -17,9 +17,9 @@ from irshrink.samples import Samples
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-#: Of the other sample. With so much of it trained LeNets lose about as much on MNIST's training images as
-#: they lose on its test images (docs/planning.md); with 0.2 twice as much, with 0.1 half.
-SHARE = 0.15
+#: Of the other sample. With so much of it trained LeNets are expected to lose about as much on MNIST's
+#: training images as they lose on its test images (docs/planning.md); with 0.15 twice as much.
+SHARE = 0.1
 
 
 def can_be_blended(samples: Samples) -> bool:
