@@ -83,7 +83,7 @@ def test_a_pass_that_refuses_is_an_answer(subject: Subject, stages: Stages) -> N
 
 
 def test_a_budget_decides_whether_answers_are_counted(subject: Subject, stages: Stages) -> None:
-    evaluate(subject, stages, Job((INT8,)))
+    assert evaluate(subject, stages, Job((INT8,))).estimated
     loose = opened(max_drop="60%")
     assert loose.digest == subject.digest
     again = Stages(loose, stages.journal)
@@ -91,6 +91,16 @@ def test_a_budget_decides_whether_answers_are_counted(subject: Subject, stages: 
     assert not evaluate(loose, again, Job((INT8,))).estimated
     stages_made = [words for words in stages.journal.log() if words[0] == "stage"]
     assert len(stages_made) == 1
+
+
+def test_budgets_that_are_judged_by_alike_share_what_was_found(subject: Subject, stages: Stages) -> None:
+    found = evaluate(subject, stages, Job((INT8,)))
+    lines = stages.journal.log()
+    for limit in ("1%", "2%", "2% relative"):
+        other = Stages(opened(max_drop=limit), stages.journal)
+        shared = "relative" not in limit  # which has another unit
+        assert known(other, Job((INT8,))) == (found if shared else None)
+    assert stages.journal.log() == lines
 
 
 def test_ram_that_no_plan_fits_is_missed_by_as_much_as_it_is(tmp_path: Path) -> None:

@@ -16,11 +16,12 @@ from irshrink.knobs import Step
 from irshrink.module import Module
 from irshrink.planning.footprint import footprint
 from irshrink.planning.journal import key_of
+from irshrink.planning.judging import Grounds
 from irshrink.planning.plan import Figures
 from irshrink.planning.stages import RefusedError, Stages, made
 from irshrink.planning.subject import Subject
 
-__all__ = ["Job", "Measured", "evaluate", "job_key", "known"]
+__all__ = ["Job", "Measured", "evaluate", "known"]
 
 
 @dataclass(frozen=True)
@@ -64,20 +65,29 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     original: float = 0.0
 
 
-def job_key(subject: Subject, job: Job) -> str:
-    """The name of an evaluation. Whether drops are counted depends on the budget."""
-    return key_of(
-        subject.digest, list(job.steps), job.judged, subject.recipe.max_drop if job.judged else None
-    )
-
-
 def known(stages: Stages, job: Job) -> Measured | None:
     """What was found when the plan was tried before."""
-    plain = stages.journal.get("evaluations", job_key(stages.subject, job))
+    subject, journal = stages.subject, stages.journal
     try:
-        return None if plain is None else msgspec.convert(plain, Measured)
+        plain = journal.get("judges", _judge_key(subject)) if job.judged else None
+        if job.judged and plain is None:
+            return None  # nothing was judged yet
+        grounds = None if plain is None else msgspec.convert(plain, Grounds)
+        found = journal.get("evaluations", _key(subject, job, grounds))
+        return None if found is None else msgspec.convert(found, Measured)
     except msgspec.ValidationError:
         return None
+
+
+def _judge_key(subject: Subject) -> str:
+    return key_of(subject.digest, "judge")
+
+
+def _key(subject: Subject, job: Job, grounds: Grounds | None) -> str:
+    """The name of an evaluation. Budgets share those that are judged in the same way for them."""
+    recipe = subject.recipe
+    way = None if grounds is None else grounds.way(subject.held, recipe.max_drop, recipe.relative_drop)
+    return key_of(subject.digest, list(job.steps), job.judged, way)
 
 
 @one_thread()
@@ -93,7 +103,10 @@ def evaluate(subject: Subject, stages: Stages, job: Job, progress: Progress = la
     if found is not None:
         return found
     found = _tried(subject, stages, job, progress)
-    key = job_key(subject, job)
+    grounds = subject.judge.grounds if job.judged else None
+    if grounds is not None:
+        stages.journal.put("judges", _judge_key(subject), msgspec.to_builtins(grounds))
+    key = _key(subject, job, grounds)
     stages.journal.put("evaluations", key, msgspec.to_builtins(found))
     stages.journal.say("evaluation", key)
     return found

@@ -7,6 +7,7 @@ entry write the same bytes.
     plans/<subject>/stages/<key>.json       what a model is after some steps; names its blobs
     plans/<subject>/blobs/<sha256>          models and arrays
     plans/<subject>/evaluations/<key>.json  :class:`irshrink.planning.evaluate.Measured`
+    plans/<subject>/judges/<key>.json       :class:`irshrink.planning.judging.Grounds`
     plans/<subject>/log                     a line for everything that was computed
 """
 

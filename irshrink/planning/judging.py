@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from math import inf, sqrt
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from irshrink import onnxrt
@@ -30,7 +31,7 @@ from irshrink.planning.blended import blended, can_be_blended
 from irshrink.planning.unpacked import unpack
 from irshrink.samples import Samples
 
-__all__ = ["Judge", "Verdict"]
+__all__ = ["Grounds", "Judge", "Verdict"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Counter = Callable[[int, int], None]
@@ -66,6 +67,24 @@ class Verdict:
     loss: float
 
 
+class Grounds(msgspec.Struct, frozen=True):
+    """What decides how drops are found, besides the samples and the budget.
+
+    Attributes:
+        countable: the metric counts answers of a classifier.
+        original: the original's accuracy.
+    """
+
+    countable: bool
+    original: float
+
+    def way(self, held: Samples, max_drop: float | None, relative: bool) -> tuple[bool, bool]:
+        """Whether drops are estimated, and whether that is on what lies between the samples."""
+        allowed = None if max_drop is None else max_drop * (abs(self.original) if relative else 1.0)
+        learned = self.countable and _knows_by_heart(held, self.original, allowed)
+        return self.countable and (learned or _too_few(len(held), allowed)), learned
+
+
 class Judge:
     """Judges models against one original.
 
@@ -76,9 +95,11 @@ class Judge:
     Attributes:
         metric, title, share: what accuracy is.
         original: the original's accuracy.
+        grounds: decide with the budget the following.
         estimated: whether drops are estimated: of a classifier's top-k accuracy or agreement, where fewer
             than 5 answers may change, or there is no budget and fewer than 500 samples judge, or it knows
             the samples by heart.
+        learned: whether it does.
 
     Raises:
         UserError: as :func:`irshrink.evaluate.compare`.
@@ -107,13 +128,11 @@ class Judge:
         self._before = before
         self.original = before.value()
         self.title, self.share, self._falls = before.whole.title, before.whole.share, before.whole.falls
-        counted = self._mean and self.share and classifier
-        allowed = None if max_drop is None else max_drop * (abs(self.original) if relative else 1.0)
-        self.learned = counted and _knows_by_heart(held, self.original, allowed)
+        self.grounds = Grounds(self._mean and self.share and classifier, self.original)
+        self.estimated, self.learned = self.grounds.way(held, max_drop, relative)
         if self.learned:
             self._feeds = blended(held)
             scores = self._answered(original)
-        self.estimated = counted and (self.learned or _too_few(len(held), allowed))
         count = len(held) if self.estimated else min(_SMOOTH, len(held))
         self._smooth = frozenset((np.arange(count) * len(held) // count).tolist())
         self._estimate = Estimate(

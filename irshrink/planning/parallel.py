@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from irshrink.errors import ToolError
-from irshrink.planning.evaluate import Job, Measured, job_key, known
+from irshrink.planning.evaluate import Job, Measured, known
+from irshrink.planning.journal import key_of
 from irshrink.planning.remote import Place, extend, try_plan
 from irshrink.planning.stages import Stages
 
@@ -116,7 +117,7 @@ class Parallel:
         by_key: dict[str, Task] = {}
         evaluations: dict[str, Task] = {}
         keys = {i: self._stages.keys(job.steps, judged=job.judged) for i, job in jobs.items()}
-        names = {i: job_key(self._stages.subject, job) for i, job in jobs.items()}
+        names = {i: key_of(list(job.steps), job.judged) for i, job in jobs.items()}
         uses = Counter(key for i in {name: i for i, name in names.items()}.values() for key in keys[i])
         for index, job in jobs.items():
             name = names[index]
