@@ -55,8 +55,9 @@ class Knob:
         place: where its steps stand.
         helps: what it can make smaller; a plan that needs none of it leaves the knob off.
         levels: at least one, from least to most.
-        inferences: what trying a level takes, in runs of the model for each sample that is fitted to;
-            estimates of time are made of it.
+        inferences: what trying a level takes, in runs of the model for each sample that is fitted to.
+        products: and in linear algebra, in products of every layer's weights with the second moments of what
+            it reads. Estimates of time are made of both.
         obligatory: one of the levels is in every plan: the first, where nothing else is decided.
     """
 
@@ -66,6 +67,7 @@ class Knob:
     helps: frozenset[Effect]
     levels: tuple[Level, ...]
     inferences: float = 10.0
+    products: float = 0.0
     obligatory: bool = False
 
     def __post_init__(self) -> None:

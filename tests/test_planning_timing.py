@@ -91,9 +91,10 @@ def test_what_takes_longer_than_was_thought_is_expected_to_go_on_so(
     for seconds in (5.0, 50.0):
         watched = timing(subject, said)
         tell(watched, [BASELINE], seconds)
-        watched.announce(6, [(1, 1)], Space())
+        watched.announce(30, [(1, 1)], Space())
+        tell(watched, [PRUNED] * 20, seconds)
         left.append(watched.seconds_left())
-    assert 4 * left[0] < left[1]
+    assert 3 * left[0] < left[1]
 
 
 def test_what_was_known_before_says_nothing_of_the_time(subject: Subject, said: list[str]) -> None:

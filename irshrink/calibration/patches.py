@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from irshrink.graph.edit import attribute_int, attribute_ints, attribute_string
-from irshrink.graph.linear import from_grouped, to_grouped
+from irshrink.graph.edit import attribute_int, attribute_ints, attribute_string, constant
+from irshrink.graph.linear import from_grouped, is_linear, to_grouped
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -25,6 +25,13 @@ def weight_rows(node: ir.Node, weight: Array) -> Array:
     """Weights in the layout of ``node`` as float64 ``[g, Co/g, n]``, in the order of :func:`input_rows`."""
     grouped = to_grouped(node, weight.astype(np.float64))
     return grouped.reshape(*grouped.shape[:2], -1)
+
+
+def moment_macs(graph: ir.Graph) -> int:
+    """Multiply-accumulates of multiplying every layer's weights with the second moments of what it reads."""
+    weights = [(node, constant(node.inputs[1])) for node in graph if is_linear(node)]
+    rows = [weight_rows(node, weight) for node, weight in weights if weight is not None]
+    return sum(one.size * one.shape[2] for one in rows)
 
 
 def from_rows(node: ir.Node, rows: Array, shape: tuple[int, ...]) -> Array:

@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any, Protocol
 
 from irshrink import onnxrt
-from irshrink.analyses.cost import graph_parameters
+from irshrink.calibration.patches import moment_macs
 from irshrink.console import Line, Milestone, Progress
 from irshrink.knobs import Knob
 from irshrink.planning.evaluate import Job, Measured
@@ -25,10 +25,12 @@ __all__ = ["Timing", "inference_seconds"]
 _BESIDES = 1.2
 #: Seconds of what a knob does, for each inference that it says it takes, however small the model.
 _TURN = 0.03
-#: Seconds of linear algebra that a knob does, for each parameter.
-_ALGEBRA = 3.5e-6
+#: Seconds of a multiply-accumulate of linear algebra.
+_ALGEBRA = 2e-10
+#: Seconds of judging for each sample, besides running the model.
+_ANSWER = 4e-5
 #: How much longer a pass takes for an inference than ONNX Runtime, and a quantized model than a float one.
-_FITTING, _QUANTIZED = 1.5, 2.0
+_FITTING, _QUANTIZED = 1.5, 3.0
 #: What an obligatory knob's first level takes, in inferences: it decides nothing.
 _PLAIN = 5.0
 #: Seconds until all kinds of layers that a knob asks about are measured on the target: the first time, and
@@ -38,8 +40,8 @@ _FIRST, _FURTHER = 12.0, 4.0
 _ASKING = ("blocks", "channels", "rank")
 #: How many of the knobs that could be on are so in a plan that is not known yet.
 _USUAL_SHARE = 0.6
-#: How much the first guess counts against evaluations that are done.
-_DOUBT = 0.25
+#: How much the first guess counts against evaluations that are done: so many of the usual ones.
+_DOUBT = 4.0
 
 
 class Knobs(Protocol):
@@ -64,6 +66,7 @@ class Timing:
     _planned: int = 0
     _done: int = 0
     _inference: float | None = None
+    _moments: int | None = None
     _expected_seconds: float = 0.0
     _seen_seconds: float = 0.0
     _ahead: list[float] = field(default_factory=list)
@@ -114,12 +117,13 @@ class Timing:
 
     def _factor(self) -> float:
         """How much longer evaluations take than was thought."""
-        doubt = _DOUBT * self._expected_seconds if self._expected_seconds else 1.0
+        doubt = _DOUBT * self._usual()
         return (doubt + self._seen_seconds) / (doubt + self._expected_seconds)
 
     def _baseline(self) -> float:
-        """Of the obligatory levels alone, which are tried before the knobs are known."""
-        return self._raw([]) + _PLAIN * self._inferred()
+        """Of the obligatory levels alone, tried before the knobs are known, and of the original's answers."""
+        answers = 2 * (self._one() + _ANSWER) * len(self.subject.held)
+        return self._raw([]) + _PLAIN * self._inferred() + answers
 
     def _usual(self) -> float:
         """Of a plan that is not known yet."""
@@ -128,19 +132,24 @@ class Timing:
 
     def _raw(self, chosen: Sequence[tuple[Knob, int]]) -> float:
         """What is thought of an evaluation before any is seen: of knobs and their levels, counted from 1."""
-        judging = _QUANTIZED * self._one() * len(self.subject.held)
+        judging = (_QUANTIZED * self._one() + _ANSWER) * len(self.subject.held)
         return _BESIDES + judging + sum(self._turns(knob, level) for knob, level in chosen if level)
 
     def _turns(self, knob: Knob, level: int) -> float:
         """Seconds that a knob at a level takes."""
         if knob.obligatory and level == 1:
             return _PLAIN * self._inferred()
-        algebra = _ALGEBRA * graph_parameters(self.subject.module.graph)
-        return knob.inferences * self._inferred() + algebra
+        return knob.inferences * self._inferred() + knob.products * self._product()
 
     def _inferred(self) -> float:
         """Seconds of a pass for one inference on every sample that is fitted to."""
         return _TURN + _FITTING * self._one() * len(self.subject.fitted)
+
+    def _product(self) -> float:
+        """Seconds of the product of every layer's weights with the second moments of what it reads."""
+        if self._moments is None:
+            self._moments = moment_macs(self.subject.module.graph)
+        return _ALGEBRA * self._moments
 
     def _measuring(self) -> float:
         """Seconds for layers that are measured while they are asked about for the first time."""

@@ -65,7 +65,8 @@ class LowRank(RankOptions):
             step = {"pass": cls.name, "by": by, "budget": left}
             levels.append(Level(f"{left * 100:.0f} % {_OF[by]} left", 1 - left, (step, {"pass": "repair"})))
         helps: frozenset[Effect] = frozenset({"size", "cost"})
-        return (Knob(cls.name, "rank of layers", "rank", helps, tuple(levels), 45.0),)
+        runs = 40.0 if by == "target" else 25.0
+        return (Knob(cls.name, "rank of layers", "rank", helps, tuple(levels), runs, products=100.0),)
 
     def run(self, module: Module, ctx: Context) -> PassResult:
         return factorize(self, self.name, [FORMS[name] for name in self.forms], module, ctx)

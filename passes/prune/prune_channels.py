@@ -273,4 +273,5 @@ def _knob(name: str, title: str, by: By, helps: set[Effect]) -> Knob:
     for ratio in _RATIOS:
         step = {"pass": PruneChannels.name, "ratio": ratio, "by": by, "steps": math.ceil(ratio / _AT_ONCE)}
         levels.append(Level(f"{ratio * 100:.0f} % {_OF[by]}", ratio, (step,)))
-    return Knob(name, title, "channels", frozenset(helps), tuple(levels), 70.0)
+    runs = 150.0 if by == "target" else 40.0
+    return Knob(name, title, "channels", frozenset(helps), tuple(levels), runs, products=200.0)

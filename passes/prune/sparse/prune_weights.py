@@ -27,7 +27,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import onnx_ir as ir
 
-from irshrink.calibration.patches import weight_rows
+from irshrink.calibration.patches import moment_macs
 from irshrink.calibration.walk import LayerWalk
 from irshrink.changes import ChangeLog
 from irshrink.errors import RecipeError
@@ -98,14 +98,14 @@ class PruneWeights:
         if not any(_is_large(node, cls.min_elements) for node in module.graph):
             return ()
         levels = []
-        turn = sum(_turn(node) for node in module.graph if _is_large(node, cls.min_elements))
-        method = "admm" if turn <= _MOST_TURN else "sparsegpt"
+        turn = moment_macs(module.graph)
+        method, products = ("admm", 300.0) if turn <= _MOST_TURN else ("sparsegpt", 60.0)
         for share in _SPARSITIES:
             step = {"pass": cls.name, "sparsity": share, "method": method, "scope": "global"}
             label = f"{share * 100:.0f} % of the weights are 0"
             levels.append(Level(label, share, (step,), ({"pass": StoreSparse.name},)))
         helps: frozenset[Effect] = frozenset({"size"})
-        return (Knob(cls.name, "single weights removed", "weights", helps, tuple(levels), 35.0),)
+        return (Knob(cls.name, "single weights removed", "weights", helps, tuple(levels), 15.0, products),)
 
     def run(self, module: Module, ctx: Context) -> PassResult:
         require_matches(module.graph, self.keep_dense, "keep_dense")
@@ -218,14 +218,6 @@ _METHODS: dict[str, Method] = {"sparsegpt": sparsegpt, "admm": admm}
 def _is_large(node: ir.Node, least: int) -> bool:
     weight = constant(node.inputs[1]) if is_linear(node) else None
     return weight is not None and weight.size >= least
-
-
-def _turn(node: ir.Node) -> int:
-    """Multiply-accumulates of the weights with the second moments of what they read."""
-    weight = constant(node.inputs[1])
-    assert weight is not None, "_is_large asks for it"
-    rows = weight_rows(node, weight)
-    return int(rows.size * rows.shape[2])
 
 
 def _on_mask(keep: Array, wanted: Wanted, zeros: Zeros) -> Array:

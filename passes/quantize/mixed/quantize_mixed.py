@@ -115,7 +115,8 @@ class QuantizeMixed:
                 step |= {"bits": [8, 4], "sensitivity": "scaled"}
             levels.append(Level(f"{bits:g} bits in the mean", 8 - bits, (step,)))
         helps: frozenset[Effect] = frozenset({"size"})
-        return (Knob(cls.name, "bits of weights", "numbers", helps, tuple(levels), 30.0, obligatory=True),)
+        every = tuple(levels)
+        return (Knob(cls.name, "bits of weights", "numbers", helps, every, 20.0, 50.0, obligatory=True),)
 
     def run(self, module: Module, ctx: Context) -> PassResult:
         stats: dict[str, Any] = {}
