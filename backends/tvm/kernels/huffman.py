@@ -1,11 +1,7 @@
 """int8 layers whose weights lie in flash in a Huffman code, read bit by bit as they are multiplied.
 
-Two forms, the smaller is taken for each layer. Of *distances*, an entry is a weight that is not 0 and how
-much further the next one is, counted through all channels: what passes the end of one goes on in the next, so
-that no channel has to be counted. The symbol 0 says that it is :attr:`Coded.reach` further, and another
-symbol follows. Of *all weights*, an entry is a weight. Both are coded apart, each layer has its own codes
-(:mod:`~irshrink.backends.tvm.kernels.huffman_code`). Of a weight of 8 bits the upper five are a symbol; the
-lower three behind it are as good as random. (Han et al., *Deep compression*, ICLR 2016, section 4.)
+Forms and codes are those of :mod:`~irshrink.backends.tvm.kernels.huffman_forms`: the one that takes the
+fewest bytes is taken for each layer. (Han et al., *Deep compression*, ICLR 2016, section 4.)
 
 An entry takes a load of a word from any address and one of each table: about 20 instructions, where dense
 kernels take half of one to 6 for a product. It is done for the sake of flash alone (:data:`_WORTH`), and
@@ -14,16 +10,15 @@ where few tiles of pixels read the stream again (:data:`_TILES`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from irshrink.backends.tvm.kernels import sparse
-from irshrink.backends.tvm.kernels.call import Constant, KernelCall
-from irshrink.backends.tvm.kernels.huffman_code import SYMBOLS, Code, best_code, bit_stream
+from irshrink.backends.tvm.kernels.call import Constant, Input, KernelCall, Output, Workspace
+from irshrink.backends.tvm.kernels.epilogue import Epilogue, epilogue_arguments
+from irshrink.backends.tvm.kernels.huffman_forms import ROLES, Coded, forms_of
 from irshrink.backends.tvm.kernels.packed import WEIGHT
 from irshrink.backends.tvm.kernels.serial import (
     Multiply,
@@ -37,12 +32,16 @@ from irshrink.backends.tvm.tir import (
     Expr,
     Function,
     Parameter,
+    TirFunction,
     address,
     bits_and,
     cast,
     constant,
     i32,
     inline,
+    read,
+    scalars,
+    write,
 )
 from irshrink.console import plural
 from irshrink.program.ops import ConvInt8, DenseInt8, Op
@@ -53,14 +52,6 @@ from irshrink.target import Target
 _WORTH = 0.97
 #: Tiles of pixels up to which weights are decoded for each.
 _TILES = 64
-#: Distances above which symbols are chained.
-_REACHES = (7, 15, 31)
-#: Bits of a weight of 8 that follow its symbol as they are.
-_RAW = 3
-#: Bytes that are read behind the last bit.
-_SPARE = 3
-
-Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -79,127 +70,139 @@ class Reader:
 
     @property
     def name(self) -> str:
-        return f"huffman_s8_w{5 + self.raw}{'d' if self.distances else ''}"
+        return f"huffman_s8_w{8 if self.raw else 4}{'d' if self.distances else ''}"
 
     @property
     def state(self) -> int:
-        """The next bit; and how far the next weight is, and the last entry of the table of distances."""
+        """The next bit; how far the next weight is, and the last entry of the table of distances."""
         return 3 if self.distances else 1
 
     def parameters(self) -> Sequence[Parameter]:
-        tables = [constant("values", "int8")]
-        if self.distances:
-            tables.append(constant("distances", "uint8"))
-        return constant("weight", "int8"), *tables
+        return tables(self.distances)
 
     def sizes(self) -> Sequence[str]:
-        return ("depth", "value_mask", *(("first", "reach", "distance_mask") if self.distances else ()))
+        return ("line", "value_mask", *(("first", "reach", "distance_mask") if self.distances else ()))
 
     def begin(self, f: Function, given: Sequence[Any], state: Buffer) -> None:
         f.store(state, 0, 0)
         if self.distances:
-            f.store(state, 1, given[5])
+            f.store(state, 1, self._named(given)["first"])
 
     def channel(
         self, f: Function, given: Sequence[Any], state: Buffer, channel: Expr, start: Expr, multiply: Multiply
     ) -> None:
+        stream = Stream(f, self._named(given), state, self.raw)
         if self.distances:
-            self._distances(f, given, state, start, multiply)
+            stream.line(lambda place, weight: multiply(start + place, weight))
+            stream.next_line()
             return
-        weight, values, depth, value_mask = given
-        with f.loop("e", depth) as e:
-            used, number, _ = self._weight(f, weight, values, value_mask, state)
+        with f.loop("e", stream.given["line"]) as e:
+            used, number, _ = stream.weight()
             f.store(state, 0, state[i32(0)] + used)
             multiply(start + e, number)
 
-    def _distances(
-        self, f: Function, given: Sequence[Any], state: Buffer, start: Expr, multiply: Multiply
-    ) -> None:
-        weight, values, distances, depth, value_mask, _, reach, distance_mask = given
-        with f.repeat_while(state[i32(1)] < depth):
-            used, number, rest = self._weight(f, weight, values, value_mask, state)
-            multiply(start + state[i32(1)], number)
-            f.store(state, 2, cast("int32", distances[bits_and(rest, distance_mask)]))
+    def _named(self, given: Sequence[Any]) -> dict[str, Any]:
+        names = [*(p.name for p in self.parameters()), *self.sizes()]
+        return dict(zip(names, given, strict=True))
+
+
+def tables(distances: bool) -> list[Parameter]:
+    """The constants that kernels read."""
+    found = [constant("weight", "int8"), constant("values", "int8")]
+    return [*found, constant("distances", "uint8")] if distances else found
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Writes what reads a stream.
+
+    Attributes:
+        given: constants and sizes by name.
+        state: as of :class:`Reader`.
+        raw: bits that follow the symbol of a weight.
+    """
+
+    f: Function
+    given: Mapping[str, Any]
+    state: Buffer
+    raw: int
+
+    def line(self, multiply: Multiply, table: Expr = 0) -> None:
+        """All entries of a line; ``table`` is where that of its class begins."""
+        f, state, line = self.f, self.state, self.given["line"]
+        with f.repeat_while(state[i32(1)] < line):
+            used, number, rest = self.weight()
+            multiply(state[i32(1)], number)
+            f.store(state, 2, self._distance(rest, table))
             f.store(state, 0, state[i32(0)] + used + bits_and(state[i32(2)], 7))
             with f.repeat_while(state[i32(2)] < 8):
-                f.store(state, 1, state[i32(1)] + reach)
-                more = _bits(weight, state[i32(0)])
-                f.store(state, 2, cast("int32", distances[bits_and(more, distance_mask)]))
+                f.store(state, 1, state[i32(1)] + self.given["reach"])
+                f.store(state, 2, self._distance(self.bits(), table))
                 f.store(state, 0, state[i32(0)] + bits_and(state[i32(2)], 7))
             f.store(state, 1, state[i32(1)] + (state[i32(2)] >> 3))
-        f.store(state, 1, state[i32(1)] - depth)
 
-    def _weight(
-        self, f: Function, weight: Buffer, values: Buffer, mask: Expr, state: Buffer
-    ) -> tuple[Expr, Expr, Expr]:
+    def next_line(self) -> None:
+        """Count how far the next weight is from the line behind this one."""
+        self.f.store(self.state, 1, self.state[i32(1)] - self.given["line"])
+
+    def weight(self) -> tuple[Expr, Expr, Expr]:
         """Bits of the next weight, the weight, and the bits behind it."""
-        word = f.bind("word", _bits(weight, state[i32(0)]))
-        value = f.bind("value", cast("int32", values[bits_and(word, mask)]))
-        length = f.bind("length", bits_and(value, 7))
-        rest = f.bind("rest", word >> length)
+        word = self.f.bind("word", self.bits())
+        value = self.f.bind(
+            "value", cast("int32", self.given["values"][bits_and(word, self.given["value_mask"])])
+        )
+        length = self.f.bind("length", bits_and(value, 7))
+        rest = self.f.bind("rest", word >> length)
         if not self.raw:
             return length, value >> 3, rest
         low = (1 << self.raw) - 1
         return length + self.raw, (value >> 3) * (1 << self.raw) + bits_and(rest, low), rest >> self.raw
 
+    def bits(self) -> Expr:
+        """25 bits or more of the stream from here on; what lies above them says nothing."""
+        at = self.state[i32(0)]
+        return inline("int32", "irs_load32", address(self.given["weight"], at >> 3)) >> bits_and(at, 7)
 
-def _bits(weight: Buffer, at: Expr) -> Expr:
-    """25 bits or more of the stream from here on; what lies above them says nothing."""
-    return inline("int32", "irs_load32", address(weight, at >> 3)) >> bits_and(at, 7)
+    def _distance(self, word: Expr, table: Expr) -> Expr:
+        return cast("int32", self.given["distances"][table + bits_and(word, self.given["distance_mask"])])
 
 
-@dataclass(frozen=True, eq=False)
-class Coded:
-    """Weights in a form, before they are written.
-
-    Attributes:
-        symbols: of the weights that are entries.
-        raw: the bits behind each, ``raw_bits`` of them.
-        values: their code.
-        gaps: symbols of distances, -1 where there is none, [entries, symbols in a row]; None without.
-        distances: their code.
-        first: place of the first weight.
-        reach: what the symbol 0 of a distance is.
-        nbytes: stream and tables.
-    """
-
-    symbols: Integers
-    raw: Integers
-    raw_bits: int
-    values: Code
-    nbytes: int
-    gaps: Integers | None = None
-    distances: Code | None = None
-    first: int = 0
-    reach: int = 0
-
-    @property
-    def reader(self) -> Reader:
-        return Reader(self.distances is not None, self.raw_bits)
-
-    def constants(self, bits: int) -> list[Constant]:
-        """What the kernel reads; ``bits`` are those of a weight."""
-        found = [Constant(WEIGHT, self._stream().view(np.int8), bits)]
-        found.append(Constant("values", self.values.table().view(np.int8), bits))
-        if self.distances is not None:
-            found.append(Constant("distances", self.distances.table(), bits))
-        return found
-
-    def sizes(self, depth: int) -> list[int]:
-        """What the kernel is told."""
-        numbers = [depth, self.values.table_bytes - 1]
-        if self.distances is not None:
-            numbers += [self.first, self.reach, self.distances.table_bytes - 1]
-        return numbers
-
-    def _stream(self) -> NDArray[np.uint8]:
-        fields = [(self.values.words()[self.symbols], self.values.lengths[self.symbols])]
-        if self.raw_bits:
-            fields.append((self.raw, np.full(len(self.raw), self.raw_bits)))
-        if self.gaps is not None and self.distances is not None:
-            words, lengths = np.append(self.distances.words(), 0), np.append(self.distances.lengths, 0)
-            fields += [(words[column], lengths[column]) for column in self.gaps.T]
-        return bit_stream(fields, _SPARE)
+@cache
+def columns(raw: int, epilogue: Epilogue) -> TirFunction:
+    """The C function for one row of data, input by input: all sums are in memory."""
+    name = f"huffman_s8_w{8 if raw else 4}c{epilogue.suffix}"
+    sizes = ("line", "value_mask", "first", "reach", "distance_mask", "distance_bits", "class_bits")
+    own, extra = tables(True), epilogue.parameters()
+    with Function(name, Reader.doc) as f:
+        x, *rest = f.parameters(
+            read("x", "int8"),
+            *own,
+            constant("bias", "int32"),
+            *extra,
+            write("y", "int8"),
+            write("sums", "int32"),
+            *scalars("depth", *sizes),
+        )
+        read_from, (bias, *rest) = rest[: len(own)], rest[len(own) :]
+        given, (y, sums, depth, *numbers) = rest[: len(extra)], rest[len(extra) :]
+        state = f.local("at", "int32", 3)
+        named = dict(zip([*(p.name for p in own), *sizes], [*read_from, *numbers], strict=True))
+        stream, channels = Stream(f, named, state, raw), named["line"]
+        with f.loop("c", channels) as c:
+            f.store(sums, c, bias[c])
+        f.store(state, 0, 0)
+        f.store(state, 1, named["first"])
+        with f.loop("k", depth) as k:
+            with f.when(state[i32(1)] < channels):
+                number = bits_and(stream.bits(), (i32(1) << named["class_bits"]) - 1)
+                table = f.bind("table", number << named["distance_bits"])
+                f.store(state, 0, state[i32(0)] + named["class_bits"])
+                value = f.bind("value", cast("int32", x[k]))
+                stream.line(lambda place, w: f.store(sums, place, sums[place] + w * value), table)
+            stream.next_line()
+        with f.loop("c", channels) as c:
+            epilogue.emit(f, given, sums[c], c, y, c)
+    return f.result
 
 
 def select(op: Op, program: Program, target: Target) -> KernelCall | None:
@@ -208,46 +211,43 @@ def select(op: Op, program: Program, target: Target) -> KernelCall | None:
         return None
     if _tiles(op, program, target) > _TILES or (isinstance(op, ConvInt8) and op.depthwise):
         return None
-    coded = min(forms(op), key=lambda form: form.nbytes)
+    coded = smallest(op, program)
     if coded.nbytes > _WORTH * _other_bytes(op, program, target):
         return None
-    constants, sizes = coded.constants(op.weight_bits), coded.sizes(op.weight[0].size)
+    if coded.form == "columns":
+        assert isinstance(op, DenseInt8), "others have no columns"
+        return _columns(op, coded)
+    reader = Reader(coded.form == "rows", coded.raw_bits)
+    constants = coded.constants(op.weight_bits)
+    sizes = list(coded.sizes(op.weight[0].size).values())
     if isinstance(op, ConvInt8):
-        return convolution_call(op, program, target, coded.reader, constants, sizes)
-    return dense_call(op, program, coded.reader, constants, sizes)
+        return convolution_call(op, program, target, reader, constants, sizes)
+    return dense_call(op, program, reader, constants, sizes)
 
 
-def forms(op: ConvInt8 | DenseInt8) -> list[Coded]:
-    """The weights in all forms that there are for them."""
-    weights = op.weight.reshape(-1).astype(np.int64)
-    raw_bits = _RAW if op.weight_bits == 8 else 0
-    found = [_all_weights(weights, raw_bits)]
-    if np.any(weights == 0) and np.any(weights):
-        found += [_with_distances(weights, raw_bits, reach) for reach in _REACHES]
-    return found
+def smallest(op: ConvInt8 | DenseInt8, program: Program) -> Coded:
+    """The form that takes the fewest bytes."""
+    rows = op.weight.reshape(len(op.weight), -1)
+    single = isinstance(op, DenseInt8) and program.tensors[op.output].elements == len(rows)
+    return min(forms_of(rows, op.weight_bits, single), key=lambda form: form.nbytes)
 
 
-def _all_weights(weights: Integers, raw_bits: int) -> Coded:
-    symbols = (weights >> raw_bits) % SYMBOLS
-    code, bits = best_code(np.bincount(symbols, minlength=SYMBOLS))
-    nbytes = -(-(bits + raw_bits * len(weights)) // 8) + _SPARE
-    return Coded(symbols, weights % (1 << raw_bits), raw_bits, code, nbytes)
-
-
-def _with_distances(weights: Integers, raw_bits: int, reach: int) -> Coded:
-    places = np.flatnonzero(weights)
-    whole = _all_weights(weights[places], raw_bits)
-    distance = np.diff(np.append(places, len(weights)))
-    chained = (distance - 1) // reach
-    last = distance - chained * reach
-    gaps = np.full((len(places), int(chained.max()) + 1), -1)
-    gaps[np.arange(gaps.shape[1]) < chained[:, np.newaxis]] = 0
-    gaps[np.arange(len(places)), chained] = last
-    counts = np.bincount(last, minlength=SYMBOLS)
-    counts[0] = chained.sum()
-    code, bits = best_code(counts)
-    nbytes = whole.nbytes + -(-bits // 8)
-    return Coded(whole.symbols, whole.raw, raw_bits, whole.values, nbytes, gaps, code, int(places[0]), reach)
+def _columns(op: DenseInt8, coded: Coded) -> KernelCall:
+    channels, depth = op.weight.shape
+    return KernelCall(
+        function=columns(coded.raw_bits, Epilogue.of(op.requantization)),
+        arguments=(
+            Input(0),
+            *coded.constants(op.weight_bits),
+            Constant("bias", op.bias),
+            *epilogue_arguments(op.requantization, channels),
+            Output(),
+            Workspace(),
+            depth,
+            *coded.sizes(channels).values(),
+        ),
+        workspace_bytes=4 * channels,
+    )
 
 
 def _tiles(op: ConvInt8 | DenseInt8, program: Program, target: Target) -> int:
@@ -274,7 +274,7 @@ def huffman_notes(calls: Iterable[tuple[Op, KernelCall]], program: Program, targ
     coded = [(op, call) for op, call in layers if is_coded(call)]
     notes = []
     if coded:
-        now = sum(c.array.nbytes for _, call in coded for c in call.constants() if c.role in _CODED)
+        now = sum(c.array.nbytes for _, call in coded for c in call.constants() if c.role in ROLES)
         before = sum(_other_bytes(op, program, target) for op, _ in coded)
         notes.append(
             f"The weights of {plural(len(coded), 'layer')}, from {coded[0][0].name} on, are in a Huffman "
@@ -287,10 +287,6 @@ def huffman_notes(calls: Iterable[tuple[Op, KernelCall]], program: Program, targ
             f"{target.name} {_why_not(target)}."
         )
     return notes
-
-
-#: Constants that a code is made of.
-_CODED = (WEIGHT, "values", "distances")
 
 
 def is_coded(call: KernelCall) -> bool:

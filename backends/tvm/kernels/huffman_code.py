@@ -32,7 +32,7 @@ class Code:
 
     @property
     def longest(self) -> int:
-        """Bits by which a table is read."""
+        """Bits by which the smallest table is read."""
         return int(self.lengths.max())
 
     @property
@@ -51,17 +51,17 @@ class Code:
             word, before = word + 1, length
         return words
 
-    def table(self) -> NDArray[np.uint8]:
-        """By the next bits: ``8 * symbol + length``. What no code begins with is never read."""
-        table = np.zeros(self.table_bytes, np.uint8)
+    def table(self, bits: int) -> NDArray[np.uint8]:
+        """By the next ``bits``: ``8 * symbol + length``. What no code begins with is never read."""
+        table = np.zeros(1 << bits, np.uint8)
         for symbol, (word, length) in enumerate(zip(self.words(), self.lengths, strict=True)):
             if length:
                 table[word :: 1 << length] = 8 * symbol + length
         return table
 
 
-def best_code(counts: Sequence[int] | Integers) -> tuple[Code, int]:
-    """The code for which stream and table take the fewest bits, and how many.
+def best_code(counts: Sequence[int] | Integers) -> Code:
+    """The code for which stream and table take the fewest bits.
 
     Args:
         counts: how often each of at most :data:`SYMBOLS` symbols occurs; one of them does.
@@ -70,8 +70,7 @@ def best_code(counts: Sequence[int] | Integers) -> tuple[Code, int]:
     least = max(1, int(np.count_nonzero(numbers) - 1).bit_length())
     codes = [Code(code_lengths(numbers, longest)) for longest in range(least, LONGEST + 1)]
     bits = [int(code.lengths @ numbers) + 8 * code.table_bytes for code in codes]
-    best = int(np.argmin(bits))
-    return codes[best], bits[best]
+    return codes[int(np.argmin(bits))]
 
 
 def code_lengths(counts: Integers, longest: int) -> Integers:
