@@ -49,7 +49,7 @@ _COUNTABLE = 5
 #: Samples that are counted on where there is no budget.
 _ENOUGH = 500
 #: Bytes of samples that are held in memory rather than read each time.
-_MOST_HELD_BYTES = 2**27
+MOST_HELD_BYTES = 2**27
 
 
 @dataclass(frozen=True)
@@ -271,4 +271,4 @@ def _small(samples: Samples) -> list[dict[str, Array]] | None:
     if first is None:
         raise SamplesError(f"{samples.path}: no samples are left to judge with.")
     nbytes = sum(array.nbytes for array in first.values()) * len(samples)
-    return list(samples.feeds()) if nbytes <= _MOST_HELD_BYTES else None
+    return list(samples.feeds()) if nbytes <= MOST_HELD_BYTES else None

@@ -64,7 +64,7 @@ _FOR_PEOPLE = frozenset(
 )
 _TRIES = frozenset(
     {"advice", "answer", "cluster", "compiling", "folder", "goal", "knobs_of", "parallel", "predict"}
-    | {"processes", "propose", "remote", "search", "timing", "workers"}
+    | {"memory", "processes", "propose", "remote", "search", "timing", "workers"}
 )
 
 

@@ -8,10 +8,11 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Protocol
 
-from irshrink.console import Progress
+from irshrink.console import Milestone, Progress
 from irshrink.planning.cluster import dask_executor
 from irshrink.planning.evaluate import Job, Measured, evaluate, known
 from irshrink.planning.journal import Journal, default_folder
+from irshrink.planning.memory import fitting
 from irshrink.planning.parallel import Parallel
 from irshrink.planning.processes import cores, local_processes
 from irshrink.planning.stages import Stages
@@ -72,7 +73,8 @@ def workers_for(
     """What tries plans, for as long as the block lasts; what it finds does not depend on what it is.
 
     Args:
-        processes: how many try plans at a time, on this machine; 0 for as many as there are cores.
+        processes: how many try plans at a time, on this machine; 0 for as many as there are cores, or fewer
+            where memory is short.
         cluster: the address of a Dask scheduler, or ``local:N``, instead.
         folder: of the journal; by default in the user's cache.
 
@@ -82,7 +84,11 @@ def workers_for(
     """
     journal = Journal(folder or default_folder(subject.digest))
     journal.tidy()
-    stages, count = Stages(subject, journal), processes or cores()
+    stages, count = Stages(subject, journal), processes
+    if cluster is None and not processes:
+        count, why_fewer = fitting(cores(), subject)
+        if why_fewer is not None:
+            progress(Milestone(why_fewer))
     with ExitStack() as stack:
         workers: Workers
         if cluster is not None:
