@@ -10,7 +10,8 @@ import pytest
 
 from irshrink.compiler import compile_model
 from irshrink.costs.planned import plan_only
-from irshrink.errors import RecipeError
+from irshrink.errors import OutputError, RecipeError
+from irshrink.planning import evaluate as evaluation
 from irshrink.planning.evaluate import Job, evaluate, known
 from irshrink.planning.footprint import footprint
 from irshrink.planning.journal import Journal
@@ -80,6 +81,16 @@ def test_a_pass_that_refuses_is_an_answer(subject: Subject, stages: Stages) -> N
     assert len(stages.journal.log()) == lines
     with pytest.raises(RecipeError, match="has no option 'ratoi'"):
         evaluate(subject, stages, Job(({"pass": "prune-channels", "ratoi": 0.5},)))
+
+
+def test_a_full_disk_is_no_answer(subject: Subject, stages: Stages, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OutputError("/tmp: no space left on device")
+
+    monkeypatch.setattr(evaluation, "footprint", full)
+    with pytest.raises(OutputError, match="no space left"):
+        evaluate(subject, stages, Job((INT8,), judged=False))
+    assert known(stages, Job((INT8,), judged=False)) is None
 
 
 def test_a_budget_decides_whether_answers_are_counted(subject: Subject, stages: Stages) -> None:

@@ -11,7 +11,7 @@ import msgspec
 from irshrink.blas import one_thread
 from irshrink.changes import STATS_KEY
 from irshrink.console import Progress, counted
-from irshrink.errors import BudgetError, PassError, UserError
+from irshrink.errors import BudgetError, OutputError, PassError, UserError
 from irshrink.knobs import Step
 from irshrink.module import Module
 from irshrink.planning.footprint import footprint
@@ -96,6 +96,7 @@ def evaluate(subject: Subject, stages: Stages, job: Job, progress: Progress = la
 
     Raises:
         RecipeError: a step names an unknown pass or option.
+        OutputError: the journal, or what is built to be measured, cannot be written.
         ToolError: the compiler or the emulator failed.
         InternalError: a pass raised, or left a broken graph.
     """
@@ -117,6 +118,8 @@ def _tried(subject: Subject, stages: Stages, job: Job, progress: Progress) -> Me
     try:
         module = stages.module(job.steps, judged=job.judged, progress=progress)
         figures, parts = footprint(subject, stages.journal, module, progress)
+    except OutputError:
+        raise  # a full disk says nothing about the plan
     except (RefusedError, UserError, BudgetError, PassError) as e:  # one plan less, which the report says
         return _described(subject, Measured(figures=None, failed=str(e)), job)
     spread = 0.0
