@@ -2,11 +2,13 @@
 
     python benchmarks/sparsity.py --mnist FOLDER [--nets lenet-5] [--rows NAME ...]
     python benchmarks/sparsity.py --layers [--targets cortex-m4,cortex-m3]
+    python benchmarks/sparsity.py --stored [--targets cortex-m4]
 
 The folder holds MNIST's test files, gzipped idx; it is not part of the project. Weights are chosen and fitted
 with the 256 training images of ``models/mnist-samples.npz``; answers are ONNX Runtime's on the file that is
 written. ``--layers`` builds single int8 layers, dense and without their zeros, and counts instructions in the
-emulator; every build is compared with the reference.
+emulator; ``--stored`` builds the nets with their weights as they are, without zeros, and in a Huffman code.
+Every build is compared with the reference.
 """
 
 from __future__ import annotations
@@ -21,10 +23,15 @@ from typing import Any
 import numpy as np
 
 from irshrink import onnxrt
+from irshrink.backend import Inference
 from irshrink.backends.tvm.backend import TvmBackend, choose_kernels
 from irshrink.console import table
+from irshrink.module import load_module
 from irshrink.optimize import optimize_model
+from irshrink.program.lower import lower
+from irshrink.program.lower.finish import for_target
 from irshrink.program.ops import ConvInt8, DenseInt8, Requantization, Window
+from irshrink.program.reference import run_program
 from irshrink.registry import make_pass
 from irshrink.shorthands import LAYER_BY_LAYER
 from irshrink.target import Target, load_target
@@ -41,6 +48,7 @@ FOUR: tuple[str, dict[str, Any]] = (
     {"weight_bits": 4, **LAYER_BY_LAYER, "weight_range": "mse"},
 )
 STORED: tuple[str, dict[str, Any]] = ("store-sparse", {})
+CODED: tuple[str, dict[str, Any]] = ("store-huffman", {})
 
 
 def pruned(sparsity: float, method: str, **options: Any) -> tuple[str, dict[str, Any]]:
@@ -76,6 +84,15 @@ ROWS: dict[str, Steps] = {
 }
 
 
+#: What becomes of the weights before they are stored, and how they are.
+CHANGES: dict[str, Steps] = {
+    "int8": (("quantize-int8", {}),),
+    "admm 84 %, int4": (pruned(0.84, "admm"), FOUR),
+    "admm 90 %, int4": (pruned(0.9, "admm"), FOUR),
+}
+STORAGES: dict[str, Steps] = {"dense": (), "sparse": (STORED,), "coded": (STORED, CODED)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -84,6 +101,7 @@ def main() -> None:
     parser.add_argument("--nets", default=",".join(NETS))
     parser.add_argument("--rows", nargs="*", choices=list(ROWS), default=list(ROWS))
     parser.add_argument("--layers", action="store_true")
+    parser.add_argument("--stored", action="store_true")
     parser.add_argument("--targets", default="cortex-m4,cortex-m3,cortex-m0")
     options = parser.parse_args()
     if options.mnist:
@@ -94,6 +112,56 @@ def main() -> None:
             print(f"{name}: instructions a product, zeros included (bytes of all constants)\n")
             head = ("layer", *(f"{100 * d:.0f} % left" for d in DENSITIES))
             print(f"{table(layers(load_target(name)), head)}\n", flush=True)
+    if options.stored:
+        for name in options.targets.split(","):
+            rows = stored(load_target(name), options.nets.split(","))
+            head = ("net", "weights", "stored", "bytes of weights", "of flash", "of RAM", "instructions")
+            print(f"{name}:\n\n{table(rows, head)}\n", flush=True)
+
+
+def stored(target: Target, nets: list[str]) -> list[tuple[str, ...]]:
+    """One row a net, its weights and a storage: bytes of the build, instructions of an inference."""
+    rows = []
+    for net in nets:
+        for change, steps in CHANGES.items():
+            with tempfile.TemporaryDirectory() as scratch:
+                changed = Path(scratch) / "changed.onnx"
+                written(MODELS / f"{net}.onnx", changed, steps)
+                for storage, last in STORAGES.items():
+                    out = Path(scratch) / f"{storage}.onnx"
+                    written(changed, out, last)
+                    rows.append((net, change, storage, *build(out, target)))
+    return rows
+
+
+def build(model: Path, target: Target) -> tuple[str, ...]:
+    program, backend = for_target(lower(load_module(model)), target), TvmBackend()
+    rng = np.random.default_rng(0)
+    dtypes = [program.tensors[port.tensor].dtype for port in program.inputs]
+    feeds: list[Array] = [
+        rng.integers(-128, 128, port.shape).astype(np.int8)
+        if dtype == "int8"
+        else rng.uniform(0, 1, port.shape).astype(dtype)
+        for port, dtype in zip(program.inputs, dtypes, strict=True)
+    ]
+    wanted = run_program(program, feeds)
+    with tempfile.TemporaryDirectory() as folder:
+        made = backend.compile(program, target, Path(folder), [Inference(feeds, wanted)], "net")
+        result = backend.run(Path(folder), target, made.program, [feeds])
+    for one, expected in zip(result.outputs[0], wanted, strict=True):
+        np.testing.assert_array_equal(one, expected)
+    sizes = (made.weights_bytes, made.flash_bytes, made.ram_bytes, result.instructions)
+    return tuple(f"{size:,}" for size in sizes)
+
+
+def written(model: Path, out: Path, steps: Steps) -> None:
+    optimize_model(
+        model,
+        out,
+        [make_pass(*step) for step in steps],
+        shapes={"input": (1, 1, 28, 28)},
+        calibration=MODELS / "mnist-samples.npz",
+    )
 
 
 def accuracies(folder: Path, nets: list[str], names: list[str]) -> list[tuple[str, ...]]:
@@ -105,13 +173,7 @@ def accuracies(folder: Path, nets: list[str], names: list[str]) -> list[tuple[st
         for name in names:
             with tempfile.TemporaryDirectory() as scratch:
                 out, start = Path(scratch) / "out.onnx", time.perf_counter()
-                optimize_model(
-                    MODELS / f"{net}.onnx",
-                    out,
-                    [make_pass(*step) for step in ROWS[name]],
-                    shapes={"input": (1, 1, 28, 28)},
-                    calibration=MODELS / "mnist-samples.npz",
-                )
+                written(MODELS / f"{net}.onnx", out, ROWS[name])
                 seconds, size = time.perf_counter() - start, out.stat().st_size
                 share = f"{100 * right(out, x, y):.2f}"
             sizes = (f"{size:,}", f"{100 * size / whole:.1f} %", f"{whole / size:.1f}")
