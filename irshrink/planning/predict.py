@@ -26,19 +26,29 @@ from typing import Any
 
 import numpy as np
 
-from irshrink.knobs import Knob
+from irshrink.knobs import Knob, Place
 from irshrink.planning.plan import Evaluation, Figures, Prediction
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 #: Quantities that knobs multiply.
 FOOTPRINTS = ("file_bytes", "flash_bytes", "ram_bytes", "cost")
-#: How a loss grows with the amount where one level alone was tried.
-_EXPONENT = 2.0
+#: How a loss grows with the amount where one level alone was tried, and at least beyond the last that was:
+#: there a knob has come to what hurts, and a search would go where a prediction is too good.
+_EXPONENT, _BEYOND = 2.0, 5.0
 #: Losses below this share of the baseline's, or this, are noise.
 _FAINT, _LEAST = 0.02, 1e-9
-#: How much more a knob usually loses beside others, how strongly fits are held to that, and the most e-folds.
-_STRAIN, _HOLD, _STEEPEST = 1.5, 0.5, 25.0
+#: How much more a knob usually loses beside others: of factors both are rounded.
+_STRAIN: Mapping[Place, float] = {
+    "resolution": 1.0,
+    "blocks": 1.0,
+    "channels": 1.0,
+    "rank": 3.0,
+    "weights": 1.0,
+    "numbers": 1.5,
+}
+#: The most that a fit finds, how strongly it is held to what is usual, and the most e-folds.
+_MOST_STRAIN, _HOLD, _STEEPEST = 6.0, 0.5, 25.0
 #: How often the curve of drops and what knobs differ from it by are fitted to what the other one leaves.
 _ROUNDS = 5
 #: The Gaussian process: how far a correction reaches (all amounts are at most 1), and how much is noise.
@@ -115,7 +125,7 @@ class Predictor:
         self._curves = {"loss": self._losses(figures)}
         self._curves |= {name: self._savings(figures, name) for name in FOOTPRINTS}
         settings = np.array([setting for setting, _ in known])
-        self._strain = np.full(len(self.space.knobs), _STRAIN)
+        self._strain = np.array([_STRAIN[knob.place] for knob in self.space.knobs])
         self._strain = self._fitted(settings, np.array([max(f.loss, _LEAST) for _, f in known]))
         measured = [[max(float(getattr(f, name)), _LEAST) for name in self._curves] for _, f in known]
         expected = np.stack([self._additive(name, settings) for name in self._curves], axis=1)
@@ -195,9 +205,9 @@ class Predictor:
 
         def error(strain: Array) -> float:
             rest = logs - np.log(base + self._lost(some, strain))
-            return float(np.square(rest).sum() + _HOLD * np.square(strain - _STRAIN).sum())
+            return float(np.square(rest).sum() + _HOLD * np.square(strain - usual).sum())
 
-        bounds = [(0.0, 4 * _STRAIN)] * len(self._strain)
+        usual, bounds = self._strain, [(0.0, _MOST_STRAIN)] * len(self._strain)
         return np.asarray(minimize(error, self._strain, method="L-BFGS-B", bounds=bounds).x)
 
     def _alone(self, figures: Mapping[tuple[int, ...], Figures], k: int) -> list[tuple[int, Figures]]:
@@ -239,7 +249,7 @@ def _powers(amounts: Array, points: Sequence[tuple[float, float]]) -> Array:
     ys = np.maximum.accumulate(ys)
     at = np.log(np.maximum(amounts, _LEAST))
     inner = np.interp(at, xs, ys)
-    last = _slope(xs[-2:], ys[-2:])
+    last = max(_BEYOND, _slope(xs[-2:], ys[-2:]))
     outer = np.where(at > xs[-1], ys[-1] + last * (at - xs[-1]), inner)
     outer = np.where(at < xs[0], ys[0] + _slope(xs[:2], ys[:2]) * (at - xs[0]), outer)
     return np.asarray(np.where(amounts > 0, np.exp(outer), 0.0))
