@@ -6,18 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
 from irshrink.compiler import compile_model
 from irshrink.costs.planned import plan_only
 from irshrink.errors import OutputError, RecipeError
 from irshrink.planning import evaluate as evaluation
-from irshrink.planning.evaluate import Job, evaluate, known
+from irshrink.planning.evaluate import Job, Measured, evaluate, known
 from irshrink.planning.footprint import footprint
 from irshrink.planning.journal import Journal
 from irshrink.planning.stages import Stages
 from irshrink.planning.subject import Subject
 from irshrink.recipe import make_recipe
+from irshrink.testing.small_net import dense_net
 
 MODELS = Path(__file__).parents[1] / "models"
 INT8: dict[str, Any] = {"pass": "quantize-int8", "method": "minmax"}
@@ -42,15 +44,34 @@ def stages(subject: Subject, tmp_path: Path) -> Stages:
     return Stages(subject, Journal(tmp_path / "journal"))
 
 
-@pytest.mark.parametrize("steps", [(INT8,), (PRUNE, FOUR)], ids=["int8", "pruned"])
-def test_figures_are_those_of_a_build(
-    subject: Subject, stages: Stages, steps: tuple[dict[str, Any], ...], tmp_path: Path
+@pytest.fixture(scope="module")
+def dense(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A net of few layers, and keys for it."""
+    folder = tmp_path_factory.mktemp("dense")
+    dense_net().save(folder / "net.onnx")
+    np.savez(folder / "x.npz", x=np.random.default_rng(0).standard_normal((18, 24)).astype(np.float32))
+    return folder / "net.onnx", {**KEYS, "calibration": str(folder / "x.npz")}
+
+
+def test_figures_are_those_of_a_build(tmp_path: Path) -> None:
+    compared(MODELS / "kws.onnx", KEYS, (INT8,), tmp_path)
+
+
+def test_figures_are_those_of_a_build_of_fewer_channels(
+    dense: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
+    found = compared(*dense, (PRUNE, FOUR), tmp_path)
+    assert any("channels" in str(row.get("changes")) for row in found.layers)
+
+
+def compared(model: Path, keys: dict[str, Any], steps: tuple[dict[str, Any], ...], folder: Path) -> Measured:
+    """What is measured of a plan, which is what a build of it takes."""
+    subject = Subject.open(model, make_recipe(keys))
+    stages = Stages(subject, Journal(folder / "journal"))
     measured = evaluate(subject, stages, Job(steps))
     figures = measured.figures
     assert figures is not None
-    recipe = make_recipe({**KEYS, "steps": list(steps)})
-    report = compile_model(MODELS / "kws.onnx", recipe, tmp_path / "build")
+    report = compile_model(model, make_recipe({**keys, "steps": list(steps)}), folder / "build")
     size = report["size"]
     assert figures.flash_bytes == size["flash_bytes"]
     assert figures.weights_bytes == size["weights_bytes"]
@@ -61,6 +82,7 @@ def test_figures_are_those_of_a_build(
     assert sum(row.get("cost", 0) for row in measured.layers) <= figures.cost
     assert (measured.metric, measured.original, measured.share) == ("agreement", 1.0, True)
     assert known(stages, Job(steps)) == measured  # the same after it was written and read
+    return measured
 
 
 def test_without_judging_only_the_size_is_found(subject: Subject, stages: Stages) -> None:

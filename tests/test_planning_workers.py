@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from irshrink.errors import ToolError, UserError
@@ -24,8 +25,8 @@ from irshrink.planning.stages import Stages
 from irshrink.planning.subject import Subject
 from irshrink.planning.workers import Workers, workers_for
 from irshrink.recipe import make_recipe
+from irshrink.testing.small_net import dense_net
 
-MODELS = Path(__file__).parents[1] / "models"
 INT8: dict[str, Any] = {"pass": "quantize-int8", "method": "minmax"}
 FOUR: dict[str, Any] = {**INT8, "weight_bits": 4}
 PRUNE: dict[str, Any] = {"pass": "prune-channels", "ratio": 0.3, "repair": False}
@@ -41,15 +42,23 @@ JOBS = [
 ]
 
 
-def opened() -> Subject:
-    data = str(MODELS / "kws-samples.npz")
-    recipe = make_recipe({"target": "cortex-m4", "calibration": data, "fit": 8})
-    return Subject.open(MODELS / "kws.onnx", recipe)
+def opened(folder: Path) -> Subject:
+    recipe = make_recipe({"target": "cortex-m4", "calibration": str(folder / "x.npz"), "fit": 8})
+    return Subject.open(folder / "net.onnx", recipe)
 
 
 @pytest.fixture(scope="module")
-def subject() -> Subject:
-    return opened()
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ``net.onnx``, which takes little time, and samples ``x.npz``."""
+    folder = tmp_path_factory.mktemp("files")
+    dense_net().save(folder / "net.onnx")
+    np.savez(folder / "x.npz", x=np.random.default_rng(0).standard_normal((24, 24)).astype(np.float32))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def subject(files: Path) -> Subject:
+    return opened(files)
 
 
 @pytest.fixture(scope="module")
@@ -175,10 +184,9 @@ from irshrink.planning.workers import workers_for
 from irshrink.recipe import make_recipe
 
 if __name__ == "__main__":
-    models, folder, processes = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
-    data = str(models / "kws-samples.npz")
-    recipe = make_recipe({"target": "cortex-m4", "calibration": data, "fit": 8})
-    subject = Subject.open(models / "kws.onnx", recipe)
+    files, folder, processes = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+    recipe = make_recipe({"target": "cortex-m4", "calibration": str(files / "x.npz"), "fit": 8})
+    subject = Subject.open(files / "net.onnx", recipe)
     with workers_for(subject, processes=processes, folder=folder) as workers:
         workers.run(JOBS, lambda *_: None)
 """
@@ -187,13 +195,13 @@ if __name__ == "__main__":
 @pytest.mark.long
 @pytest.mark.parametrize("processes", [1, 2])
 def test_what_was_done_before_a_kill_is_not_done_again(
-    alone: list[Measured], tmp_path: Path, processes: int
+    alone: list[Measured], files: Path, tmp_path: Path, processes: int
 ) -> None:
     """The log has every stage and evaluation once, however often the process was killed in between."""
     (tmp_path / "tests_jobs.py").write_text(f"from irshrink.planning.evaluate import Job\nJOBS = {JOBS!r}\n")
     (tmp_path / "program.py").write_text(_PROGRAM)
     folder = tmp_path / "journal"
-    command = [sys.executable, str(tmp_path / "program.py"), str(MODELS), str(folder), str(processes)]
+    command = [sys.executable, str(tmp_path / "program.py"), str(files), str(folder), str(processes)]
     for lines in (2, 6):
         with subprocess.Popen(command) as process:
             while process.poll() is None and len(Journal(folder).log()) < lines:
@@ -202,7 +210,7 @@ def test_what_was_done_before_a_kill_is_not_done_again(
     _all_ended(folder)
     assert subprocess.run(command, check=False).returncode == 0
     computed_once(folder)
-    with workers_for(opened(), processes=1, folder=folder) as workers:
+    with workers_for(opened(files), processes=1, folder=folder) as workers:
         found, told = run(workers)
     assert found == alone
     assert all(told.values())

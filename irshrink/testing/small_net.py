@@ -1,8 +1,9 @@
-"""A small residual network to quantize, and how far off the result is."""
+"""Small networks to quantize, and how far off the result is."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,26 @@ def small_net(
     module = Module(ir.from_proto(model))
     module.calibration = random_samples(input_specs(module.graph), 16, seed)
     return module
+
+
+def dense_net(sizes: Sequence[int] = (24, 16, 16, 4), seed: int = 0) -> Module:
+    """Gemm and Relu by turns with random weights: layers of one kind, quick to build and to measure."""
+    rng = np.random.default_rng(seed)
+    nodes, weights, x = [], [], "x"
+    for i, (n, o) in enumerate(pairwise(sizes)):
+        weights += [(f"w{i}", rng.standard_normal((n, o))), (f"b{i}", rng.standard_normal(o))]
+        nodes.append(helper.make_node("Gemm", [x, f"w{i}", f"b{i}"], [f"y{i}"], name=f"node_{i}"))
+        nodes.append(helper.make_node("Relu", [f"y{i}"], [x := f"r{i}"]))
+    graph = helper.make_graph(
+        nodes[:-1],
+        "net",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, sizes[0]])],
+        [helper.make_tensor_value_info(nodes[-2].output[0], onnx.TensorProto.FLOAT, [1, sizes[-1]])],
+        [onnx.numpy_helper.from_array(array.astype(np.float32), name) for name, array in weights],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model, full_check=True)
+    return Module(ir.from_proto(model))
 
 
 def quantized(module: Module, **options: Any) -> Module:
