@@ -15,6 +15,7 @@ from irshrink.backends.tvm.backend import TvmBackend, choose_kernels
 from irshrink.backends.tvm.kernels.huffman import huffman_notes
 from irshrink.backends.tvm.kernels.huffman_forms import forms_of
 from irshrink.backends.tvm.kernels.sparse import sparse_notes
+from irshrink.costs.sizes import family
 from irshrink.knobs import Effect, Wishes
 from irshrink.module import Module, load_module
 from irshrink.passes.cleanup import cleanup_steps
@@ -187,6 +188,14 @@ def test_a_code_is_taken_where_it_is_smaller_and_read_a_few_times(
     notes = huffman_notes([(step.op, step.call)], bench.program, chosen)
     assert said in " ".join(notes)
     assert form is None or not sparse_notes([(step.op, step.call)], bench.program, chosen)
+
+
+def test_what_a_coded_layer_takes_is_not_told_by_its_sizes() -> None:
+    bench = KernelBench()
+    more = fields(bench, 4, 0.2, 16, 64)
+    for coded in (True, False):
+        bench.add(DenseInt8, bench.int8(1, 64), shape=(1, 16), **{**more, "huffman": coded})
+    assert [family(op, bench.program) is None for op in bench.program.ops] == [True, False]
 
 
 Steps = list[tuple[str, dict[str, Any]]]

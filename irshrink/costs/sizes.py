@@ -290,10 +290,11 @@ Resize = Callable[[Sizes], Single]
 def family(op: Op, program: Program) -> tuple[str, Resize] | None:
     """The name of an operator's family, and what makes its members; None for operators without one.
 
-    Rows and columns are part of the name: layers that lose channels keep them.
+    Rows and columns are part of the name: layers that lose channels keep them. What a layer takes whose
+    weights are coded depends on them, not on sizes alone.
     """
     sizes = sizes_of(op, program)
-    if sizes is None:
+    if sizes is None or getattr(op, "huffman", False):
         return None
     resize = partial(resized, op, program)
     inputs = sizes.inputs if fixed_inputs(sizes) else _CANONICAL
