@@ -66,6 +66,7 @@ class Distances:
         bits: by which their tables are read.
         classes: of the line of every entry, and ``opens`` whether it is the first there.
         class_bits: of the number of a class.
+        stream_bits: what all of this takes in the stream.
     """
 
     symbols: Integers
@@ -76,6 +77,7 @@ class Distances:
     classes: Integers
     opens: NDArray[np.bool_]
     class_bits: int
+    stream_bits: int
 
     @property
     def tables(self) -> NDArray[np.uint8]:
@@ -111,8 +113,10 @@ class Coded:
     @property
     def nbytes(self) -> int:
         """Stream and tables."""
-        bits = sum(int(widths.sum()) for _, widths in self._fields())
-        tables = 0 if self.distances is None else self.distances.tables.nbytes
+        counts = np.bincount(self.symbols, minlength=SYMBOLS)
+        bits, tables = int(counts @ self.values.lengths) + self.raw_bits * len(self.symbols), 0
+        if self.distances is not None:
+            bits, tables = bits + self.distances.stream_bits, len(self.distances.codes) << self.distances.bits
         return -(-bits // 8) + SPARE + self.values.table_bytes + tables
 
     def constants(self, bits: int) -> list[Constant]:
@@ -179,9 +183,21 @@ def _with_distances(form: Form, lines: NDArray[np.int8], bits: int, reach: int, 
     np.add.at(counts, (line, distance - chained * reach), 1)
     np.add.at(counts, (line, 0), chained)
     classes = _classes(counts, 1 << class_bits)
-    codes, table_bits = _codes([counts[classes == k].sum(axis=0) for k in range(1 << class_bits)])
+    together = [counts[classes == k].sum(axis=0) for k in range(1 << class_bits)]
+    codes, table_bits = _codes(together)
     opens = np.diff(line, prepend=-1) != 0
-    found = Distances(symbols, int(places[0]), reach, codes, table_bits, classes[line], opens, class_bits)
+    stream = sum(int(code.lengths @ one) for code, one in zip(codes, together, strict=True))
+    found = Distances(
+        symbols,
+        int(places[0]),
+        reach,
+        codes,
+        table_bits,
+        classes[line],
+        opens,
+        class_bits,
+        stream + class_bits * int(opens.sum()),
+    )
     return _coded(form, flat[places], bits, found)
 
 
