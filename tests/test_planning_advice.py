@@ -93,5 +93,12 @@ def test_how_many_samples_would_tell_more() -> None:
     assert advice(few, subject(fit=100))[1].endswith("--calibration: all but --fit of them judge.")
 
 
+@pytest.mark.parametrize(("limit", "told"), [(0.002, False), (0.008, True), (0.02, False)])
+def test_samples_are_asked_for_where_chance_may_be_in_the_way(limit: float, told: bool) -> None:
+    """The plan loses 1.08 points, with a standard error of 0.16."""
+    budgets = [{"quantity": "drop", "option": "--max-drop", "limit": limit}]
+    assert bool(advice(missed(budgets=budgets, judged_on=85), subject())) == told
+
+
 def test_more_samples_than_ever_judge_are_not_asked_for() -> None:
     assert len(advice(missed(judged_on=519), subject(macs=385_187_552))) == 1

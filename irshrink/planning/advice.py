@@ -13,6 +13,8 @@ from irshrink.target import board_names, load_target
 
 #: Samples with which a drop of this share can be told from none, by counting: ten answers.
 _TELLING = 10
+#: Standard errors by which what a plan loses may be less than was found.
+_ERRORS = 2
 #: Share of the loss that one layer must have to be named, and of the bytes that it may have.
 _MOST_LOSS, _SMALL = 0.5, 0.2
 
@@ -50,11 +52,9 @@ def _layer(plan: Plan, subject: Subject) -> str | None:
 
     Of layers with fewer bits the search knows as much as anybody, and gives them more where that is best.
     """
-    evaluation = plan.evaluations[plan.chosen]
-    limit, figures = _limit(plan), evaluation.figures
-    if limit is None or figures is None or compared("drop", figures.drop, evaluation.spread) <= limit:
+    if not _misses_drop(plan):
         return None
-    layers = [one for one in evaluation.layers if one.get("loss") and one.get("bytes")]
+    layers = [one for one in plan.evaluations[plan.chosen].layers if one.get("loss") and one.get("bytes")]
     worst = max(layers, key=_loss, default=None)
     if worst is None or worst["bits"] < max(map(int, worst["loss"])):
         return None
@@ -76,9 +76,11 @@ def _loss(layer: Mapping[str, Any]) -> float:
 
 
 def _data(plan: Plan, subject: Subject) -> str | None:
-    """How many samples would tell more."""
-    limit = _limit(plan)
-    if limit is None or limit <= 0 or not plan.share or plan.relative_drop:
+    """How many samples would tell more, where the nearest plan may lose no more than it may."""
+    evaluation, limit = plan.evaluations[plan.chosen], _limit(plan)
+    if not limit or not plan.share or plan.relative_drop or not _misses_drop(plan):
+        return None
+    if answer.figures_of(evaluation).drop - _ERRORS * evaluation.spread > limit:
         return None
     needed = min(round(_TELLING / limit), most_judges(subject.module, subject.macs))
     if plan.judged_on >= needed:
@@ -89,6 +91,13 @@ def _data(plan: Plan, subject: Subject) -> str | None:
         f"{answer.shown('drop', limit, plan)}; {needed:,} tell more. Give more as --calibration: "
         f"{whose}."
     )
+
+
+def _misses_drop(plan: Plan) -> bool:
+    evaluation, limit = plan.evaluations[plan.chosen], _limit(plan)
+    if limit is None or evaluation.figures is None:
+        return False
+    return compared("drop", evaluation.figures.drop, evaluation.spread) > limit
 
 
 def _limit(plan: Plan) -> float | None:
