@@ -93,8 +93,9 @@ def test_the_table_reads_what_was_written(counts: list[int], raw: int, seed: int
     symbols = rng.permutation(np.repeat(np.arange(len(counts)), counts))
     behind = rng.integers(0, 1 << raw, len(symbols))
     code = best_code(counts)
-    fields = [(code.words()[symbols], code.lengths[symbols]), (behind, np.full(len(symbols), raw))]
-    stream, table, at = bit_stream(fields, 3), code.table(code.longest), 0
+    numbers = np.stack([code.words()[symbols], behind], axis=1).reshape(-1)
+    widths = np.stack([code.lengths[symbols], np.full(len(symbols), raw)], axis=1).reshape(-1)
+    stream, table, at = bit_stream(numbers, widths, 3), code.table(code.longest), 0
     number = int.from_bytes(stream.tobytes(), "little")
     for symbol, low in zip(symbols, behind, strict=True):
         entry = int(table[(number >> at) & (code.table_bytes - 1)])

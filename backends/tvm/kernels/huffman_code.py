@@ -97,15 +97,14 @@ def code_lengths(counts: Integers, longest: int) -> Integers:
     return lengths
 
 
-def bit_stream(fields: Sequence[tuple[Integers, Integers]], spare: int) -> NDArray[np.uint8]:
-    """Numbers written one after the other, the first bit of each lowest: row after row, field after field.
+def bit_stream(values: Integers, widths: Integers, spare: int) -> NDArray[np.uint8]:
+    """Numbers written one after the other, the first bit of each lowest.
 
     Args:
-        fields: numbers and how many bits of each are written (0 for none), [rows] each.
+        values: the numbers.
+        widths: how many bits of each are written, 0 for none.
         spare: bytes of zeros behind the last bit.
     """
-    values = np.stack([number for number, _ in fields], axis=1).reshape(-1)
-    widths = np.stack([width for _, width in fields], axis=1).reshape(-1)
     ends = np.cumsum(widths)
     place = np.arange(int(ends[-1])) - np.repeat(ends - widths, widths)
     bits = (np.repeat(values, widths) >> place) & 1

@@ -59,7 +59,7 @@ class Distances:
     """Where weights that are not 0 lie.
 
     Attributes:
-        symbols: [entries, symbols in a row], -1 behind the last.
+        chained: of every entry how many symbols of 0 it has, and ``last`` the one behind them.
         first: place of the first weight.
         reach: what the symbol 0 is.
         codes: of the classes.
@@ -69,7 +69,8 @@ class Distances:
         stream_bits: what all of this takes in the stream.
     """
 
-    symbols: Integers
+    chained: Integers
+    last: Integers
     first: int
     reach: int
     codes: tuple[Code, ...]
@@ -83,12 +84,6 @@ class Distances:
     def tables(self) -> NDArray[np.uint8]:
         """One behind the other."""
         return np.concatenate([code.table(self.bits) for code in self.codes])
-
-    def fields(self) -> list[tuple[Integers, Integers]]:
-        """Numbers of each entry and their widths, symbol by symbol."""
-        words = np.array([np.append(code.words(), 0) for code in self.codes])
-        lengths = np.array([np.append(code.lengths, 0) for code in self.codes])
-        return [(words[self.classes, one], lengths[self.classes, one]) for one in self.symbols.T]
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +116,7 @@ class Coded:
 
     def constants(self, bits: int) -> list[Constant]:
         """What the kernel reads; ``bits`` are those of a weight."""
-        found = [Constant(WEIGHT, bit_stream(self._fields(), SPARE).view(np.int8), bits)]
+        found = [Constant(WEIGHT, bit_stream(*self._fields(), SPARE).view(np.int8), bits)]
         found.append(Constant("values", self.values.table(self.values.longest).view(np.int8), bits))
         if self.distances is not None:
             found.append(Constant("distances", self.distances.tables, bits))
@@ -137,14 +132,26 @@ class Coded:
             numbers |= {"distance_bits": d.bits, "class_bits": d.class_bits}
         return numbers
 
-    def _fields(self) -> list[tuple[Integers, Integers]]:
-        fields = [(self.values.words()[self.symbols], self.values.lengths[self.symbols])]
-        if self.raw_bits:
-            fields.append((self.raw, np.full(len(self.raw), self.raw_bits)))
-        if self.distances is None:
-            return fields
-        opens = (self.distances.classes, self.distances.opens * self.distances.class_bits)
-        return [opens, *fields, *self.distances.fields()]
+    def _fields(self) -> tuple[Integers, Integers]:
+        """Numbers in the order of the stream, and the bits of each."""
+        values = self.values.words()[self.symbols], self.values.lengths[self.symbols]
+        raw = self.raw, np.full(len(self.raw), self.raw_bits)
+        d = self.distances
+        if d is None:
+            numbers, widths = (np.stack(pair, axis=1).reshape(-1) for pair in zip(values, raw, strict=True))
+            return numbers, widths
+        counts = d.chained + 4  # class, weight, its lower bits, distance
+        ends = np.cumsum(counts)
+        begins = ends - counts
+        opens = d.classes, d.opens * d.class_bits
+        found = []
+        for part, tables in enumerate(([c.words() for c in d.codes], [c.lengths for c in d.codes])):
+            table = np.stack(tables)
+            column = np.repeat(table[d.classes, 0], counts)
+            column[begins], column[begins + 1], column[begins + 2] = opens[part], values[part], raw[part]
+            column[ends - 1] = table[d.classes, d.last]
+            found.append(column)
+        return found[0], found[1]
 
 
 def forms_of(weight: NDArray[np.int8], bits: int, columns: bool) -> Iterator[Coded]:
@@ -176,11 +183,9 @@ def _with_distances(form: Form, lines: NDArray[np.int8], bits: int, reach: int, 
     line = places // lines.shape[1]
     distance = np.diff(np.append(places, len(flat)))
     chained = (distance - 1) // reach
-    symbols = np.full((len(places), int(chained.max()) + 1), -1)
-    symbols[np.arange(symbols.shape[1]) < chained[:, np.newaxis]] = 0
-    symbols[np.arange(len(places)), chained] = distance - chained * reach
+    last = distance - chained * reach
     counts = np.zeros((len(lines), SYMBOLS), np.int64)
-    np.add.at(counts, (line, distance - chained * reach), 1)
+    np.add.at(counts, (line, last), 1)
     np.add.at(counts, (line, 0), chained)
     classes = _classes(counts, 1 << class_bits)
     together = [counts[classes == k].sum(axis=0) for k in range(1 << class_bits)]
@@ -188,7 +193,8 @@ def _with_distances(form: Form, lines: NDArray[np.int8], bits: int, reach: int, 
     opens = np.diff(line, prepend=-1) != 0
     stream = sum(int(code.lengths @ one) for code, one in zip(codes, together, strict=True))
     found = Distances(
-        symbols,
+        chained,
+        last,
         int(places[0]),
         reach,
         codes,
