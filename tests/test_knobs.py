@@ -168,3 +168,21 @@ def test_levels_rise() -> None:
     levels = tuple(Level(str(amount), amount, ()) for amount in np.array([1.0, 3.0, 2.0]))
     with pytest.raises(ValueError, match="knob 'odd' needs levels whose amounts rise"):
         Knob("odd", "odd", "weights", frozenset(), levels)
+
+
+def test_three_bits_are_tried_where_codes_are_decoded(ic: Module) -> None:
+    """Files and kernels have numbers of 8, 4 and 2 bits; a code is as long as it has to be."""
+    small: frozenset[Effect] = frozenset({"size"})
+    wishes = [
+        Wishes(small, True, 64, load_target(target), cost_matters=matters)
+        for target, matters in (("cortex-m4", False), ("cortex-m4", True), ("cortex-a72", False))
+    ]
+    recipe = make_recipe({"target": "cortex-m4", "calibration": "samples.npz"})
+    knobs = [{knob.name: knob for knob in knobs_of(ic, one, recipe)} for one in wishes]
+    widths = [one["quantize-mixed"].levels[-1].steps[0].get("bits") for one in knobs]
+    assert widths == [[8, 4, 3, 2], None, None]
+    assert [k["store-huffman"].obligatory if "store-huffman" in k else None for k in knobs] == [
+        True,
+        False,
+        None,
+    ]

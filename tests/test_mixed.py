@@ -244,7 +244,7 @@ def test_budgets_that_cannot_be_kept() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"bits": [8, 3]}, "bits is"),
+        ({"bits": [8, 5]}, "bits is"),
         ({"bits": [32]}, "bits is"),
         ({"max_drop": 1.5}, "it is a fraction"),
         ({"max_size": 0}, "max_size is 0"),

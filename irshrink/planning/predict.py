@@ -182,7 +182,7 @@ class Predictor:
                 for level, f in self._alone(figures, k):
                     rest = f.drop - float(curve.at(np.array([f.loss]))[0])
                     noise = spreads[_with(base, k, level)]
-                    trust = rest**2 / (rest**2 + noise**2) if rest else 0.0
+                    trust = float(rest / np.hypot(rest, noise)) ** 2 if rest else 0.0  # squares may vanish
                     points.append((amounts[level], trust * rest))
                 offsets[k] = _lines(amounts, points)
         besides = np.sum([off[settings[:, k]] for k, off in enumerate(offsets)], axis=0)

@@ -29,7 +29,7 @@ class ConstantQuantizer:
         scales: of every value of the plan.
         means: mean per channel of the first inputs of linear operators, by name; empty for no bias
             correction.
-        bits: of the weights of a node: 8, 4 or 2.
+        bits: of the weights of a node: 8, 4, 3 or 2.
         adds_bias: give every Conv and Gemm a bias, for one that is corrected later.
         raised: nodes some of whose weight scales had to grow for the sake of the bias.
     """

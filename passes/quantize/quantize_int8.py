@@ -40,9 +40,9 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 #: By the fewest bits of a weight: DequantizeLinear has an axis, which per-channel scales need, since opset
 #: 13, and reads int4 since 21, int2 since 25.
-OPSETS = {8: 13, 4: 21, 2: 25}
+OPSETS = {8: 13, 4: 21, 3: 21, 2: 25}
 INT16_OPSET = 21
-Bits = Literal[2, 4, 8]
+Bits = Literal[2, 3, 4, 8]
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,8 @@ class QuantizeInt8:
     activations: ``asymmetric`` uses all 256 levels; ``symmetric`` has the zero point 0, as int16 always has.
     activation_bits: 8 or 16, int16; layers, sums, averages and maxima then run between int16, the rest in
         float32.
-    weight_bits: of every weight: 8, 4 or 2; fewer bits take less flash, the arithmetic stays that of int8.
+    weight_bits: of every weight: 8, 4, 3 or 2; fewer bits take less flash, 3 in a Huffman code only, as files
+        have no such numbers; the arithmetic stays that of int8.
     layer_bits: bits of the weights of some nodes, by name or operator type (``*`` and ``?`` as in file
         names); the first pattern that fits a node decides.
     layer_activation_bits: bits of what some nodes read and write, likewise; activations behind a layer

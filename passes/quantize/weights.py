@@ -1,4 +1,4 @@
-"""Weights in 8, 4 or 2 bits, one scale per output channel, and their bias in int32.
+"""Weights in 8, 4, 3 or 2 bits, one scale per output channel, and their bias in int32.
 
     w ~ sw[c] * q;      b ~ (sx * sw[c]) * qb,  qb in int32
 
@@ -17,15 +17,17 @@ from irshrink.passes.quantize.qparams import SMALLEST_SCALE
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-#: Bits of a weight, and the NumPy type that ONNX stores it in.
+#: Bits of a weight, and the NumPy type that ONNX stores it in; it has none of 3, which pay where a code is
+#: no longer than a number needs (:mod:`irshrink.passes.store_huffman`).
 WEIGHT_TYPES: dict[int, np.dtype[Any]] = {
     8: np.dtype(np.int8),
     4: np.dtype(ml_dtypes.int4),
+    3: np.dtype(ml_dtypes.int4),
     2: np.dtype(ml_dtypes.int2),
 }
 #: The least and the largest integer. Of 256 levels one can be spared, so that the products of two pairs fit
-#: int16; of 16 or 4 none.
-WEIGHT_LIMITS = {8: (-127, 127), 4: (-8, 7), 2: (-2, 1)}
+#: int16; of 16, 8 or 4 none.
+WEIGHT_LIMITS = {8: (-127, 127), 4: (-8, 7), 3: (-4, 3), 2: (-2, 1)}
 #: Largest bias in accumulator units; the other half of int32 is left to the products.
 BIAS_LIMIT = 2.0**30
 #: Bias of a channel whose weights are all 0, in accumulator units: fine enough for any int8 output.
@@ -59,7 +61,7 @@ class QuantizedWeights:
 
 
 def largest_weight(bits: int) -> int:
-    """The largest integer that weights of so many bits use: 127, 7 or 1."""
+    """The largest integer that weights of so many bits use: 127, 7, 3 or 1."""
     return WEIGHT_LIMITS[bits][1]
 
 
@@ -80,7 +82,7 @@ def quantize_weights(
         bias: float32 [channels], or None.
         x_scale: scale of the activations the weights are multiplied with.
         axis: the output channels in ``weight``; None for one scale in all.
-        bits: 8, 4 or 2 for a weight.
+        bits: 8, 4, 3 or 2 for a weight.
     """
     rows = (
         weight.reshape(1, -1)

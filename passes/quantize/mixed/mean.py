@@ -12,15 +12,15 @@ from irshrink.passes.quantize.mixed.assignment import Candidate, assign, smalles
 from irshrink.passes.quantize.mixed.layers import Layer
 from irshrink.passes.quantize.mixed.sensitivity import Losses
 
-#: Bits that integers have at least where zeros are left out.
-_FEWEST_SPARSE = 4
+#: Bits that integers have at least where zeros are left out: files have no others of less than 4.
+_FEWEST_SPARSE = 3
 
 
 def at_mean(layers: Sequence[Layer], losses: Sequence[Losses], mean: float) -> tuple[tuple[int, ...], float]:
     """Bits of each layer, at most ``mean`` over all weights, and the sum of what they lose.
 
     Weights that are 0 do not count, unless all are: pruned, they are stored as nothing, whatever their bits.
-    A layer that was pruned keeps 4 bits, the fewest in which zeros are left out
+    A layer that was pruned keeps 3 bits, which are stored as 4, the fewest in which zeros are left out
     (:mod:`irshrink.passes.prune.sparse.store_sparse`), even where that is more than the mean.
     """
     counts = [layer.nonzeros or layer.elements for layer in layers]

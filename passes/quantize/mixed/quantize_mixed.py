@@ -31,13 +31,14 @@ from irshrink.passes.quantize.mixed.mean import at_mean
 from irshrink.passes.quantize.mixed.search import Mixture, Search
 from irshrink.passes.quantize.mixed.sensitivity import Losses, Method, sensitivity
 from irshrink.passes.quantize.quantize_int8 import OPSETS, QuantizeInt8
+from irshrink.passes.store_huffman import StoreHuffman
 from irshrink.pipeline import Context, PassResult
 from irshrink.registry import make_pass
 from irshrink.samples import Samples
 from irshrink.shorthands import StepTable
 
 #: What plans try, besides int8.
-_MEANS = (7, 6, 5.5, 5, 4.75, 4.5, 4.25, 4, 3.5, 3, 2.5, 2)
+_MEANS = (7, 6, 5, 4.5, 4.25, 4, 3.75, 3.5, 3.25, 3, 2.5, 2)
 #: How they are rounded then: what made least of them answer otherwise (docs/decisions/0038-knobs.md).
 _ROUNDING = {"rounding": "quantease", "weight_range": "output"}
 #: Of so many samples, the last one judges; the others choose.
@@ -54,7 +55,7 @@ class QuantizeMixed:
     max_size: bytes that the ONNX model may take.
     mean_bits: in place of these budgets: weights that are not 0 have at most so many bits in the mean, shared
         out with the least loss.
-    bits: the numbers of bits that weights may have: 8, 4, 2, or 32 for layers that may stay float.
+    bits: the numbers of bits that weights may have: 8, 4, 3, 2, or 32 for layers that may stay float.
     sensitivity: ``measured`` runs the network once per layer and width, ``scaled`` once per layer,
         ``output-error`` once.
     samples: how many samples sensitivity is measured on, at even distances.
@@ -85,7 +86,7 @@ class QuantizeMixed:
         unknown = sorted(set(self.bits) - {*OPSETS, FLOAT})
         if unknown or not set(self.bits) & set(OPSETS):
             raise ValueError(
-                f"bits is {list(self.bits)}; it must hold some of 8, 4, 2, and 32 for float besides"
+                f"bits is {list(self.bits)}; it must hold some of 8, 4, 3, 2, and 32 for float besides"
             )
         if self.judge == "expected" and (self.metric is not None or self.relative_drop):
             raise ValueError("metric and relative_drop are for judge = 'counted'")
@@ -107,12 +108,15 @@ class QuantizeMixed:
     @classmethod
     def knobs(cls, module: Module, wishes: Wishes) -> tuple[Knob, ...]:
         """Numbers of bits; int8 alone where nothing has to take fewer bytes."""
+        coded = any(knob.obligatory for knob in StoreHuffman.knobs(module, wishes))
         int8 = Level("8 bits", 0.5, ({"pass": QuantizeInt8.name},))
         levels = [int8]
         for bits in _MEANS if "size" in wishes.effects else ():
             step: StepTable = {"pass": cls.name, "mean_bits": bits, "quantize": _ROUNDING}
             if bits >= 4:  # two widths: what one layer loses in 4 bits decides
                 step |= {"bits": [8, 4], "sensitivity": "scaled"}
+            elif coded:
+                step |= {"bits": [8, 4, 3, 2]}
             levels.append(Level(f"{bits:g} bits in the mean", 8 - bits, (step,)))
         helps: frozenset[Effect] = frozenset({"size"})
         every = tuple(levels)
