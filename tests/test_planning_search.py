@@ -125,6 +125,26 @@ def test_a_knob_that_changes_answers_for_the_better_is_seen_as_such() -> None:
     assert predictor.one((3, 2, 1)).drop < 0 < predictor.one((0, 4, 1)).drop
 
 
+def test_drops_and_errors_may_be_next_to_nothing() -> None:
+    """A few hundred samples that a net is sure of: squares of what it is expected to lose vanish."""
+    found = [
+        msgspec.structs.replace(
+            e, figures=msgspec.structs.replace(answer.figures_of(e), drop=1e-200), spread=1e-210
+        )
+        for e in tried(*SWEEP)
+    ]
+    assert abs(Predictor(SPACE, found).one((3, 2, 1)).drop) < 1e-100
+
+
+def test_beyond_what_was_tried_losses_are_taken_to_grow_steeply() -> None:
+    flat = [
+        msgspec.structs.replace(e, figures=msgspec.structs.replace(answer.figures_of(e), loss=loss))
+        for e, loss in zip(tried(*SWEEP), (1e-4, *[2e-4] * 6), strict=True)
+    ]
+    predictor = Predictor(SPACE, flat)
+    assert predictor.one((7, 0, 1)).loss > 1.5 * predictor.one((5, 0, 1)).loss
+
+
 @settings(deadline=None, max_examples=50, derandomize=True)
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(-0.1, 0.5)), min_size=1, max_size=20))
 def test_a_drop_never_falls_as_the_loss_rises(points: list[tuple[float, float]]) -> None:

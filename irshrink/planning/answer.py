@@ -20,6 +20,8 @@ from irshrink.planning.plan import (
 )
 from irshrink.planning.predict import Predictor, Space
 
+#: What a plan does with a budget of memory, and with one of accuracy, which counts with its standard error.
+_TAKING = ("taking", "losing up to")
 #: A plan that no other one beats in all of these is on the frontier.
 _FRONTIER = ("drop", "file_bytes", "flash_bytes", "ram_bytes", "cost")
 
@@ -91,22 +93,27 @@ def relaxations(tried: Sequence[Evaluation], goal: Goal) -> tuple[Relaxation, ..
 def sentence(plan: Plan) -> str:
     """Why there is no plan, and what would help: for the person at the terminal."""
     nearest = plan.evaluations[plan.chosen]
-    figures = figures_of(nearest)
     over = [
-        f"{b.option} {shown(b.quantity, b.limit, plan)} by taking {shown(b.quantity, taken, plan)}"
+        f"{b.option} {shown(b.quantity, b.limit, plan)} by {_TAKING[b.quantity == 'drop']} "
+        f"{shown(b.quantity, taken, plan)}"
         for b in plan.budgets
         if (taken := _amount(b, nearest)) > b.limit
     ]
     tried = sum(one.figures is not None for one in plan.evaluations)
     parts = [
         f"no plan keeps the budgets, of {tried} that were tried. The nearest ({described(nearest, plan)}) "
-        f"misses {'; '.join(over)}. It loses {shown('drop', figures.drop, plan)}."
+        f"misses {'; '.join(over)}. It loses {_lost(nearest, plan)}."
     ]
     parts += [_even_so(e, plan) for e in plan.evaluations if e.purpose == "extreme" and e.figures is not None]
     if plan.relaxations:
         ways = [f"{r.option} {shown(r.quantity, r.needed, plan)}" for r in plan.relaxations]
         parts.append(f"With all else as it is there would be a plan for {', or for '.join(ways)}.")
     return " ".join([*parts, *plan.advice])
+
+
+def _lost(evaluation: Evaluation, plan: Plan) -> str:
+    lost, error = (shown("drop", x, plan) for x in (figures_of(evaluation).drop, evaluation.spread))
+    return f"{lost}, give or take {error}" if evaluation.spread else lost
 
 
 def _even_so(extreme: Evaluation, plan: Plan) -> str:
