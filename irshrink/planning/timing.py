@@ -100,7 +100,8 @@ class Timing:
                 self._seen_seconds += seconds
             self._done += jobs[index].judged
             self._ahead = self._ahead[len(self._ahead) - max(0, self._planned - self._done) :]
-            self.progress(Line(self._said()))
+            if jobs[index].judged:
+                self.progress(Line(self._said()))
 
         return done
 
