@@ -22,7 +22,7 @@ from irshrink.passes.cleanup import cleanup_steps
 from irshrink.passes.store_huffman import StoreHuffman
 from irshrink.pipeline import Pipeline
 from irshrink.program.lower import lower
-from irshrink.program.ops import Addition, ConvInt8, DenseInt8, Requantization, Window
+from irshrink.program.ops import ConvInt8, DenseInt8, Requantization, Window
 from irshrink.registry import make_pass
 from irshrink.target import load_target
 from irshrink.testing.kernels import KernelBench
@@ -63,14 +63,8 @@ def fields(bench: KernelBench, bits: int, density: float, *shape: int) -> dict[s
 def add(bench: KernelBench, size: tuple[int, int], channels: tuple[int, int], window: Window, *, bits: int,
         groups: int = 1, residual: bool = False, density: float = 0.15) -> None:  # fmt: skip
     ci, co = channels
-    shape = (1, *window.output(*size), co)
-    inputs, more = [bench.int8(1, *size, ci)], fields(bench, bits, density, co, *window.kernel, ci // groups)
-    if residual:
-        inputs.append(bench.int8(*shape))
-        more["residual"] = Addition(
-            multipliers=(1 << 19, -777_777), shift=20, zero_points=(3, -9), zero_point=7
-        )
-    bench.add(ConvInt8, *inputs, shape=shape, window=window, groups=groups, input_zero_point=-5, **more)
+    more = fields(bench, bits, density, co, *window.kernel, ci // groups)
+    bench.convolution(size, window, {**more, "groups": groups}, residual=residual)
 
 
 def layers(bits: int, seed: int = 0) -> KernelBench:

@@ -10,7 +10,7 @@ Building costs more than running, so a bench holds many operators::
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from irshrink.backend import Backend, Inference, RunResult
-from irshrink.program.ops import Op
+from irshrink.program.ops import Addition, ConvInt8, Op, Window
 from irshrink.program.program import Port, Program, Tensor
 from irshrink.program.reference.evaluate import run_program
 from irshrink.target import Target
@@ -99,6 +99,25 @@ class KernelBench:
         self.program.ops.append(
             operator(name=f"op{number}", origin=(), inputs=tuple(names), output=y, **fields)
         )
+
+    def convolution(
+        self, size: tuple[int, int], window: Window, fields: Mapping[str, Any], *, residual: bool = False
+    ) -> None:
+        """A ConvInt8 on an image of a size, with as many inputs and outputs as its weights say.
+
+        Args:
+            fields: the operator's own; ``groups`` is 1 without.
+            residual: whether something is added to its output.
+        """
+        weight, groups = fields["weight"], fields.get("groups", 1)
+        shape = (1, *window.output(*size), len(weight))
+        inputs, more = [self.int8(1, *size, weight.shape[-1] * groups)], dict(fields)
+        if residual:
+            inputs.append(self.int8(*shape))
+            more["residual"] = Addition(
+                multipliers=(1 << 19, -777_777), shift=20, zero_points=(3, -9), zero_point=7
+            )
+        self.add(ConvInt8, *inputs, shape=shape, window=window, input_zero_point=-5, **more)
 
     def check(
         self, backend: Backend, target: Target, folder: Path, threads: Sequence[int] = (1,)

@@ -84,7 +84,7 @@ def select_convolution(
         assert not isinstance(schedule, Tile)
         return select_depthwise(op, program, target, schedule)
     assert not isinstance(schedule, DepthwiseTile)
-    x, y = program.tensors[op.inputs[0]], program.tensors[op.output]
+    y = program.tensors[op.output]
     channels, depth = len(op.weight), op.weight[0].size
     pixels, group_out = y.elements // y.shape[0] // channels, channels // op.groups
     tile = schedule or choose_tile(target, pixels, group_out, depth, op.weight_bits)
@@ -104,10 +104,7 @@ def select_convolution(
         *(pixels, channels, group_out, tile.steps(depth), pitch_of(depth) if patch else depth),
     ]
     if patch:
-        window, (_, in_h, in_w, in_channels) = op.window, x.shape
-        arguments += [Workspace(), y.shape[2], *window.strides, *window.pads[:2], *window.kernel]
-        arguments += [*window.dilations, in_h, in_w, in_channels, op.input_zero_point]
-        arguments += [op.groups, in_channels // op.groups]
+        arguments += window_arguments(op, program)
     overlaps = pixels % tile.pixels != 0 or group_out % tile.channels != 0
     return KernelCall(
         function=convolution(tile, patch, epilogue, in_order, by_blocks, form),
@@ -120,6 +117,16 @@ def select_convolution(
         rows=row_calls(op, y.shape[2], tile, patch) if in_order else None,
         schedule=tile,
     )
+
+
+def window_arguments(op: ConvInt8, program: Program) -> list[Argument]:
+    """What a kernel that copies windows into its workspace is told: :data:`WINDOW`."""
+    (_, in_h, in_w, in_channels), y = program.tensors[op.inputs[0]].shape, program.tensors[op.output]
+    window = op.window
+    return [
+        *(Workspace(), y.shape[2], *window.strides, *window.pads[:2], *window.kernel, *window.dilations),
+        *(in_h, in_w, in_channels, op.input_zero_point, op.groups, in_channels // op.groups),
+    ]
 
 
 def image_distances(op: ConvInt8, program: Program, tile: Tile, patch: bool) -> tuple[tuple[int, int], ...]:

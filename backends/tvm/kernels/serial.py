@@ -10,8 +10,15 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, Protocol
 
-from irshrink.backends.tvm.kernels.call import Argument, Constant, Input, KernelCall, Output, Workspace
-from irshrink.backends.tvm.kernels.convolution import SLACK, WINDOW, image_distances, pitch_of, row_calls
+from irshrink.backends.tvm.kernels.call import Argument, Constant, Input, KernelCall, Output
+from irshrink.backends.tvm.kernels.convolution import (
+    SLACK,
+    WINDOW,
+    image_distances,
+    pitch_of,
+    row_calls,
+    window_arguments,
+)
 from irshrink.backends.tvm.kernels.epilogue import Epilogue, epilogue_arguments
 from irshrink.backends.tvm.kernels.tiles import Tile
 from irshrink.backends.tvm.tir import (
@@ -114,7 +121,7 @@ def convolution_call(
     sizes: Sequence[int],
 ) -> KernelCall:
     """The same of a convolution."""
-    x, y = program.tensors[op.inputs[0]], program.tensors[op.output]
+    y = program.tensors[op.output]
     channels, depth = len(op.weight), op.weight[0].size
     pixels, group_out = y.elements // y.shape[0] // channels, channels // op.groups
     together = convolution_tile(pixels, target)
@@ -131,10 +138,7 @@ def convolution_call(
         *sizes,
     ]
     if patch:
-        window, (_, in_h, in_w, in_channels) = op.window, x.shape
-        arguments += [Workspace(), y.shape[2], *window.strides, *window.pads[:2], *window.kernel]
-        arguments += [*window.dilations, in_h, in_w, in_channels, op.input_zero_point]
-        arguments += [op.groups, in_channels // op.groups]
+        arguments += window_arguments(op, program)
     overlaps = pixels % together != 0
     return KernelCall(
         function=serial(reader, together, patch, Epilogue.of(op.requantization, op.residual)),
