@@ -50,7 +50,7 @@ _STRAIN: Mapping[Place, float] = {
 #: The most that a fit finds, how strongly it is held to what is usual, and the most e-folds.
 _MOST_STRAIN, _HOLD, _STEEPEST = 6.0, 0.5, 25.0
 #: How often the curve of drops and what knobs differ from it by are fitted to what the other one leaves.
-_ROUNDS = 5
+_ROUNDS = 2
 #: The Gaussian process: how far a correction reaches (all amounts are at most 1), and how much is noise.
 _REACH, _NOISE = 0.5, 0.02
 #: Settings that are predicted at a time; bounds memory.
