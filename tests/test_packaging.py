@@ -156,6 +156,7 @@ def test_plans_turn_a_knob_of_a_plugin(tmp_path: Path) -> None:
         "low-rank",
         "prune-weights",
         "round-weights",
+        "store-huffman",
         "quantize-mixed",
     ], done.stderr
 
