@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from irshrink import onnxrt
 from irshrink.artifact import Build
 from irshrink.backend import Artifact, Backend, Inference, RunResult, Values
+from irshrink.budgets import exceeds
 from irshrink.class_names import score_names
 from irshrink.console import Progress, counted
 from irshrink.errors import AccuracyError, BudgetError, InternalError, ModelError, RecipeError
@@ -252,7 +253,7 @@ def measure(
         say = counted(progress, "measuring accuracy, sample")
         accuracy = compare(lambda feeds: onnxrt.run(session, feeds), host, samples, say, recipe.metric)
     lost = accuracy.relative_drop if recipe.relative_drop else accuracy.drop
-    if recipe.max_drop is not None and lost > recipe.max_drop:
+    if recipe.max_drop is not None and exceeds(lost, recipe.max_drop):
         raise AccuracyError(_missed(accuracy, recipe.max_drop, recipe.relative_drop))
     return AccuracyFacts(
         metric=accuracy.compiled.metric,
