@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,11 +48,8 @@ def fields(bench: KernelBench, bits: int, density: float, *shape: int) -> dict[s
     return {"weight": w, "weight_bits": bits, "sparse": True, "bias": bias, "requantization": form}
 
 
-def add(bench: KernelBench, size: tuple[int, int], channels: tuple[int, int], window: Window, *, bits: int,
-        groups: int = 1, residual: bool = False, density: float = 0.15) -> None:  # fmt: skip
-    ci, co = channels
-    more = fields(bench, bits, density, co, *window.kernel, ci // groups)
-    bench.convolution(size, window, {**more, "groups": groups}, residual=residual)
+def add(bench: KernelBench, *args: Any, bits: int, density: float = 0.15, **more: Any) -> None:
+    bench.convolution(*args, partial(fields, bench, bits, density), **more)
 
 
 def layers(bits: int, seed: int = 0) -> KernelBench:

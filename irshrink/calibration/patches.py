@@ -10,6 +10,7 @@ see it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -27,11 +28,18 @@ def weight_rows(node: ir.Node, weight: Array) -> Array:
     return grouped.reshape(*grouped.shape[:2], -1)
 
 
+def row_shapes(graph: ir.Graph) -> Iterator[tuple[int, int, int]]:
+    """Of the :func:`weight_rows` of every layer with constant weights, (g, Co/g, n)."""
+    for node in graph:
+        weight = constant(node.inputs[1]) if is_linear(node) else None
+        if weight is not None:
+            groups, outputs, inputs = weight_rows(node, weight).shape
+            yield groups, outputs, inputs
+
+
 def moment_macs(graph: ir.Graph) -> int:
     """Multiply-accumulates of multiplying every layer's weights with the second moments of what it reads."""
-    weights = [(node, constant(node.inputs[1])) for node in graph if is_linear(node)]
-    rows = [weight_rows(node, weight) for node, weight in weights if weight is not None]
-    return sum(one.size * one.shape[2] for one in rows)
+    return sum(groups * outputs * inputs**2 for groups, outputs, inputs in row_shapes(graph))
 
 
 def from_rows(node: ir.Node, rows: Array, shape: tuple[int, ...]) -> Array:

@@ -15,8 +15,8 @@ from pathlib import Path
 import onnx_ir as ir
 
 from irshrink.analyses.cost import graph_parameters
-from irshrink.graph.edit import Refusal, static_shape
-from irshrink.graph.linear import is_linear, linear_op
+from irshrink.calibration.patches import row_shapes
+from irshrink.graph.edit import static_shape
 from irshrink.planning.judging import MOST_HELD_BYTES
 from irshrink.planning.subject import Subject
 
@@ -32,7 +32,8 @@ def process_bytes(subject: Subject) -> int:
     """Estimate of what a process takes at most that tries plans for the subject."""
     graph = subject.module.graph
     activations = _float_bytes(value for node in graph for value in node.outputs)
-    model, moments = 4 * graph_parameters(graph), 8 * sum(_moments(subject))
+    moments = 8 * sum(groups * inputs**2 for groups, _, inputs in row_shapes(graph))
+    model = 4 * graph_parameters(graph)
     passes = _MOMENTS * moments + _ACTIVATIONS * activations + _MODELS * model
     return _BASE + passes + _judging(subject)
 
@@ -48,16 +49,6 @@ def _float_bytes(values: Iterable[ir.Value]) -> int:
     """What values of known shapes take in float32."""
     shapes = map(static_shape, values)
     return 4 * sum(prod(shape) for shape in shapes if shape is not None)
-
-
-def _moments(subject: Subject) -> Iterator[int]:
-    """Elements of each layer's second moments, a matrix [n, n] of its n inputs for each group."""
-    for node in filter(is_linear, subject.module.graph):
-        try:
-            groups, _, channels, kernel = linear_op(node).weight.shape
-        except Refusal:  # nothing is fitted there
-            continue
-        yield groups * (channels * kernel) ** 2
 
 
 def fitting(wanted: int, subject: Subject) -> tuple[int, str | None]:

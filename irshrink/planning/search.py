@@ -38,17 +38,7 @@ _EVALUATIONS = ((20e6, 32), (100e6, 24), (float("inf"), 12))
 #: A baseline that misses a budget by so much of it makes worth asking what can be reached at all.
 _FAR = 1.0
 #: What misses no budget: it leaves what the objective makes small.
-_NOTHING = Figures(
-    drop=0.0,
-    loss=0.0,
-    file_bytes=0,
-    weights_bytes=0,
-    flash_bytes=0,
-    arena_bytes=0,
-    ram_bytes=0,
-    cost=0.0,
-    macs=0,
-)
+_NOTHING = Figures(file_bytes=0, weights_bytes=0, flash_bytes=0, arena_bytes=0, ram_bytes=0, cost=0.0, macs=0)
 
 
 @dataclass(frozen=True)

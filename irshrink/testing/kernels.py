@@ -10,7 +10,7 @@ Building costs more than running, so a bench holds many operators::
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -101,17 +101,26 @@ class KernelBench:
         )
 
     def convolution(
-        self, size: tuple[int, int], window: Window, fields: Mapping[str, Any], *, residual: bool = False
+        self,
+        size: tuple[int, int],
+        channels: tuple[int, int],
+        window: Window,
+        fields: Callable[..., Mapping[str, Any]],
+        *,
+        groups: int = 1,
+        residual: bool = False,
     ) -> None:
-        """A ConvInt8 on an image of a size, with as many inputs and outputs as its weights say.
+        """A ConvInt8 on an image of a size.
 
         Args:
-            fields: the operator's own; ``groups`` is 1 without.
+            channels: of its input and its output.
+            fields: gives the operator's own for a shape of weights.
             residual: whether something is added to its output.
         """
-        weight, groups = fields["weight"], fields.get("groups", 1)
-        shape = (1, *window.output(*size), len(weight))
-        inputs, more = [self.int8(1, *size, weight.shape[-1] * groups)], dict(fields)
+        ci, co = channels
+        shape = (1, *window.output(*size), co)
+        inputs = [self.int8(1, *size, ci)]
+        more = {**fields(co, *window.kernel, ci // groups), "groups": groups}
         if residual:
             inputs.append(self.int8(*shape))
             more["residual"] = Addition(

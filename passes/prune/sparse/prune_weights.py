@@ -105,7 +105,8 @@ class PruneWeights:
             label = f"{share * 100:.0f} % of the weights are 0"
             levels.append(Level(label, share, (step,), ({"pass": StoreSparse.name},)))
         helps: frozenset[Effect] = frozenset({"size"})
-        return (Knob(cls.name, "single weights removed", "weights", helps, tuple(levels), 15.0, products),)
+        title, tried = "single weights removed", tuple(levels)
+        return (Knob(cls.name, title, "weights", helps, tried, 15.0, products=products),)
 
     def run(self, module: Module, ctx: Context) -> PassResult:
         require_matches(module.graph, self.keep_dense, "keep_dense")

@@ -119,8 +119,8 @@ class QuantizeMixed:
                 step |= {"bits": [8, 4, 3, 2]}
             levels.append(Level(f"{bits:g} bits in the mean", 8 - bits, (step,)))
         helps: frozenset[Effect] = frozenset({"size"})
-        every = tuple(levels)
-        return (Knob(cls.name, "bits of weights", "numbers", helps, every, 20.0, 50.0, obligatory=True),)
+        title, tried = "bits of weights", tuple(levels)
+        return (Knob(cls.name, title, "numbers", helps, tried, 20.0, products=50.0, obligatory=True),)
 
     def run(self, module: Module, ctx: Context) -> PassResult:
         stats: dict[str, Any] = {}
