@@ -38,7 +38,7 @@ FOOTPRINTS = ("file_bytes", "flash_bytes", "ram_bytes", "cost")
 _EXPONENT, _BEYOND = 2.0, 5.0
 #: Losses below this share of the baseline's, or this, are noise.
 _FAINT, _LEAST = 0.02, 1e-9
-#: How much more a knob usually loses beside others: of factors both are rounded.
+#: How much more a knob usually loses beside others: of a layer in two factors both are pruned and rounded.
 _STRAIN: Mapping[Place, float] = {
     "resolution": 1.0,
     "blocks": 1.0,

@@ -12,7 +12,7 @@ from irshrink.passes.quantize.mixed.assignment import Candidate, assign, smalles
 from irshrink.passes.quantize.mixed.layers import Layer
 from irshrink.passes.quantize.mixed.sensitivity import Losses
 
-#: Bits that integers have at least where zeros are left out: files have no others of less than 4.
+#: Bits that integers have at least where zeros are left out; 3 are stored as 4.
 _FEWEST_SPARSE = 3
 
 
